@@ -1,0 +1,375 @@
+#include "model/graph.h"
+
+#include <cmath>
+#include <map>
+#include <numbers>
+#include <set>
+
+#include "base/check.h"
+#include "plugin/host.h"
+
+namespace dsengine {
+
+std::vector<const Operator*> ModelGraph::attentions() const {
+  std::vector<const Operator*> result;
+  for (const auto& section : sections)
+    for (const auto& op : section.operators)
+      if (op.kind == Operator::attention) result.push_back(&op);
+  return result;
+}
+
+namespace {
+
+// Names of an operator's attributes and parameters, read with errors that name the operator.
+class Arguments {
+ public:
+  explicit Arguments(const dse_operator& op) : name_(op.name) {
+    for (uint32_t i = 0; i < op.attribute_count; ++i) attributes_[op.attributes[i].name] = &op.attributes[i];
+    for (uint32_t i = 0; i < op.parameter_count; ++i) parameters_[op.parameters[i].role] = &op.parameters[i];
+  }
+  double real(const char* name) { return take(name, DSE_OPTION_REAL).real; }
+  int64_t integer(const char* name) { return take(name, DSE_OPTION_INTEGER).integer; }
+  int64_t positive(const char* name) {
+    const auto value = integer(name);
+    DSE_CHECK_USER(value > 0 && value < (int64_t{1} << 40), "operator {}: {} = {} is out of range", name_, name, value);
+    return value;
+  }
+  bool boolean(const char* name) { return take(name, DSE_OPTION_BOOLEAN).integer != 0; }
+  std::string string(const char* name) { return take(name, DSE_OPTION_STRING).string; }
+
+  std::optional<ParamSpec> parameter(const std::string& role, std::vector<int64_t> shape, Init init) {
+    const auto it = parameters_.find(role);
+    if (it == parameters_.end()) return std::nullopt;
+    const auto& p = *it->second;
+    ParamSpec spec{p.tensor, std::move(shape), init, p.transposed != 0, p.first_row};
+    parameters_.erase(it);
+    return spec;
+  }
+  ParamSpec required(const std::string& role, std::vector<int64_t> shape, Init init) {
+    auto spec = parameter(role, std::move(shape), init);
+    DSE_CHECK_USER(spec.has_value(), "operator {}: parameter {} is missing", name_, role);
+    return *std::move(spec);
+  }
+  // What this engine does not know would be silently wrong.
+  void finish() const {
+    for (const auto& [name, _] : attributes_)
+      user_error(fmt::format("operator {}: this engine does not know the attribute {}", name_, name));
+    for (const auto& [role, _] : parameters_)
+      user_error(fmt::format("operator {}: this engine does not know the parameter {}", name_, role));
+  }
+
+ private:
+  const dse_attribute& take(const char* name, uint32_t type) {
+    const auto it = attributes_.find(name);
+    DSE_CHECK_USER(it != attributes_.end() && it->second->type == type, "operator {}: attribute {} is missing or of "
+                   "another type", name_, name);
+    const auto& found = *it->second;
+    attributes_.erase(it);
+    return found;
+  }
+  std::string name_;
+  std::map<std::string, const dse_attribute*> attributes_;
+  std::map<std::string, const dse_parameter*> parameters_;
+};
+
+RopeSpec make_rope(double theta, int64_t width, const std::string& scaling, double factor, double low, double high,
+                   int64_t original_context) {
+  RopeSpec rope;
+  if (theta == 0) return rope;
+  for (int64_t i = 0; i < width / 2; ++i) {
+    double f = std::pow(theta, -2.0 * double(i) / double(width));
+    if (scaling == "linear") {
+      f /= factor;
+    } else if (scaling == "llama3") {  // Dubey et al. 2024; transformers' _compute_llama3_parameters
+      const double wavelength = 2 * std::numbers::pi / f;
+      const double low_wavelength = double(original_context) / low, high_wavelength = double(original_context) / high;
+      if (wavelength > low_wavelength) {
+        f /= factor;
+      } else if (wavelength >= high_wavelength) {
+        const double smooth = (double(original_context) / wavelength - low) / (high - low);
+        f = (1 - smooth) * f / factor + smooth * f;
+      }
+    } else {
+      DSE_CHECK_USER(scaling == "default", "rope scaling '{}' is not known", scaling);
+    }
+    rope.inverse_frequencies.push_back(float(f));
+  }
+  return rope;
+}
+
+Activation activation_of(const std::string& name) {
+  static const std::map<std::string, Activation> known{{"silu", Activation::silu}, {"relu", Activation::relu},
+                                                       {"gelu", Activation::gelu}, {"gelu_tanh", Activation::gelu_tanh}};
+  const auto it = known.find(name);
+  DSE_CHECK_USER(it != known.end(), "activation '{}' is not known", name);
+  return it->second;
+}
+
+}  // namespace
+
+// State of one declaration: dse_graph and dse_config of the ABI.
+class GraphBuilder {
+ public:
+  GraphBuilder(const Json& config, const std::string& where) : config_(config), where_(where) {
+    begin_section("embed");
+  }
+
+  const Json* find(const char* path) const {
+    const Json* at = &config_;
+    std::string_view rest = path;
+    while (!rest.empty()) {
+      const auto dot = rest.find('.');
+      const auto key = rest.substr(0, dot);
+      if (!at->is_object() || !at->contains(key)) return nullptr;
+      at = &(*at)[std::string(key)];
+      rest = dot == rest.npos ? "" : rest.substr(dot + 1);
+    }
+    return at->is_null() ? nullptr : at;
+  }
+  const Json& require(const char* path) const {
+    const Json* value = find(path);
+    DSE_CHECK_USER(value, "{}: '{}' is missing", where_, path);
+    return *value;
+  }
+  const std::string& where() const { return where_; }
+
+  void layer(int64_t index) {
+    if (index >= 0) {
+      DSE_CHECK_USER(index == graph_.layers, "{}: layer {} declared after {} layers", where_, index, graph_.layers);
+      begin_section(fmt::format("layers.{}", index));
+      ++graph_.layers;
+    } else {
+      begin_section("final");
+    }
+  }
+
+  int add(const dse_operator& op) {
+    Arguments a(op);
+    const std::string name = op.name;
+    if (name == "head") return head(op, a);
+    DSE_CHECK_USER(graph_.head.tensor.empty(), "{}: operator {} after the head", where_, name);
+    Section& section = graph_.sections.back();
+    Operator node{};
+    for (uint32_t i = 0; i < op.input_count; ++i) node.inputs.push_back(input(section, op.inputs[i]));
+    fill(node, name, a, section);
+    a.finish();
+    node.output = int(widths_.size());
+    widths_.push_back(node.width);
+    section_of_.push_back(graph_.sections.size() - 1);
+    section.output = node.output;
+    section.operators.push_back(std::move(node));
+    return section.output;
+  }
+
+  ModelGraph finish() {
+    DSE_CHECK_USER(!graph_.head.tensor.empty(), "{}: the model plugin declared no head", where_);
+    if (const Json* positions = find("max_position_embeddings"); positions && positions->is_number_integer())
+      graph_.max_positions = positions->get<int64_t>();
+    return std::move(graph_);
+  }
+
+ private:
+  void begin_section(std::string name) {
+    const int before = graph_.sections.empty() ? -1 : graph_.sections.back().output;
+    graph_.sections.push_back({std::move(name), {}, {}, before, before});
+  }
+
+  int input(const Section& section, dse_tensor value) {
+    DSE_CHECK_USER(value > 0 && value < widths_.size(), "{}: an operator reads the unknown value {}", where_, value);
+    DSE_CHECK_USER(section_of_[value] == graph_.sections.size() - 1 || int(value) == section.input,
+                   "{}: {} reads a value of an earlier section; a layer reads only the activation it starts from",
+                   where_, section.name);
+    return int(value);
+  }
+
+  int block(Section& section, std::vector<ParamSpec> parts) {
+    section.blocks.push_back({std::move(parts)});
+    return int(section.blocks.size()) - 1;
+  }
+  // Adjacent linear parameters that read one input; biases all or none.
+  void linears(Section& section, Arguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
+               int& weight, int& bias) {
+    std::vector<ParamSpec> weights, biases;
+    for (const auto& [role, out] : outs) {
+      weights.push_back(a.required(role + "weight", {out, in}, Init::normal));
+      if (auto spec = a.parameter(role + "bias", {out}, Init::zeros)) biases.push_back(*std::move(spec));
+    }
+    DSE_CHECK_USER(biases.empty() || biases.size() == outs.size(), "{}: biases on some of the parameters of one "
+                   "fused operator", where_);
+    weight = block(section, std::move(weights));
+    if (!biases.empty()) bias = block(section, std::move(biases));
+  }
+
+  void fill(Operator& node, const std::string& name, Arguments& a, Section& section);
+  int head(const dse_operator& op, Arguments& a);
+
+  const Json& config_;
+  std::string where_;
+  ModelGraph graph_;
+  std::vector<int64_t> widths_{0};       // by value; value 0 is none
+  std::vector<size_t> section_of_{0};
+  int attention_count_ = 0;
+};
+
+void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, Section& section) {
+  const auto inputs = [&](size_t count) {
+    DSE_CHECK_USER(node.inputs.size() == count, "{}: operator {} takes {} inputs, has {}", where_, name, count,
+                   node.inputs.size());
+  };
+  const int64_t in = node.inputs.empty() ? 0 : widths_[node.inputs[0]];
+  if (name == "embed" || name == "positions") {
+    inputs(0);
+    const bool embed = name == "embed";
+    node.kind = embed ? Operator::embed : Operator::positions;
+    const int64_t rows = a.positive(embed ? "vocabulary" : "count");
+    node.width = a.positive("width");
+    if (embed)
+      node.factor = a.real("scale"), graph_.vocabulary = rows;
+    else
+      node.offset = a.integer("offset");
+    node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal)});
+    return;
+  }
+  inputs(name == "add" ? 2 : 1);
+  node.width = in;
+  if (name == "rms_norm" || name == "layer_norm") {
+    node.kind = name == "rms_norm" ? Operator::rms_norm : Operator::layer_norm;
+    node.eps = a.real("eps");
+    node.weight = block(section, {a.required("weight", {in}, Init::ones)});
+    if (auto bias = a.parameter("bias", {in}, Init::zeros)) node.bias = block(section, {*std::move(bias)});
+  } else if (name == "linear") {
+    node.kind = Operator::linear;
+    node.width = a.positive("width");
+    linears(section, a, {{"", node.width}}, in, node.weight, node.bias);
+  } else if (name == "attention") {
+    node.kind = Operator::attention;
+    node.heads = a.positive("heads"), node.kv_heads = a.positive("kv_heads"), node.head_dim = a.positive("head_dim");
+    DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{}: {} attention heads do not divide into {} key-value heads",
+                   where_, node.heads, node.kv_heads);
+    const double scale = a.real("scale");
+    node.softmax_scale = scale > 0 ? scale : 1 / std::sqrt(double(node.head_dim));
+    const double theta = a.real("rope_theta");
+    const int64_t width = a.integer("rope_width");
+    const std::string scaling = a.string("rope_scaling");
+    const double factor = a.real("rope_factor"), low = a.real("rope_low_freq_factor");
+    const double high = a.real("rope_high_freq_factor");
+    node.rope = make_rope(theta, width > 0 ? width : node.head_dim, scaling, factor, low, high,
+                          a.integer("rope_original_context"));
+    const int64_t q = node.heads * node.head_dim, kv = node.kv_heads * node.head_dim;
+    linears(section, a, {{"q.", q}, {"k.", kv}, {"v.", kv}}, in, node.weight, node.bias);
+    linears(section, a, {{"o.", in}}, q, node.out_weight, node.out_bias);
+    node.attention_index = attention_count_++;
+  } else if (name == "gated_mlp" || name == "mlp") {
+    const bool gated = name == "gated_mlp";
+    node.kind = gated ? Operator::gated_mlp : Operator::mlp;
+    const int64_t width = a.positive("width");
+    node.activation = activation_of(a.string("activation"));
+    if (gated)
+      linears(section, a, {{"gate.", width}, {"up.", width}}, in, node.weight, node.bias);
+    else
+      linears(section, a, {{"up.", width}}, in, node.weight, node.bias);
+    linears(section, a, {{"down.", in}}, width, node.out_weight, node.out_bias);
+  } else if (name == "add") {
+    node.kind = Operator::add;
+    DSE_CHECK_USER(in == widths_[node.inputs[1]], "{}: add of widths {} and {}", where_, in, widths_[node.inputs[1]]);
+  } else if (name == "scale") {
+    node.kind = Operator::scale;
+    node.factor = a.real("factor");
+  } else {
+    user_error(fmt::format("{}: this engine does not know the operator '{}'", where_, name));
+  }
+}
+
+int GraphBuilder::head(const dse_operator& op, Arguments& a) {
+  DSE_CHECK_USER(op.input_count == 1 && graph_.head.tensor.empty(), "{}: one head with one input", where_);
+  Section& section = graph_.sections.back();
+  section.output = input(section, op.inputs[0]);
+  graph_.width = widths_[op.inputs[0]];
+  const int64_t vocabulary = a.positive("vocabulary");
+  DSE_CHECK_USER(vocabulary == graph_.vocabulary, "{}: a head of {} tokens on an embedding of {}", where_, vocabulary,
+                 graph_.vocabulary);
+  graph_.head_tied = a.boolean("tied");
+  graph_.head = a.required("weight", {vocabulary, graph_.width}, Init::normal);
+  a.finish();
+  if (graph_.head_tied) {
+    const auto& embed = graph_.sections[0].operators;
+    for (const auto& node : embed)
+      if (node.kind == Operator::embed) graph_.tied_block = node.weight;
+    DSE_CHECK_USER(graph_.tied_block >= 0, "{}: a tied head without an embedding", where_);
+  }
+  return 0;
+}
+
+namespace {
+
+GraphBuilder& builder_of(dse_graph* graph) { return *reinterpret_cast<GraphBuilder*>(graph); }
+const GraphBuilder& builder_of(const dse_config* config) { return *reinterpret_cast<const GraphBuilder*>(config); }
+
+template <class Body>
+dse_status guarded(Body&& body) {
+  try {
+    body();
+    return DSE_OK;
+  } catch (const std::exception& e) {
+    return host_table().fail(DSE_BAD_DATA, e.what());
+  }
+}
+
+uint32_t type_of(const Json* value) {
+  if (!value) return 0;
+  return value->is_boolean() ? DSE_OPTION_BOOLEAN : value->is_number_integer() ? DSE_OPTION_INTEGER
+         : value->is_number() ? DSE_OPTION_REAL : DSE_OPTION_STRING;
+}
+
+template <class T, class Check>
+dse_status read_value(const dse_config* config, const char* path, T* out, const char* kind, Check&& fits) {
+  return guarded([&] {
+    const Json& value = builder_of(config).require(path);
+    DSE_CHECK_USER(fits(value), "{}: '{}' should be {}, is {}", builder_of(config).where(), path, kind, value.dump());
+    *out = value.get<T>();
+  });
+}
+
+constexpr dse_builder kBuilder{
+    sizeof(dse_builder), 0,
+    [](const dse_config* c, const char* path, uint32_t* type) {
+      return guarded([&] { *type = type_of(builder_of(c).find(path)); });
+    },
+    [](const dse_config* c, const char* path, int32_t* out) {
+      return guarded([&] {
+        const Json& value = builder_of(c).require(path);
+        DSE_CHECK_USER(value.is_boolean(), "{}: '{}' should be true or false, is {}", builder_of(c).where(), path,
+                       value.dump());
+        *out = value.get<bool>();
+      });
+    },
+    [](const dse_config* c, const char* path, int64_t* out) {
+      return read_value(c, path, out, "an integer", [](const Json& v) { return v.is_number_integer(); });
+    },
+    [](const dse_config* c, const char* path, double* out) {
+      return read_value(c, path, out, "a number", [](const Json& v) { return v.is_number(); });
+    },
+    [](const dse_config* c, const char* path, const char** out) {
+      return guarded([&] {
+        const Json& value = builder_of(c).require(path);
+        DSE_CHECK_USER(value.is_string(), "{}: '{}' should be a string, is {}", builder_of(c).where(), path,
+                       value.dump());
+        *out = value.get_ref<const std::string&>().c_str();
+      });
+    },
+    [](dse_graph* g, int64_t index) { return guarded([&] { builder_of(g).layer(index); }); },
+    [](dse_graph* g, const dse_operator* op, dse_tensor* output) {
+      return guarded([&] { *output = dse_tensor(builder_of(g).add(*op)); });
+    }};
+
+}  // namespace
+
+ModelGraph declare(const dse_model& model, const Json& config, const std::string& where) {
+  GraphBuilder builder(config, where);
+  const auto status = model.declare(&kBuilder, reinterpret_cast<const dse_config*>(&builder),
+                                    reinterpret_cast<dse_graph*>(&builder));
+  check_status(status, where);
+  return builder.finish();
+}
+
+}  // namespace dsengine

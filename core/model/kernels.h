@@ -1,0 +1,49 @@
+// Which kernel serves an operation: plugins' kernels by score, else the engine's reference.
+//
+//   Kernels kernels(registry);                                  // or none: reference everywhere
+//   if (!kernels.run("rms_norm", {x, w}, {y, rstd}, {{"eps", 1e-5}})) reference(…);
+//
+// The winner of each operation is logged once. Borrowed by models; outlives them. Called from one thread.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plugin/registry.h"
+
+namespace dsengine {
+
+struct KernelAttribute {
+  const char* name;
+  double value;
+};
+
+class Kernels {
+ public:
+  Kernels() = default;
+  explicit Kernels(const PluginRegistry& registry);
+  ~Kernels();
+  Kernels(const Kernels&) = delete;
+  Kernels& operator=(const Kernels&) = delete;
+
+  // True where some plugin offers the operation at all (and, for training, its backward).
+  bool has(const std::string& operation) const { return kernels_.count(operation) > 0; }
+  // Runs the best kernel that supports the call; false: none does. Outputs are allocated by the caller.
+  bool run(const std::string& operation, std::initializer_list<at::Tensor> inputs,
+           std::initializer_list<at::Tensor> outputs, std::initializer_list<KernelAttribute> attributes = {}) const;
+
+ private:
+  struct Kernel {
+    std::string name;
+    const dse_kernel* table;
+    void* self;
+    mutable bool announced = false;
+  };
+  std::map<std::string, std::vector<Kernel>> kernels_;  // by operation, best first
+};
+
+}  // namespace dsengine

@@ -1,0 +1,232 @@
+#include "model/model.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "base/check.h"
+#include "model/model_files.h"
+
+namespace dsengine {
+
+using at::Tensor;
+
+Packed pack(const std::vector<std::span<const int32_t>>& sequences) {
+  Packed batch;
+  batch.offsets.push_back(0);
+  for (const auto& s : sequences) batch.offsets.push_back(batch.offsets.back() + int64_t(s.size()));
+  batch.tokens = at::empty({batch.offsets.back()}, at::kLong);
+  batch.positions = at::empty({batch.offsets.back()}, at::kLong);
+  auto* token = batch.tokens.mutable_data_ptr<int64_t>();
+  auto* position = batch.positions.mutable_data_ptr<int64_t>();
+  for (const auto& s : sequences)
+    for (size_t i = 0; i < s.size(); ++i) *token++ = s[i], *position++ = int64_t(i);
+  return batch;
+}
+
+namespace {
+
+class RaggedContext : public AttentionContext {
+ public:
+  RaggedContext(const Operations& ops, const std::vector<int64_t>& offsets) : ops_(ops), offsets_(offsets) {}
+  Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
+    return ops_.attention(q, k, v, offsets_, op.softmax_scale);
+  }
+
+ private:
+  const Operations& ops_;
+  const std::vector<int64_t>& offsets_;
+};
+
+}  // namespace
+
+Model Model::create(const Json& config, const std::string& where, const PluginRegistry& registry,
+                    const Kernels& kernels, const ModelOptions& options) {
+  Model model;
+  model.config_ = config;
+  model.kernels_ = &kernels;
+  model.kind_ = options.kind;
+  model.graph_ = std::make_shared<const ModelGraph>(declare_architecture(config, where, registry));
+  model.build_units(options.dtype);
+  model.init_weights(options.seed, false);
+  return model;
+}
+
+Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
+                  const ModelOptions& options) {
+  const Json config = read_json(directory / "config.json");
+  Model model = create(config, (directory / "config.json").string(), registry, kernels, options);
+  model.directory_ = directory;
+  if (!options.random_init) model.load_weights(directory);
+  return model;
+}
+
+Model Model::clone(ModelKind kind) const {
+  Model copy;
+  copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_;
+  copy.directory_ = directory_, copy.recompute_ = recompute_;
+  copy.build_units(sections_[0].flat().scalar_type());
+  copy.init_weights(0, true);
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < sections_.size(); ++i) copy.sections_[i].flat().copy_(sections_[i].flat());
+  if (kind == kind_ && head_) copy.head_->flat().copy_(head_->flat());
+  return copy;
+}
+
+void Model::build_units(at::ScalarType dtype) {
+  for (const auto& section : graph_->sections) sections_.emplace_back(section.name, section.blocks, dtype);
+  if (kind_ == ModelKind::value) {
+    const ParamSpec score{"score.weight", {1, graph_->width}, Init::zeros, false, -1};
+    head_ = std::make_unique<ParamUnit>("score", std::vector<ParamBlock>{{{score}}}, dtype);
+  } else if (!graph_->head_tied) {
+    head_ = std::make_unique<ParamUnit>("head", std::vector<ParamBlock>{{{graph_->head}}}, dtype);
+  }
+}
+
+std::vector<ParamUnit*> Model::units() {
+  std::vector<ParamUnit*> result;
+  for (auto& unit : sections_)
+    if (!unit.blocks().empty()) result.push_back(&unit);
+  if (head_) result.push_back(head_.get());
+  return result;
+}
+
+int64_t Model::parameter_count() const {
+  int64_t count = head_ ? head_->parameter_count() : 0;
+  for (const auto& unit : sections_) count += unit.parameter_count();
+  return count;
+}
+
+void Model::enable_training() {
+  for (auto* unit : units()) unit->enable_training();
+}
+
+void Model::zero_grad() {
+  for (auto* unit : units()) unit->zero_grad();
+}
+
+const Tensor& Model::head() const {
+  DSE_CHECK(kind_ == ModelKind::language, "a value model has no logits");
+  return head_ ? head_->block(0) : sections_[0].block(size_t(graph_->tied_block));
+}
+
+Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const Tensor& positions,
+                          AttentionContext& attention) const {
+  const Operations ops(*kernels_);
+  const Section& s = graph_->sections[section];
+  const ParamUnit& unit = sections_[section];
+  const auto block = [&](int i) { return i < 0 ? Tensor() : unit.block(size_t(i)); };
+  std::map<int, Tensor> values{{s.input, std::move(x)}};
+  for (const auto& op : s.operators) {
+    const Tensor in = op.inputs.empty() ? Tensor() : values.at(op.inputs[0]);
+    Tensor& out = values[op.output];
+    switch (op.kind) {
+      case Operator::embed:
+        out = ops.embedding(block(op.weight), tokens);
+        if (op.factor != 1) out = out * op.factor;
+        break;
+      case Operator::positions: out = ops.embedding(block(op.weight), positions + op.offset); break;
+      case Operator::rms_norm: out = ops.rms_norm(in, block(op.weight), op.eps); break;
+      case Operator::layer_norm: out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps); break;
+      case Operator::linear: out = ops.linear(in, block(op.weight), block(op.bias)); break;
+      case Operator::attention: {
+        const int64_t turned = op.heads + op.kv_heads;
+        Tensor qkv = ops.linear(in, block(op.weight), block(op.bias))
+                         .view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
+        if (!op.rope.inverse_frequencies.empty()) qkv = ops.rope(qkv, turned, positions, op.rope);
+        const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
+                                          qkv.narrow(1, turned, op.kv_heads));
+        out = ops.linear(y.reshape({in.size(0), op.heads * op.head_dim}), block(op.out_weight), block(op.out_bias));
+        break;
+      }
+      case Operator::gated_mlp:
+        out = ops.linear(ops.gated_activation(ops.linear(in, block(op.weight), block(op.bias)), op.activation),
+                         block(op.out_weight), block(op.out_bias));
+        break;
+      case Operator::mlp:
+        out = ops.linear(ops.activation(ops.linear(in, block(op.weight), block(op.bias)), op.activation),
+                         block(op.out_weight), block(op.out_bias));
+        break;
+      case Operator::add: out = in + values.at(op.inputs[1]); break;
+      case Operator::scale: out = in * op.factor; break;
+    }
+  }
+  return values.at(s.output);
+}
+
+// Runs a section without grad, and once more with it in the backward pass, where the gradients of its
+// parameters go straight into their buffers.
+struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const Model* model, int64_t section,
+                        const Packed* batch) {
+    ctx->save_for_backward({x, batch->tokens, batch->positions});
+    ctx->saved_data["model"] = int64_t(reinterpret_cast<intptr_t>(model));
+    ctx->saved_data["section"] = section;
+    ctx->saved_data["offsets"] = batch->offsets;
+    const Operations ops(model->kernels());
+    RaggedContext attention(ops, batch->offsets);
+    return model->run_section(size_t(section), x, batch->tokens, batch->positions, attention);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto* model = reinterpret_cast<const Model*>(ctx->saved_data["model"].toInt());
+    const auto offsets = ctx->saved_data["offsets"].toIntVector();
+    const Operations ops(model->kernels());
+    RaggedContext attention(ops, offsets);
+    Tensor x = saved[0].detach().requires_grad_(true);
+    {
+      at::AutoGradMode grad(true);
+      Tensor y = model->run_section(size_t(ctx->saved_data["section"].toInt()), x, saved[1], saved[2], attention);
+      torch::autograd::backward({y}, {grads[0]});
+    }
+    return {x.grad(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+Tensor Model::hidden(const Packed& batch) const {
+  DSE_CHECK_USER(graph_->max_positions == 0 || batch.positions.numel() == 0 ||
+                     batch.positions.max().item<int64_t>() < graph_->max_positions,
+                 "a sequence is longer than the model's {} positions: lower the lengths", graph_->max_positions);
+  const Operations ops(*kernels_);
+  RaggedContext attention(ops, batch.offsets);
+  Tensor x;
+  for (size_t i = 0; i < sections_.size(); ++i) {
+    if (recompute_ && i > 0 && at::GradMode::is_enabled() && x.requires_grad())
+      x = RecomputedSection::apply(x, this, int64_t(i), &batch);
+    else
+      x = run_section(i, x, batch.tokens, batch.positions, attention);
+  }
+  return x;
+}
+
+Tensor Model::hidden(const Tensor& tokens, const Tensor& positions, AttentionContext& attention) const {
+  Tensor x;
+  for (size_t i = 0; i < sections_.size(); ++i) x = run_section(i, x, tokens, positions, attention);
+  return x;
+}
+
+LogProb Model::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets, double temperature,
+                        bool entropy) const {
+  return dsengine::log_prob(*kernels_, hidden.index_select(0, rows), head(), targets, temperature, entropy);
+}
+
+Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
+  DSE_CHECK(kind_ == ModelKind::value, "a language model has no values");
+  return Operations(*kernels_).linear(hidden.index_select(0, rows), head_->block(0), {}).squeeze(1);
+}
+
+std::vector<Model::NamedTensor> Model::tensors() const {
+  std::vector<NamedTensor> result;
+  const auto list = [&](const ParamUnit& unit) {
+    for (size_t b = 0; b < unit.blocks().size(); ++b)
+      for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
+        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p),
+                          unit.trained() ? unit.grad_part(b, p) : Tensor()});
+  };
+  for (const auto& unit : sections_) list(unit);
+  if (head_) list(*head_);
+  return result;
+}
+
+}  // namespace dsengine

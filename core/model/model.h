@@ -1,0 +1,115 @@
+// A model with its weights: built from a Hugging Face directory and a plugin's declaration, run twice:
+// packed sequences for training and scoring, and with a key-value cache for generation.
+//
+//   Model model = Model::load("models/tiny", registry, kernels, {.kind = ModelKind::language});
+//   at::Tensor h = model.hidden(packed);                            // [N, H], final-norm output
+//   auto [logp, entropy] = model.log_prob(h, rows, targets, 1.0, false);
+//   model.save("out/model");
+//
+// Legend: N tokens of all sequences, B sequences, H width, V vocabulary. No padding exists: a batch is tokens
+// and offsets. Not copyable. One thread at a time.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+
+#include "base/json.h"
+#include "model/graph.h"
+#include "model/log_prob.h"
+#include "model/operations.h"
+
+namespace dsengine {
+
+// Ragged sequences, end to end.
+struct Packed {
+  at::Tensor tokens;             // [N] int64
+  at::Tensor positions;          // [N] int64, from 0 in each sequence
+  std::vector<int64_t> offsets;  // [B + 1]
+};
+Packed pack(const std::vector<std::span<const int32_t>>& sequences);
+
+// What a model's head gives: logits over the vocabulary, or one number per position (reward, critic).
+enum class ModelKind { language, value };
+
+struct ModelOptions {
+  ModelKind kind = ModelKind::language;
+  bool random_init = false;  // read config.json alone and draw the weights from the seed
+  uint64_t seed = 0;
+  at::ScalarType dtype = at::kFloat;
+};
+
+// Where attention gets its keys: the sequence itself (training), or a cache (generation).
+class AttentionContext {
+ public:
+  virtual ~AttentionContext() = default;
+  // q [N, Hq, D], k, v [N, Hk, D] of attention operator `index` -> [N, Hq, D].
+  virtual at::Tensor attend(const Operator& op, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = 0;
+};
+
+class Model {
+ public:
+  static Model load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
+                    const ModelOptions& options);
+  // From a declaration alone, weights drawn from the seed (Init::normal has the config's initializer_range).
+  static Model create(const Json& config, const std::string& where, const PluginRegistry& registry,
+                      const Kernels& kernels, const ModelOptions& options);
+  // A copy of the weights under another kind: a critic from a reward model, a reward model from an actor.
+  Model clone(ModelKind kind) const;
+
+  const ModelGraph& graph() const { return *graph_; }
+  const Json& config() const { return config_; }
+  ModelKind kind() const { return kind_; }
+  const Kernels& kernels() const { return *kernels_; }
+  const std::filesystem::path& directory() const { return directory_; }
+  // Units in checkpoint order: sections, then the head (untied) or the value head.
+  std::vector<ParamUnit*> units();
+  int64_t parameter_count() const;
+  at::ScalarType dtype() const { return sections_[0].flat().scalar_type(); }
+
+  void enable_training();
+  void zero_grad();
+  // Recompute each layer in the backward pass instead of keeping its activations.
+  void set_recompute(bool on) { recompute_ = on; }
+
+  // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode.
+  at::Tensor hidden(const Packed& batch) const;
+  // The same with another source of keys and values, never recomputed.
+  at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions, AttentionContext& attention) const;
+  // log p(targets[i]) read at hidden row rows[i].
+  LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets, double temperature,
+                   bool entropy) const;
+  at::Tensor logits(const at::Tensor& hidden_TH) const { return dsengine::logits(*kernels_, hidden_TH, head()); }
+  // Value head at hidden rows: [T].
+  at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
+
+  // Names, shapes and views of every tensor a checkpoint of this model holds.
+  struct NamedTensor {
+    const ParamSpec* spec;
+    at::Tensor tensor, grad;  // grad undefined unless trained
+  };
+  std::vector<NamedTensor> tensors() const;
+  // A Hugging Face directory: config.json, weights, and the tokenizer's files from `tokenizer_from`.
+  void save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from) const;
+
+ private:
+  Model() = default;
+  void build_units(at::ScalarType dtype);
+  void load_weights(const std::filesystem::path& directory);
+  void init_weights(uint64_t seed, bool only_value_head);
+  const at::Tensor& head() const;
+  at::Tensor run_section(size_t section, at::Tensor x, const at::Tensor& tokens, const at::Tensor& positions,
+                         AttentionContext& attention) const;
+  friend struct RecomputedSection;
+
+  std::shared_ptr<const ModelGraph> graph_;
+  const Kernels* kernels_ = nullptr;
+  Json config_;
+  std::filesystem::path directory_;
+  ModelKind kind_ = ModelKind::language;
+  bool recompute_ = false;
+  std::vector<ParamUnit> sections_;
+  std::unique_ptr<ParamUnit> head_;  // language: untied head; value: [1, H]
+};
+
+}  // namespace dsengine

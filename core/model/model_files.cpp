@@ -1,0 +1,184 @@
+#include "model/model_files.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <set>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "files/weights.h"
+#include "model/model.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr std::string_view kLanguage = "ForCausalLM", kValue = "ForSequenceClassification";
+
+std::string architecture_of(const Json& config, const std::string& where) {
+  const auto it = config.find("architectures");
+  DSE_CHECK_USER(it != config.end() && it->is_array() && it->size() == 1 && (*it)[0].is_string(),
+                 "{}: 'architectures' should be a list of one name", where);
+  return (*it)[0];
+}
+
+// "LlamaForSequenceClassification" -> "LlamaForCausalLM", and the other way.
+std::string with_ending(std::string name, std::string_view from, std::string_view to) {
+  if (name.ends_with(from)) name.replace(name.size() - from.size(), from.size(), to);
+  return name;
+}
+
+// The name under which a checkpoint keeps a tensor: as declared, or without the outermost "model.".
+std::string stored_name(const WeightDirectory& weights, const std::string& name) {
+  if (!weights.find(name) && name.starts_with("model."))
+    if (const auto shorter = name.substr(6); weights.find(shorter)) return shorter;
+  return name;
+}
+
+void read_parameter(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to,
+                    const std::filesystem::path& directory) {
+  const auto& spec = *to.spec;
+  const auto& entry = weights.at(name);
+  std::vector<int64_t> stored = spec.shape;
+  if (spec.transposed) std::swap(stored[0], stored[1]);
+  const bool whole = spec.first_row < 0;
+  const bool fits = whole ? entry.shape == stored
+                          : entry.shape.size() == stored.size() && spec.first_row + stored[0] <= entry.shape[0] &&
+                                std::equal(stored.begin() + 1, stored.end(), entry.shape.begin() + 1);
+  DSE_CHECK_USER(fits, "{}: tensor {} has shape {}, the config asks for {}", directory.string(), name,
+                 shape_text(entry.shape), shape_text(stored));
+  at::Tensor buffer = at::empty(stored, at::kFloat);
+  const std::span<float> out(buffer.mutable_data_ptr<float>(), size_t(buffer.numel()));
+  if (whole)
+    weights.read_f32(name, out);
+  else
+    weights.read_f32(name, spec.first_row, stored[0], out);
+  at::Tensor target = to.tensor;
+  target.copy_(spec.transposed ? buffer.t() : buffer);
+}
+
+}  // namespace
+
+ModelGraph declare_architecture(const Json& config, const std::string& where, const PluginRegistry& registry) {
+  const std::string name = with_ending(architecture_of(config, where), kValue, kLanguage);
+  ModelGraph graph = declare(registry.find_model(name).model(), config, where);
+  graph.architecture = name;
+  return graph;
+}
+
+void Model::init_weights(uint64_t seed, bool only_value_head) {
+  at::NoGradGuard no_grad;
+  const auto it = config_.find("initializer_range");
+  const double range = it != config_.end() && it->is_number() ? it->get<double>()
+                       : config_.contains("init_std")         ? config_["init_std"].get<double>()
+                                                              : 0.02;
+  for (auto& [spec, tensor, _] : tensors()) {
+    if (only_value_head && spec->tensor != "score.weight") continue;
+    if (spec->init == Init::zeros) tensor.zero_();
+    if (spec->init == Init::ones) tensor.fill_(1);
+    if (spec->init != Init::normal) continue;
+    // Keyed by name: neither the order of tensors nor their layout changes a draw.
+    const Philox draws(seed, Purpose::init, name_hash(spec->tensor), uint64_t(std::max<int64_t>(0, spec->first_row)));
+    at::Tensor values = at::empty(tensor.sizes(), at::kFloat);
+    float* out = values.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < values.numel(); ++i) out[i] = float(range * draws.normal(uint64_t(i)));
+    tensor.copy_(values);
+  }
+}
+
+void Model::load_weights(const std::filesystem::path& directory) {
+  at::NoGradGuard no_grad;
+  const auto weights = WeightDirectory::open(directory);
+  std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
+  for (const auto& named : tensors()) {
+    const auto name = stored_name(weights, named.spec->tensor);
+    extra.erase(name);
+    if (weights.find(name)) {
+      read_parameter(weights, name, named, directory);
+    } else if (named.spec->tensor == "score.weight") {
+      spdlog::info("model event=new_value_head directory={}", directory.string());
+    } else {
+      missing.insert(named.spec->tensor);
+    }
+  }
+  // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables.
+  std::erase_if(extra, [&](const std::string& name) {
+    return name == "score.weight" || name == stored_name(weights, graph_->head.tensor) ||
+           name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.bias");
+  });
+  DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory.string(),
+                 fmt::join(missing, ", "));
+  DSE_CHECK_USER(extra.empty(), "{}: tensors that the model plugin does not declare: {}", directory.string(),
+                 fmt::join(extra, ", "));
+}
+
+void Model::save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from) const {
+  Json config = config_;
+  const bool value = kind_ == ModelKind::value;
+  config["architectures"] = Json::array({with_ending(graph_->architecture, kLanguage, value ? kValue : kLanguage)});
+  config.erase("torch_dtype");
+  config["dtype"] = "float32";
+  if (value) {
+    config["id2label"] = Json{{"0", "LABEL_0"}};
+    config["label2id"] = Json{{"LABEL_0", 0}};
+  } else {
+    config.erase("id2label"), config.erase("label2id");
+  }
+  write_text(directory / "config.json", config.dump(2) + "\n");
+
+  // Parameters that share a checkpoint tensor are written as that tensor again.
+  struct Stored {
+    std::vector<at::Tensor> pieces;
+  };
+  std::vector<std::string> order;
+  std::map<std::string, Stored> stored;
+  for (const auto& [spec, tensor, _] : tensors()) {
+    auto& entry = stored[spec->tensor];
+    if (entry.pieces.empty()) order.push_back(spec->tensor);
+    entry.pieces.push_back(spec->transposed ? tensor.t() : tensor);
+  }
+  SavePlan plan;
+  const auto joined = [&](const std::string& name) { return at::cat(stored[name].pieces, 0).to(at::kFloat).contiguous(); };
+  for (const auto& name : order) {
+    auto shape = stored[name].pieces[0].sizes().vec();
+    for (size_t i = 1; i < stored[name].pieces.size(); ++i) shape[0] += stored[name].pieces[i].size(0);
+    plan.tensors.push_back({name, Dtype::F32, shape});
+  }
+  WeightWriter writer(directory, plan);
+  for (const auto& name : order) {
+    const at::Tensor tensor = joined(name);
+    writer.write(name, {tensor.const_data_ptr<float>(), size_t(tensor.numel())});
+  }
+  writer.close();
+  if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
+}
+
+std::vector<int32_t> eos_ids(const std::filesystem::path& directory) {
+  for (const char* file : {"generation_config.json", "config.json"}) {
+    const auto path = directory / file;
+    if (!std::filesystem::exists(path)) continue;
+    const Json config = read_json(path);
+    const auto it = config.find("eos_token_id");
+    if (it == config.end() || it->is_null()) continue;
+    std::vector<int32_t> ids;
+    for (const auto& id : it->is_array() ? *it : Json::array({*it})) {
+      DSE_CHECK_USER(id.is_number_integer(), "{}: eos_token_id should be an id or a list of ids", path.string());
+      ids.push_back(id);
+    }
+    return ids;
+  }
+  return {};
+}
+
+void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
+                           "generation_config.json"}) {
+    if (std::filesystem::exists(from / name))
+      std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing);
+  }
+}
+
+}  // namespace dsengine

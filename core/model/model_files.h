@@ -1,0 +1,22 @@
+// Between a model and its Hugging Face directory.
+#pragma once
+#include <filesystem>
+#include <vector>
+
+#include "base/json.h"
+#include "model/graph.h"
+#include "plugin/registry.h"
+
+namespace dsengine {
+
+// The graph that the plugin for config.json's architecture declares. "XForSequenceClassification" is declared
+// as "XForCausalLM" is; what differs is the head.
+ModelGraph declare_architecture(const Json& config, const std::string& where, const PluginRegistry& registry);
+
+// End-of-sequence ids of a directory: generation_config.json, else config.json; an id or a list. May be empty.
+std::vector<int32_t> eos_ids(const std::filesystem::path& directory);
+
+// Files of the tokenizer (and generation_config.json) that go along when a model is saved.
+void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to);
+
+}  // namespace dsengine

@@ -1,0 +1,45 @@
+// AdamW (Loshchilov and Hutter 2019) over flat parameter units, with the clip of the global gradient norm
+// folded in.
+//
+//   AdamW optimizer(units, {.beta1 = 0.9, .beta2 = 0.95});
+//   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
+//
+// Moments are float32, one pair of flat tensors a unit. Results do not depend on the thread count: every
+// element is computed alone and the norm is summed in blocks of a fixed size.
+#pragma once
+#include <vector>
+
+#include "param/param_unit.h"
+
+namespace dsengine {
+
+struct AdamWSettings {
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0, grad_clip = 1.0;
+};
+
+// sqrt of the sum of squares over the units' gradients, in double, in blocks of a fixed size.
+double global_grad_norm(const std::vector<ParamUnit*>& units);
+
+class AdamW {
+ public:
+  AdamW(std::vector<ParamUnit*> units, AdamWSettings settings);
+
+  // One update; returns the gradient norm before clipping. Throws UserError where it is not finite, before
+  // anything is changed.
+  double step(double learning_rate);
+
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+  // Per unit, in the order given: first and second moment.
+  const std::vector<at::Tensor>& first_moments() const { return first_; }
+  const std::vector<at::Tensor>& second_moments() const { return second_; }
+  const std::vector<ParamUnit*>& units() const { return units_; }
+
+ private:
+  std::vector<ParamUnit*> units_;
+  AdamWSettings settings_;
+  std::vector<at::Tensor> first_, second_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace dsengine

@@ -1,0 +1,64 @@
+#include "param/param_unit.h"
+
+#include <ATen/ATen.h>
+
+#include <numeric>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+int64_t ParamBlock::rows() const {
+  int64_t sum = 0;
+  for (const auto& part : parts) sum += part.shape[0];
+  return sum;
+}
+
+int64_t ParamBlock::row_numel() const {
+  return std::accumulate(parts[0].shape.begin() + 1, parts[0].shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::ScalarType dtype)
+    : name_(std::move(name)), blocks_(std::move(blocks)), offsets_(blocks_.size()) {
+  const int64_t alignment = 128 / int64_t(c10::elementSize(dtype));
+  int64_t end = 0;
+  for (const bool decay : {true, false}) {
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      if (blocks_[i].decay() != decay) continue;
+      offsets_[i] = end;
+      const int64_t numel = blocks_[i].rows() * blocks_[i].row_numel();
+      parameter_count_ += numel;
+      end += (numel + alignment - 1) / alignment * alignment;
+    }
+    if (decay) decayed_numel_ = end;
+  }
+  flat_ = at::zeros({end}, at::TensorOptions().dtype(dtype));
+  for (size_t i = 0; i < blocks_.size(); ++i) leaves_.push_back(view_of(flat_, i).detach());
+}
+
+at::Tensor ParamUnit::view_of(const at::Tensor& flat, size_t block) const {
+  std::vector<int64_t> shape = blocks_[block].parts[0].shape;
+  shape[0] = blocks_[block].rows();
+  return flat.narrow(0, offsets_[block], shape[0] * blocks_[block].row_numel()).view(shape);
+}
+
+at::Tensor ParamUnit::part_of(const at::Tensor& flat, size_t block, size_t part) const {
+  int64_t first = 0;
+  for (size_t i = 0; i < part; ++i) first += blocks_[block].parts[i].shape[0];
+  return view_of(flat, block).narrow(0, first, blocks_[block].parts[part].shape[0]);
+}
+
+void ParamUnit::enable_training() {
+  if (trained()) return;
+  grad_ = at::zeros_like(flat_);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    leaves_[i].requires_grad_(true);
+    leaves_[i].mutable_grad() = view_of(grad_, i);
+  }
+}
+
+void ParamUnit::zero_grad() {
+  if (trained()) grad_.zero_();
+}
+
+}  // namespace dsengine

@@ -1,0 +1,136 @@
+#include "plugin/item.h"
+
+#include <set>
+
+#include "base/check.h"
+#include "plugin/normalise.h"
+#include "plugin/options.h"
+
+namespace dsengine {
+namespace {
+
+constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "kernel"};
+
+template <class Function>
+void require(Function* function, const std::string& what, const char* name) {
+  DSE_CHECK_USER(function, "{}: its table has no {}; set it", what, name);
+}
+
+dse_algorithm read_algorithm(const void* raw, const std::string& what) {
+  const auto table = read_struct<dse_algorithm>(raw, what);
+  require(table.create, what, "create");
+  require(table.destroy, what, "destroy");
+  require(table.needs, what, "needs");
+  require(table.loss, what, "loss");
+  DSE_CHECK_USER(!table.save == !table.load, "{}: has only one of save and load; set both or neither", what);
+  return table;
+}
+
+dse_model read_model(const void* raw, const std::string& what) {
+  const auto table = read_struct<dse_model>(raw, what);
+  require(table.declare, what, "declare");
+  DSE_CHECK_USER(table.architecture_count > 0 && table.architectures,
+                 "{}: names no architecture of config.json; list at least one", what);
+  for (uint32_t i = 0; i < table.architecture_count; ++i)
+    DSE_CHECK_USER(table.architectures[i] && *table.architectures[i],
+                   "{}: architectures[{}] is empty; name it or lower architecture_count", what, i);
+  return table;
+}
+
+dse_dataset read_dataset(const void* raw, const std::string& what) {
+  const auto table = read_struct<dse_dataset>(raw, what);
+  require(table.open, what, "open");
+  require(table.close, what, "close");
+  require(table.size, what, "size");
+  require(table.get, what, "get");
+  return table;
+}
+
+dse_reward read_reward(const void* raw, const std::string& what) {
+  const auto table = read_struct<dse_reward>(raw, what);
+  require(table.create, what, "create");
+  require(table.destroy, what, "destroy");
+  require(table.score, what, "score");
+  DSE_CHECK_USER(table.needs_model <= 1, "{}: needs_model is {}; set it to 0 or 1", what, table.needs_model);
+  return table;
+}
+
+dse_kernel read_kernel(const void* raw, const std::string& what) {
+  const auto table = read_struct<dse_kernel>(raw, what);
+  require(table.create, what, "create");
+  require(table.destroy, what, "destroy");
+  require(table.supports, what, "supports");
+  require(table.workspace_bytes, what, "workspace_bytes");
+  require(table.run, what, "run");
+  DSE_CHECK_USER(table.operation && *table.operation, "{}: names no operation; set it", what);
+  DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_I64, "{}: dtype {} is none of DSE_F32 …", what,
+                 table.dtype);
+  DSE_CHECK_USER(table.device == DSE_CPU || table.device == DSE_CUDA,
+                 "{}: device {} is none of DSE_CPU, DSE_CUDA", what, table.device);
+  return table;
+}
+
+ItemTable read_table(uint32_t kind, const void* raw, const std::string& what) {
+  switch (kind) {
+    case DSE_ALGORITHM:
+      return read_algorithm(raw, what);
+    case DSE_MODEL:
+      return read_model(raw, what);
+    case DSE_DATASET:
+      return read_dataset(raw, what);
+    case DSE_REWARD_ITEM:
+      return read_reward(raw, what);
+    default:
+      return read_kernel(raw, what);
+  }
+}
+
+std::vector<dse_option> read_options(const dse_item& item, const std::string& what) {
+  auto options = read_array<dse_option>(item.options, item.option_count, what + ": options");
+  std::set<std::string> names;
+  for (size_t i = 0; i < options.size(); ++i) {
+    auto& option = options[i];
+    const std::string label = option.name ? fmt::format("'{}'", option.name) : fmt::format("{}", i);
+    const auto fault = option_fault(option);
+    DSE_CHECK_USER(fault.empty(), "{}: option {}: {}; mend its row of the table", what, label, fault);
+    DSE_CHECK_USER(names.insert(option.name).second, "{}: option {} is there twice; rename one", what, label);
+    if (!option.help) option.help = "";
+  }
+  return options;
+}
+
+}  // namespace
+
+const char* item_kind_name(uint32_t kind) {
+  return kind >= 1 && kind <= std::size(kKinds) ? kKinds[kind - 1] : "item of unknown kind";
+}
+
+std::vector<std::string> Item::architectures() const {
+  return {model().architectures, model().architectures + model().architecture_count};
+}
+
+std::string Item::label() const {
+  return fmt::format("{} '{}' ({})", item_kind_name(kind), name, file.filename().string());
+}
+
+Item read_item(const dse_item& raw, uint32_t plugin_minor, const std::string& what) {
+  DSE_CHECK_USER(raw.name && *raw.name, "{}: an item has no name; name it", what);
+  const auto label = fmt::format("{}: {} '{}'", what, item_kind_name(raw.kind), raw.name);
+  DSE_CHECK_USER(raw.kind >= DSE_ALGORITHM && raw.kind <= DSE_KERNEL,
+                 "{}: kind {} is none of DSE_ALGORITHM …", label, raw.kind);
+  const bool unstable = raw.kind == DSE_MODEL || raw.kind == DSE_KERNEL;
+  DSE_CHECK_USER(
+      !unstable || plugin_minor == DSE_ABI_MINOR,
+      "{}: {} tables are not frozen yet, and it was built for ABI {}.{}, this host has {}.{}; rebuild it",
+      label, item_kind_name(raw.kind), DSE_ABI_MAJOR, plugin_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
+  DSE_CHECK_USER(raw.table, "{}: its table is NULL; set it", label);
+  Item item;
+  item.kind = raw.kind;
+  item.name = raw.name;
+  item.summary = raw.summary ? raw.summary : "";
+  item.options = read_options(raw, label);
+  item.table = read_table(raw.kind, raw.table, label);
+  return item;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,123 @@
+#include "plugin/verify.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "plugin/instance.h"
+
+namespace dsengine {
+namespace {
+
+Checks verify_dataset(const Item& item, const OptionSet& options) {
+  return {run_check("missing file", [&] {
+    const std::string path = "/nonexistent/dsengine/verify.jsonl";
+    std::string text;
+    try {
+      DatasetInstance(item, options, path);
+    } catch (const UserError& e) {
+      text = e.what();
+    }
+    DSE_CHECK_USER(!text.empty(), "opened {}, which does not exist; open must check its path", path);
+    DSE_CHECK_USER(text.find("gave no reason") == std::string::npos, "{}", text);
+    return "refused: " + text;
+  })};
+}
+
+Checks verify_reward(const Item& item, const OptionSet& options) {
+  return {run_check("score", [&] {
+    RewardInstance reward(item, options);
+    dse_answer answer{
+        sizeof(dse_answer), DSE_FINISH_EOS, "What is two and two?", "Four.", nullptr, 0.5, 0, 1, 3};
+    std::array<dse_answer, 2> answers{answer, answer};
+    answers[1].finish = DSE_FINISH_LENGTH;
+    answers[1].reply = "";
+    answers[1].metadata = R"({"answer": "4"})";
+    answers[1].model_score = -0.5;
+    const auto scores = reward.score(answers);
+    DSE_CHECK_USER(std::none_of(scores.begin(), scores.end(), [](float s) { return std::isinf(s); }),
+                   "a score is infinite; give NaN for an answer that cannot be scored");
+    return fmt::format("{}two answers: {}, {}", reward.needs_model() ? "with a reward model, " : "",
+                       scores[0], scores[1]);
+  })};
+}
+
+Checks checks_of_kind(const Item& item, const OptionSet& options) {
+  switch (item.kind) {
+    case DSE_ALGORITHM:
+      return verify_algorithm(item, options);
+    case DSE_DATASET:
+      return verify_dataset(item, options);
+    case DSE_REWARD_ITEM:
+      return verify_reward(item, options);
+    case DSE_MODEL:
+      return {{"architectures", true, fmt::format("{}", fmt::join(item.architectures(), ", "))}};
+    default:
+      return {{"operation", true, item.kernel().operation}};
+  }
+}
+
+}  // namespace
+
+Check run_check(const std::string& name, const std::function<std::string()>& body) {
+  try {
+    return {name, true, body()};
+  } catch (const UserError& e) {
+    return {name, false, e.what()};
+  }
+}
+
+Checks verify_item(const Item& item, const OptionValues& given, const VerifyHooks& hooks) {
+  const auto prefix = fmt::format("{} {}: ", item_kind_name(item.kind), item.name);
+  for (const auto& option : item.options)
+    if (!option.default_value && !given.contains(option.name))
+      return {{prefix + "table", true,
+               fmt::format("the rest was not run: it needs its option '{}'", option.name)}};
+  Checks checks{{"table", true, fmt::format("{} options", item.options.size())}};
+  try {
+    const OptionSet options(item, given);
+    const auto append = [&](Checks more) { checks.insert(checks.end(), more.begin(), more.end()); };
+    append(checks_of_kind(item, options));
+    if (const auto hook = hooks.find(item.kind); hook != hooks.end()) append(hook->second(item, options));
+  } catch (const UserError& e) {
+    checks.push_back({"run", false, e.what()});
+  }
+  for (auto& check : checks) check.name = prefix + check.name;
+  return checks;
+}
+
+Checks verify(const PluginRegistry& registry, const std::string& file_or_name, const VerifyHooks& hooks) {
+  Checks checks;
+  const auto add = [&](const Item& item) {
+    const auto more = verify_item(item, {}, hooks);
+    checks.insert(checks.end(), more.begin(), more.end());
+  };
+  if (file_or_name.find('/') != std::string::npos || file_or_name.ends_with(".so")) {
+    try {
+      const PluginLibrary library(file_or_name);
+      checks.push_back(
+          {"loads", true, fmt::format("{} items, sha256 {}", library.items().size(), library.sha256())});
+      for (const auto& item : library.items()) add(item);
+    } catch (const UserError& e) {
+      checks.push_back({"loads", false, e.what()});
+    }
+    return checks;
+  }
+  for (const Item* item : registry.require_named(file_or_name)) add(*item);
+  return checks;
+}
+
+bool all_ok(const Checks& checks) {
+  return std::all_of(checks.begin(), checks.end(), [](const Check& check) { return check.ok; });
+}
+
+std::string format_checks(const Checks& checks) {
+  std::string text;
+  for (const auto& check : checks)
+    text += fmt::format("{:<6} {}: {}\n", check.ok ? "ok" : "FAILED", check.name, check.detail);
+  return text;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,182 @@
+#include "rl/examples.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "model/model_files.h"
+#include "plugin/instance.h"
+#include "rl/chat_format.h"
+
+namespace dsengine {
+
+namespace {
+
+std::vector<ChatMessage> turns_of(const DatasetInstance& data, const dse_record& record) {
+  std::vector<ChatMessage> turns;
+  for (const auto& m : data.messages(record)) turns.push_back({m.role, m.content, m.train != 0});
+  return turns;
+}
+
+// Builds examples of one source; names the record in errors.
+class Encoder {
+ public:
+  Encoder(const TextModel& text, const DataConfig& config, uint32_t source)
+      : text_(text), config_(config), source_(source) {}
+
+  Example encode(const DatasetInstance& data, const dse_record& record, const std::string& where) const {
+    Example e;
+    e.weight = record.weight;
+    e.metadata = record.metadata ? record.metadata : "";
+    auto turns = turns_of(data, record);
+    if (turns.empty() && record.prompt) turns.push_back({"user", record.prompt, false});
+    const auto wrong = [&](const char* wanted) {
+      user_error(fmt::format("{}: this stage wants {}; the record holds something else", where, wanted));
+    };
+    if (source_ == DSE_SOURCE_PAIRS) {
+      if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
+      set_prompt(e, chat_prompt(turns));
+      e.answer = answer(record.chosen), e.rejected = answer(record.rejected);
+    } else if (source_ == DSE_SOURCE_ROLLOUT) {
+      if (record.kind == DSE_RECORD_TEXT) wrong("prompts");
+      while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
+      if (turns.empty()) wrong("prompts that end with a user's turn");
+      set_prompt(e, chat_prompt(turns));
+    } else if (record.kind == DSE_RECORD_TEXT) {
+      plain_text(e, record.text);
+    } else if (record.kind == DSE_RECORD_MESSAGES) {
+      conversation(e, turns);
+    } else if (record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_PAIR) {
+      set_prompt(e, chat_prompt(turns));
+      e.answer = answer(record.kind == DSE_RECORD_PAIR ? record.chosen : record.completion);
+    } else {
+      wrong("texts, messages, or prompts with completions");
+    }
+    if (config_.train_on == "all" && source_ == DSE_SOURCE_RECORDS) train_on_prompt(e);
+    e.content_hash = name_hash(e.prompt_text);
+    return e;
+  }
+
+ private:
+  void set_prompt(Example& e, std::string text) const {
+    e.prompt = text_.tokenizer.encode(text);
+    DSE_CHECK(!e.prompt.empty(), "an empty prompt");
+    const auto limit = size_t(config_.max_prompt_length);
+    if (e.prompt.size() > limit) e.prompt.erase(e.prompt.begin() + 1, e.prompt.end() - int64_t(limit) + 1);
+    e.prompt_text = std::move(text);
+  }
+  AnswerTokens answer(const std::string& content) const {
+    AnswerTokens a{text_.tokenizer.encode(chat_answer(content), false), {}};
+    if (!text_.eos.empty()) a.tokens.push_back(text_.eos[0]);
+    a.mask.assign(a.tokens.size(), 1);
+    return a;
+  }
+  // Text without a prompt: the first token is given, the others are targets.
+  void plain_text(Example& e, const std::string& text) const {
+    auto tokens = text_.tokenizer.encode(text);
+    if (!text_.eos.empty()) tokens.push_back(text_.eos[0]);
+    e.prompt_text = text;
+    e.prompt.assign(tokens.begin(), tokens.begin() + std::min<int64_t>(1, int64_t(tokens.size())));
+    e.answer.tokens.assign(tokens.begin() + int64_t(e.prompt.size()), tokens.end());
+    e.answer.mask.assign(e.answer.tokens.size(), 1);
+  }
+  // All turns; targets are the assistant turns marked to train, each with its eos.
+  void conversation(Example& e, const std::vector<ChatMessage>& turns) const {
+    size_t first = 0;
+    while (first < turns.size() && !(turns[first].role == "assistant" && turns[first].train)) ++first;
+    DSE_CHECK_USER(first < turns.size(), "a conversation without an assistant turn to learn from");
+    set_prompt(e, chat_prompt({turns.begin(), turns.begin() + int64_t(first)}));
+    std::string between;
+    for (size_t i = first; i < turns.size(); ++i) {
+      if (turns[i].role == "assistant" && turns[i].train) {
+        append(e.answer, between.empty() ? std::vector<TokenId>{} : text_.tokenizer.encode(between, false), 0);
+        const auto a = answer(turns[i].content);
+        append(e.answer, a.tokens, 1);
+        between = "\n";
+      } else {
+        between += chat_turn(turns[i]);
+      }
+      if (i + 1 < turns.size() && turns[i + 1].role == "assistant" && turns[i + 1].train) between += "Assistant:";
+    }
+  }
+  static void append(AnswerTokens& to, const std::vector<TokenId>& tokens, uint8_t mask) {
+    to.tokens.insert(to.tokens.end(), tokens.begin(), tokens.end());
+    to.mask.insert(to.mask.end(), tokens.size(), mask);
+  }
+  static void train_on_prompt(Example& e) {
+    AnswerTokens all;
+    append(all, {e.prompt.begin() + 1, e.prompt.end()}, 1);
+    append(all, e.answer.tokens, 1);
+    e.prompt.resize(1);
+    e.answer = std::move(all);
+  }
+
+  const TextModel& text_;
+  const DataConfig& config_;
+  uint32_t source_;
+};
+
+}  // namespace
+
+TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
+                          const std::filesystem::path& model_directory) {
+  TextModel text{Tokenizer::from_directory(tokenizer_directory), eos_ids(model_directory)};
+  if (text.eos.empty())
+    if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);
+  return text;
+}
+
+ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const PluginRegistry& registry,
+                            const TextModel& text, const DataConfig& config, uint32_t source) {
+  ExampleSet set;
+  const Encoder encoder(text, config, source);
+  for (const auto& from : sources) {
+    const Item& item = registry.find(DSE_DATASET, from.adapter);
+    DatasetInstance data(item, OptionSet(item, from.options), from.path);
+    int64_t dropped = 0;
+    for (int64_t i = 0; i < data.size(); ++i) {
+      Example e = encoder.encode(data, data.get(i), fmt::format("{}: record {}", from.path.string(), i + 1));
+      const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
+      if (source != DSE_SOURCE_ROLLOUT && (length > size_t(config.max_length) || e.answer.tokens.empty())) {
+        ++dropped;
+        continue;
+      }
+      set.examples_.push_back(std::move(e));
+      set.copies_.push_back(from.weight);
+    }
+    spdlog::info("data path={} records={} dropped_too_long={}", from.path.string(), data.size(), dropped);
+    DSE_CHECK_USER(dropped < data.size(), "{}: every record is longer than data.max_length = {} tokens",
+                   from.path.string(), config.max_length);
+  }
+  return set;
+}
+
+ExampleSet ExampleSet::split_off(double share) {
+  ExampleSet kept, off;
+  for (size_t i = 0; i < examples_.size(); ++i) {
+    const bool away = Philox(0, Purpose::blend, examples_[i].content_hash).uniform(0) < share;
+    auto& to = away ? off : kept;
+    to.examples_.push_back(std::move(examples_[i]));
+    to.copies_.push_back(copies_[i]);
+  }
+  *this = std::move(kept);
+  return off;
+}
+
+std::vector<uint32_t> epoch_order(const ExampleSet& set, uint64_t seed, uint64_t stage_key, uint64_t epoch) {
+  const Philox blend(seed, Purpose::blend, stage_key, epoch), shuffle(seed, Purpose::shuffle, stage_key, epoch);
+  std::vector<uint32_t> order;
+  for (size_t i = 0; i < set.size(); ++i) {
+    const double copies = set.copies(i), whole = std::floor(copies);
+    const auto count = size_t(whole) + (blend.uniform(i) < copies - whole ? 1 : 0);
+    order.insert(order.end(), count, uint32_t(i));
+  }
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(shuffle.uniform(i) * double(i))]);
+  return order;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,65 @@
+// Records become token sequences: what to imitate, what to compare, what to answer.
+//
+//   ExampleSet data = ExampleSet::load(stage.data.sources, registry, text, stage.data, DSE_SOURCE_RECORDS);
+//   const Example& e = data.example(i);               // prompt, answer, mask
+//   auto order = epoch_order(data, seed, stage_key, epoch);
+//
+// Everything is tokenized once, when loaded. Too long records are dropped and counted; too long prompts keep
+// their first token and their end.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "plugin/registry.h"
+#include "run/config.h"
+#include "text/tokenizer.h"
+
+namespace dsengine {
+
+// A tokenizer and the ids that end an answer.
+struct TextModel {
+  Tokenizer tokenizer;
+  std::vector<TokenId> eos;  // the first is what training appends
+
+  // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
+  static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);
+};
+
+// Tokens of an answer and which of them are loss targets.
+struct AnswerTokens {
+  std::vector<TokenId> tokens;
+  std::vector<uint8_t> mask;
+};
+
+struct Example {
+  std::vector<TokenId> prompt;
+  AnswerTokens answer, rejected;  // rejected: pairs only
+  double weight = 1;
+  std::string prompt_text;        // as the model sees it, without special tokens
+  std::string metadata;           // JSON object or empty
+  uint64_t content_hash = 0;
+};
+
+class ExampleSet {
+ public:
+  // source: DSE_SOURCE_…: which part of each record is used.
+  static ExampleSet load(const std::vector<DataSource>& sources, const PluginRegistry& registry,
+                         const TextModel& text, const DataConfig& config, uint32_t source);
+
+  size_t size() const { return examples_.size(); }
+  const Example& operator[](size_t i) const { return examples_[i]; }
+  // How often, on average, example i comes in an epoch: its source's weight.
+  double copies(size_t i) const { return copies_[i]; }
+  // Moves a share of the examples, chosen by their content, to a set of their own.
+  ExampleSet split_off(double share);
+
+ private:
+  std::vector<Example> examples_;
+  std::vector<double> copies_;
+};
+
+// The examples of one epoch in a shuffled order that depends on the seed, the stage and the epoch alone.
+std::vector<uint32_t> epoch_order(const ExampleSet& set, uint64_t seed, uint64_t stage_key, uint64_t epoch);
+
+}  // namespace dsengine

@@ -1,0 +1,80 @@
+#include "rl/experience.h"
+
+#include "base/check.h"
+
+namespace dsengine {
+
+namespace {
+
+using Column = std::vector<float> Experience::*;
+constexpr Column kTokenColumns[] = {&Experience::logp,     &Experience::entropy,   &Experience::value,
+                                    &Experience::old_logp, &Experience::old_value, &Experience::ref_logp,
+                                    &Experience::advantage, &Experience::target};
+
+}  // namespace
+
+void Experience::add_row(ExperienceRow row, int64_t prompt_id, int32_t finish_code, double row_weight,
+                         std::span<const uint8_t> row_mask) {
+  DSE_CHECK(int64_t(row_mask.size()) == row.answer_size(), "{} mask entries", row_mask.size());
+  offsets.push_back(offsets.back() + row.answer_size());
+  prompt.push_back(prompt_id);
+  finish.push_back(finish_code);
+  score.push_back(0);
+  weight.push_back(float(row_weight));
+  token.insert(token.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
+  mask.insert(mask.end(), row_mask.begin(), row_mask.end());
+  rows.push_back(std::move(row));
+}
+
+void Experience::allocate(const dse_needs& needs) {
+  const auto size = size_t(token_count());
+  const auto want = [&](Column column, uint32_t bit) {
+    if (needs.columns & bit) (this->*column).assign(size, 0);
+  };
+  want(&Experience::logp, DSE_COLUMN_LOGP);
+  want(&Experience::entropy, DSE_COLUMN_ENTROPY);
+  want(&Experience::value, DSE_COLUMN_VALUE);
+  want(&Experience::old_logp, DSE_COLUMN_OLD_LOGP);
+  want(&Experience::old_value, DSE_COLUMN_OLD_VALUE);
+  want(&Experience::ref_logp, DSE_COLUMN_REF_LOGP);
+  advantage.assign(size, 0), target.assign(size, 0);
+  own.assign(needs.own_columns, std::vector<float>(size, 0));
+}
+
+Experience Experience::subset(std::span<const int64_t> which) const {
+  Experience part;
+  part.own.resize(own.size());
+  const auto append = [](auto& to, const auto& from, int64_t begin, int64_t end) {
+    if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + end);
+  };
+  for (const auto r : which) {
+    const int64_t begin = offsets[size_t(r)], end = offsets[size_t(r) + 1];
+    part.rows.push_back(rows[size_t(r)]);
+    part.offsets.push_back(part.offsets.back() + end - begin);
+    append(part.prompt, prompt, r, r + 1), append(part.finish, finish, r, r + 1);
+    append(part.score, score, r, r + 1), append(part.weight, weight, r, r + 1);
+    append(part.token, token, begin, end), append(part.mask, mask, begin, end);
+    for (const auto column : kTokenColumns) append(part.*column, this->*column, begin, end);
+    for (size_t i = 0; i < own.size(); ++i) append(part.own[i], own[i], begin, end);
+  }
+  return part;
+}
+
+dse_batch Experience::view() {
+  const auto data = [](auto& column) { return column.empty() ? nullptr : column.data(); };
+  own_pointers_.clear();
+  for (auto& column : own) own_pointers_.push_back(column.data());
+  dse_batch b{};
+  b.struct_size = sizeof b;
+  b.own_column_count = uint32_t(own.size());
+  b.rows = row_count(), b.tokens = token_count();
+  b.offsets = offsets.data(), b.prompt = prompt.data(), b.finish = finish.data();
+  b.score = score.data(), b.row_weight = weight.data(), b.token = token.data(), b.mask = mask.data();
+  b.logp = data(logp), b.entropy = data(entropy), b.value = data(value);
+  b.old_logp = data(old_logp), b.old_value = data(old_value), b.ref_logp = data(ref_logp);
+  b.advantage = data(advantage), b.target = data(target);
+  b.own = own_pointers_.data();
+  return b;
+}
+
+}  // namespace dsengine

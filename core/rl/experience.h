@@ -1,0 +1,52 @@
+// Answers as the algorithms see them: ragged rows with float32 columns in host memory.
+//
+//   Experience experience;  experience.add_row(prompt, answer_tokens, mask, …);
+//   experience.allocate(needs);                                  // columns, zeroed
+//   dse_batch batch = experience.view(needs, services);          // borrowed pointers for a plugin
+//
+// Legend: R rows, T answer tokens of all rows. Columns are [T] unless they say [R].
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dsengine/abi.h"
+
+namespace dsengine {
+
+struct ExperienceRow {
+  std::vector<int32_t> tokens;  // prompt and answer
+  int64_t answer_begin = 0;     // index of the first answer token
+  std::vector<float> rollout_logp;  // of the answer's tokens; empty: not from a rollout
+  std::string prompt_text, metadata;
+  int64_t answer_size() const { return int64_t(tokens.size()) - answer_begin; }
+};
+
+struct Experience {
+  std::vector<ExperienceRow> rows;
+  std::vector<int64_t> offsets{0};  // [R + 1]
+  std::vector<int64_t> prompt;      // [R]
+  std::vector<int32_t> finish;      // [R]
+  std::vector<float> score, weight;  // [R]
+  std::vector<int32_t> token;
+  std::vector<float> mask, logp, entropy, value, old_logp, old_value, ref_logp, advantage, target;
+  std::vector<std::vector<float>> own;
+
+  int64_t row_count() const { return int64_t(rows.size()); }
+  int64_t token_count() const { return offsets.back(); }
+
+  // Appends a row and its entries of offsets, prompt, finish, score (0), weight, token and mask.
+  void add_row(ExperienceRow row, int64_t prompt_id, int32_t finish_code, double row_weight,
+               std::span<const uint8_t> row_mask);
+  // Sizes the columns that the algorithm asks for, zeroed.
+  void allocate(const dse_needs& needs);
+  // Copies of some rows, with all their columns, in the order given.
+  Experience subset(std::span<const int64_t> which) const;
+  // Columns that are not allocated are null. `context` and the functions are filled by the caller.
+  dse_batch view();
+
+ private:
+  std::vector<float*> own_pointers_;
+};
+
+}  // namespace dsengine

@@ -1,0 +1,329 @@
+#include "rl/learner.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/philox.h"
+
+namespace dsengine {
+
+using at::Tensor;
+
+namespace {
+
+// Where the answers of some rows stand in their packed batch.
+struct Selection {
+  Packed batch;
+  Tensor before, at;  // [T]: the position that predicts a token; the token's own
+  Tensor targets;     // [T]
+};
+
+Selection select(const Experience& e) {
+  std::vector<std::span<const int32_t>> sequences;
+  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+  Selection s{pack(sequences), {}, {}, {}};
+  s.at = at::empty({e.token_count()}, at::kLong);
+  auto* position = s.at.mutable_data_ptr<int64_t>();
+  for (size_t r = 0; r < e.rows.size(); ++r)
+    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + e.rows[r].answer_begin + i;
+  s.before = s.at - 1;
+  s.targets = s.batch.tokens.index_select(0, s.at);
+  return s;
+}
+
+void to_column(const Tensor& from, std::vector<float>& to) {
+  const Tensor host = from.detach().to(at::kFloat).contiguous();
+  to.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
+}
+
+// A role's outputs for a micro-batch, still attached to its graph.
+struct Outputs {
+  Tensor logp, entropy, value;
+};
+
+Outputs forward(const Model& model, const Selection& s, double temperature, bool entropy, bool value_after) {
+  const Tensor hidden = model.hidden(s.batch);
+  if (model.kind() == ModelKind::value) return {{}, {}, model.values(hidden, value_after ? s.at : s.before)};
+  const auto [logp, ent] = model.log_prob(hidden, s.before, s.targets, temperature, entropy);
+  return {logp, ent, {}};
+}
+
+void push(std::vector<Tensor>& outputs, std::vector<Tensor>& gradients, const Tensor& output,
+          const std::vector<float>& gradient) {
+  if (!output.defined() || !output.requires_grad() || gradient.empty()) return;
+  outputs.push_back(output);
+  gradients.push_back(at::tensor(at::ArrayRef<float>(gradient)));
+}
+
+struct Services {
+  MetricMeans* means;
+};
+
+void attach(dse_batch& batch, Services& services) {
+  batch.context = &services;
+  batch.metric = [](void* context, const char* name, double value, double weight) {
+    static_cast<Services*>(context)->means->add(name, value, weight);
+  };
+  batch.all_reduce_sum = [](void*, double*, int64_t) -> dse_status { return DSE_OK; };  // one rank
+}
+
+// Mean over rows of the sum over an answer's tokens: k1 = log p - log q, k3 = q/p - 1 + log p - log q
+// (Schulman 2020, "Approximating KL divergence").
+void add_kl(const Experience& e, MetricMeans& means) {
+  for (size_t r = 0; r < e.rows.size(); ++r) {
+    double k1 = 0, k3 = 0;
+    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) {
+      const double d = double(e.old_logp[size_t(t)]) - e.ref_logp[size_t(t)];
+      k1 += d, k3 += std::expm1(-d) + d;
+    }
+    means.add("kl", k1), means.add("kl_k3", k3);
+  }
+}
+
+void add_rollout_difference(const Experience& e, MetricMeans& means) {
+  double sum = 0, peak = 0;
+  for (size_t r = 0; r < e.rows.size(); ++r)
+    for (size_t t = 0; t < e.rows[r].rollout_logp.size(); ++t) {
+      const double d = std::abs(double(e.rows[r].rollout_logp[t]) - e.old_logp[size_t(e.offsets[r]) + t]);
+      sum += d, peak = std::max(peak, d);
+    }
+  means.add("rollout_logp_difference_mean", sum / double(std::max<int64_t>(1, e.token_count())));
+  means.add("rollout_logp_difference_max", peak);
+}
+
+}  // namespace
+
+double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
+  if (step < s.warmup_steps) return s.learning_rate * double(step + 1) / double(s.warmup_steps);
+  if (s.schedule == "constant") return s.learning_rate;
+  const double span = double(std::max<int64_t>(1, steps - s.warmup_steps));
+  const double done = std::min(1.0, double(step - s.warmup_steps) / span);
+  const double fall = s.schedule == "cosine" ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
+  return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
+}
+
+Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock)
+    : algorithm_(algorithm), roles_(roles), batching_(batching), clock_(clock) {
+  if (algorithm.needs().form == DSE_FORM_PAIR)
+    DSE_CHECK_USER(batching.mini_batch_size % 2 == 0 && batching.micro_batch_size % 2 == 0,
+                   "mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
+                   batching.mini_batch_size, batching.micro_batch_size);
+}
+
+std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint64_t seed, uint64_t step,
+                                                       int64_t epoch) const {
+  const int64_t unit = algorithm_.needs().form == DSE_FORM_PAIR ? 2 : 1;
+  std::vector<int64_t> order(size_t(e.row_count() / unit));
+  std::iota(order.begin(), order.end(), 0);
+  if (epoch > 0) {
+    const Philox draws(seed, Purpose::shuffle, step, uint64_t(epoch));
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(draws.uniform(i) * double(i))]);
+  }
+  std::vector<std::vector<int64_t>> result;
+  for (const int64_t o : order) {
+    if (result.empty() || int64_t(result.back().size()) + unit > batching_.mini_batch_size) result.emplace_back();
+    for (int64_t i = 0; i < unit; ++i) result.back().push_back(o * unit + i);
+  }
+  return result;
+}
+
+std::vector<std::vector<int64_t>> Learner::micro_batches(const std::vector<int64_t>& rows) const {
+  std::vector<std::vector<int64_t>> result;
+  const auto size = size_t(batching_.micro_batch_size);
+  for (size_t first = 0; first < rows.size(); first += size)
+    result.emplace_back(rows.begin() + int64_t(first), rows.begin() + int64_t(std::min(rows.size(), first + size)));
+  return result;
+}
+
+void Learner::score(Experience& e, MetricMeans& means) {
+  at::NoGradGuard no_grad;
+  const uint32_t columns = algorithm_.needs().columns;
+  const bool rollout = algorithm_.needs().source == DSE_SOURCE_ROLLOUT;
+  const auto copy_rows = [&](const std::vector<int64_t>& rows, const std::vector<float>& from, std::vector<float>& to) {
+    size_t at = 0;
+    for (const auto r : rows)
+      for (int64_t t = e.offsets[size_t(r)]; t < e.offsets[size_t(r) + 1]; ++t) to[size_t(t)] = from[at++];
+  };
+  std::vector<float> column;
+  for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
+    for (const auto& rows : micro_batches(minibatch)) {
+      const Selection s = select(e.subset(rows));
+      const auto fill = [&](std::optional<Role>& role, uint32_t bit, std::vector<float>& to, Phase phase, bool entropy) {
+        if (!role || !(columns & bit)) return;
+        const auto scope = clock_.enter(phase);
+        const Outputs out = forward(role->model, s, batching_.temperature, entropy, false);
+        to_column(out.value.defined() ? out.value : out.logp, column);
+        copy_rows(rows, column, to);
+        if (entropy) means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
+      };
+      fill(roles_.actor, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
+      fill(roles_.critic, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, false);
+      fill(roles_.reference, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
+    }
+  }
+  if (rollout && !e.old_logp.empty()) {
+    add_rollout_difference(e, means);
+    if (!e.ref_logp.empty()) add_kl(e, means);
+  }
+}
+
+void Learner::prepare(Experience& e, MetricMeans& means) {
+  Services services{&means};
+  dse_batch batch = e.view();
+  attach(batch, services);
+  algorithm_.prepare(batch);
+}
+
+double Learner::normaliser(const Experience& e) const {
+  const auto& needs = algorithm_.needs();
+  double rows = 0, tokens = 0;
+  for (size_t r = 0; r < e.rows.size(); ++r) {
+    double in_row = 0;
+    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) in_row += e.mask[size_t(t)];
+    tokens += in_row * e.weight[r];
+    if (in_row > 0) rows += e.weight[r];
+  }
+  if (needs.form == DSE_FORM_PAIR) rows /= 2;
+  DSE_CHECK_USER(tokens > 0, "a minibatch has no loss token at all: its masks or weights are all zero");
+  if (needs.form == DSE_FORM_RAW) return 1;
+  if (needs.normalisation == DSE_NORM_CONSTANT) return rows * needs.normalisation_constant;
+  return needs.normalisation == DSE_NORM_TOKENS ? tokens : rows;
+}
+
+namespace {
+
+// What each unit's loss is multiplied by: its row's weight, its mask, and 1 / normaliser.
+std::vector<double> unit_weights(const Experience& e, const dse_needs& needs, double normaliser) {
+  std::vector<double> weights;
+  for (size_t r = 0; r < e.rows.size(); ++r) {
+    const double row = e.weight[r] / normaliser;
+    if (needs.form == DSE_FORM_ROW || (needs.form == DSE_FORM_PAIR && r % 2 == 0)) weights.push_back(row);
+    if (needs.form != DSE_FORM_TOKEN) continue;
+    double in_row = 0;
+    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) in_row += e.mask[size_t(t)];
+    const double share = needs.normalisation == DSE_NORM_ROW_TOKEN_MEAN && in_row > 0 ? row / in_row : row;
+    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) weights.push_back(share * e.mask[size_t(t)]);
+  }
+  if (needs.form == DSE_FORM_RAW) weights.push_back(1);
+  return weights;
+}
+
+// The weight of the unit that a token belongs to.
+std::vector<double> token_weights(const Experience& e, const dse_needs& needs, const std::vector<double>& units) {
+  if (needs.form == DSE_FORM_TOKEN) return units;
+  std::vector<double> weights;
+  for (size_t r = 0; r < e.rows.size(); ++r) {
+    const size_t unit = needs.form == DSE_FORM_ROW ? r : needs.form == DSE_FORM_PAIR ? r / 2 : 0;
+    weights.insert(weights.end(), size_t(e.offsets[r + 1] - e.offsets[r]), units[unit]);
+  }
+  return weights;
+}
+
+}  // namespace
+
+double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train) {
+  const auto& needs = algorithm_.needs();
+  const Selection s = select(micro);
+  at::AutoGradMode grad(train);
+  Outputs actor, critic, reward;
+  const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
+  if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
+    const auto phase = clock_.enter(Phase::actor);
+    actor = forward(roles_.actor->model, s, batching_.temperature, entropy, false);
+    to_column(actor.logp, micro.logp);
+    if (entropy) to_column(actor.entropy, micro.entropy);
+  }
+  if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
+    const auto phase = clock_.enter(Phase::critic);
+    critic = forward(roles_.critic->model, s, 1.0, false, false);
+    to_column(critic.value, micro.value);
+  } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
+    const auto phase = clock_.enter(Phase::actor);
+    reward = forward(roles_.reward->model, s, 1.0, false, true);
+    to_column(reward.value, micro.value);
+  }
+
+  Services services{&means};
+  dse_batch batch = micro.view();
+  attach(batch, services);
+  const auto tokens = size_t(micro.token_count());
+  std::vector<double> loss(size_t(unit_count(needs, batch.rows, batch.tokens)));
+  std::vector<float> d_logp(micro.logp.empty() ? 0 : tokens), d_entropy(micro.entropy.empty() ? 0 : tokens);
+  std::vector<float> d_value(micro.value.empty() ? 0 : tokens);
+  const auto data = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
+  dse_gradients gradients{sizeof(dse_gradients), 0, loss.data(), data(d_logp), data(d_entropy), data(d_value)};
+  algorithm_.loss(batch, gradients);
+
+  const auto units = unit_weights(micro, needs, normaliser);
+  double total = 0;
+  for (size_t u = 0; u < units.size(); ++u) total += units[u] * loss[u];
+  DSE_CHECK_USER(std::isfinite(total), "the loss is not finite: lower the learning rate, or look at the data of this "
+                 "step");
+  if (!train) return total;
+
+  const auto weights = token_weights(micro, needs, units);
+  for (auto* column : {&d_logp, &d_entropy, &d_value})
+    for (size_t t = 0; t < column->size(); ++t) (*column)[t] = float((*column)[t] * weights[t]);
+  const auto run = [&](const Outputs& out, Phase which) {
+    std::vector<Tensor> outputs, cotangents;
+    push(outputs, cotangents, out.logp, d_logp);
+    push(outputs, cotangents, out.entropy, d_entropy);
+    push(outputs, cotangents, out.value, d_value);
+    if (outputs.empty()) return;
+    const auto phase = clock_.enter(which);
+    torch::autograd::backward(outputs, cotangents);
+  };
+  run(actor, Phase::actor);
+  run(critic, Phase::critic);
+  run(reward, Phase::actor);
+  return total;
+}
+
+double Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
+  const double n = normaliser(minibatch);
+  std::vector<int64_t> rows(size_t(minibatch.row_count()));
+  std::iota(rows.begin(), rows.end(), 0);
+  double loss = 0;
+  for (const auto& part : micro_batches(rows)) {
+    Experience micro = minibatch.subset(part);
+    loss += micro_step(micro, n, means, train);
+  }
+  return loss;
+}
+
+void Learner::update(Experience& e, uint64_t seed, uint64_t step,
+                     const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means) {
+  const auto trained = [](std::optional<Role>& role) { return role && role->optimizer; };
+  for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch) {
+    for (const auto& rows : minibatches(e, seed, step, epoch)) {
+      Experience minibatch = e.subset(rows);
+      for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
+        if (trained(*role)) (*role)->model.zero_grad();
+      means.add("loss", accumulate(minibatch, means, true));
+      const auto apply = [&](std::optional<Role>& role, const char* prefix, Phase which) {
+        if (!trained(role)) return;
+        const auto phase = clock_.enter(which);
+        const double rate = learning_rate(role->settings);
+        means.add(std::string(prefix) + "grad_norm", role->optimizer->step(rate));
+        means.add(std::string(prefix) + "learning_rate", rate);
+      };
+      apply(roles_.actor, "", Phase::actor);
+      apply(roles_.reward, "", Phase::actor);
+      apply(roles_.critic, roles_.actor ? "critic_" : "", Phase::critic);
+    }
+  }
+}
+
+double Learner::evaluate(Experience& e, MetricMeans& means) {
+  const double loss = accumulate(e, means, false);
+  means.add("loss", loss);
+  return loss;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,77 @@
+// One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
+//
+//   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching);
+//   learner.score(experience);                       // old_logp, old_value, ref_logp
+//   algorithm.prepare(...);  learner.update(experience, rows, learning rates, means);
+//
+// The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
+// micro_batch_size changes no loss, gradient or metric beyond rounding. Old columns are computed in the very
+// micro-batches of the first epoch: the probability ratio is exactly 1 before the first update.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "model/model.h"
+#include "param/adamw.h"
+#include "plugin/instance.h"
+#include "rl/experience.h"
+#include "rl/metric_means.h"
+#include "rl/phase_clock.h"
+#include "run/config.h"
+
+namespace dsengine {
+
+// A model an algorithm works with; trained where it has an optimizer.
+struct Role {
+  Model model;
+  std::unique_ptr<AdamW> optimizer;
+  OptimizerConfig settings;
+};
+
+struct Roles {
+  std::optional<Role> actor, critic, reward;  // reward: trained as a reward model
+  std::optional<Role> reference;
+};
+
+struct Batching {
+  int64_t mini_batch_size = 32, micro_batch_size = 32;  // rows
+  int64_t epochs = 1;
+  double temperature = 1.0;
+};
+
+// Learning rate at `step` of `steps`: linear warm-up, then the schedule down to min_lr_ratio.
+double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t steps);
+
+class Learner {
+ public:
+  Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock);
+
+  // Rows of the minibatches of an epoch, in order; pairs stay together. Epoch 0 takes the rows as they are.
+  std::vector<std::vector<int64_t>> minibatches(const Experience& experience, uint64_t seed, uint64_t step,
+                                                int64_t epoch) const;
+  // Fills the old and reference columns that the algorithm asks for, and means of entropy, KL and the
+  // difference between rollout and training log-probs.
+  void score(Experience& experience, MetricMeans& means);
+  // The algorithm's prepare, on all rows.
+  void prepare(Experience& experience, MetricMeans& means);
+  // All epochs and minibatches; `learning_rate_factor` maps a role's settings to the rate of this step.
+  void update(Experience& experience, uint64_t seed, uint64_t step,
+              const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means);
+  // Loss and metrics without an update.
+  double evaluate(Experience& experience, MetricMeans& means);
+  // Forward and backward of one minibatch; gradients are added to the models'. Returns the loss.
+  double accumulate(Experience& minibatch, MetricMeans& means, bool train);
+
+ private:
+  std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& rows) const;
+  double normaliser(const Experience& minibatch) const;
+  double micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train);
+
+  AlgorithmInstance& algorithm_;
+  Roles& roles_;
+  Batching batching_;
+  PhaseClock& clock_;
+};
+
+}  // namespace dsengine

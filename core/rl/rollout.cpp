@@ -1,0 +1,111 @@
+#include "rl/rollout.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "files/atomic_directory.h"
+
+namespace dsengine {
+
+Rollout::Rollout(const Model& actor, const TextModel& text, const RolloutConfig& config, uint64_t seed)
+    : actor_(actor), text_(text), config_(config), seed_(seed) {}
+
+std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, int64_t samples,
+                                   const SamplingOptions& sampling, uint64_t step) const {
+  std::vector<GenerationRequest> requests;
+  std::vector<Answered> answers;
+  for (size_t p = 0; p < prompts.size(); ++p)
+    for (int64_t s = 0; s < samples; ++s) {
+      requests.push_back({prompts[p]->prompt, config_.max_response_length, requests.size()});
+      answers.push_back({prompts[p], int64_t(p), {}});
+    }
+  const int64_t slots = config_.slots > 0 ? config_.slots : int64_t(requests.size());
+  auto generations = Generator(actor_, {.slots = slots})
+                         .run(requests, {.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}}, seed_, step);
+  for (size_t i = 0; i < answers.size(); ++i) answers[i].answer = std::move(generations[i]);
+  return answers;
+}
+
+std::vector<Answered> Rollout::generate(const std::vector<const Example*>& prompts, uint64_t step) const {
+  if (!config_.replay.empty()) return replay(prompts, step);
+  auto answers = run(prompts, config_.samples_per_prompt,
+                     {.temperature = config_.temperature, .top_k = config_.top_k, .top_p = config_.top_p}, step);
+  if (!config_.record.empty()) record(answers, step);
+  return answers;
+}
+
+std::vector<Answered> Rollout::generate_greedy(const std::vector<const Example*>& prompts) const {
+  return run(prompts, 1, {.temperature = 0}, 0);
+}
+
+std::filesystem::path Rollout::file_of(const std::filesystem::path& folder, uint64_t step) const {
+  return folder / fmt::format("step-{:08}.json", step);
+}
+
+void Rollout::record(const std::vector<Answered>& answers, uint64_t step) const {
+  Json rows = Json::array();
+  for (const auto& a : answers)
+    rows.push_back({{"prompt_ids", a.example->prompt},
+                    {"output_ids", a.answer.tokens},
+                    {"logprobs", a.answer.logp},
+                    {"finish", int(a.answer.finish)},
+                    {"prompt", a.prompt_id}});
+  std::filesystem::create_directories(config_.record);
+  atomic_write_file(file_of(config_.record, step), rows.dump() + "\n");
+}
+
+std::vector<Answered> Rollout::replay(const std::vector<const Example*>& prompts, uint64_t step) const {
+  const auto path = file_of(config_.replay, step);
+  const Json rows = read_json(path);
+  std::vector<Answered> answers;
+  try {
+    for (const auto& row : rows) {
+      const int64_t prompt = row.at("prompt");
+      DSE_CHECK_USER(prompt >= 0 && prompt < int64_t(prompts.size()) &&
+                         row.at("prompt_ids").get<std::vector<int32_t>>() == prompts[size_t(prompt)]->prompt,
+                     "{}: recorded from other prompts than this run's", path.string());
+      answers.push_back({prompts[size_t(prompt)], prompt,
+                         {row.at("output_ids"), row.at("logprobs"), Finish(row.at("finish").get<int>())}});
+    }
+  } catch (const Json::exception& e) {
+    throw UserError(fmt::format("{}: not a recorded rollout: {}", path.string(), e.what()));
+  }
+  return answers;
+}
+
+std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers) const {
+  std::vector<ScoredAnswer> result;
+  for (const auto& a : answers) {
+    std::span<const int32_t> reply = a.answer.tokens;
+    if (a.answer.finish == Finish::eos) reply = reply.first(reply.size() - 1);
+    ScoredAnswer scored{a.example->prompt_text, text_.tokenizer.decode(reply, true), a.example->metadata,
+                        a.example->prompt, int64_t(a.answer.tokens.size()), uint32_t(a.answer.finish)};
+    scored.tokens.insert(scored.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
+    result.push_back(std::move(scored));
+  }
+  return result;
+}
+
+Experience Rollout::experience(const std::vector<Answered>& answers, const std::vector<float>& scores,
+                               int64_t& dropped) {
+  Experience e;
+  dropped = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    if (std::isnan(scores[i])) {
+      ++dropped;
+      continue;
+    }
+    const auto& a = answers[i];
+    ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
+                      a.example->metadata};
+    row.tokens.insert(row.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
+    e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), 1.0,
+              std::vector<uint8_t>(a.answer.tokens.size(), 1));
+    e.score.back() = scores[i];
+  }
+  return e;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,51 @@
+// The actor answers prompts, the reward judges: rows of experience.
+//
+//   Rollout rollout(actor, text, config.rollout, seed);
+//   std::vector<Answered> answers = rollout.generate(prompts, step);
+//   Experience e = rollout.experience(answers, scores);
+#pragma once
+#include <filesystem>
+#include <functional>
+
+#include "model/generator.h"
+#include "rl/examples.h"
+#include "rl/experience.h"
+#include "rl/scorer.h"
+
+namespace dsengine {
+
+struct Answered {
+  const Example* example;
+  int64_t prompt_id;  // position of the prompt in the step
+  Generation answer;
+};
+
+class Rollout {
+ public:
+  Rollout(const Model& actor, const TextModel& text, const RolloutConfig& config, uint64_t seed);
+
+  // samples_per_prompt answers to each prompt, adjacent. Draws depend on (seed, step, prompt's place, sample).
+  std::vector<Answered> generate(const std::vector<const Example*>& prompts, uint64_t step) const;
+  // Greedy answers, one a prompt.
+  std::vector<Answered> generate_greedy(const std::vector<const Example*>& prompts) const;
+
+  // What a reward sees of the answers.
+  std::vector<ScoredAnswer> to_score(const std::vector<Answered>& answers) const;
+  // Rows whose score is a number; the others are dropped, their count is given back.
+  static Experience experience(const std::vector<Answered>& answers, const std::vector<float>& scores,
+                               int64_t& dropped);
+
+ private:
+  std::vector<Answered> run(const std::vector<const Example*>& prompts, int64_t samples, const SamplingOptions& sampling,
+                            uint64_t step) const;
+  std::filesystem::path file_of(const std::filesystem::path& folder, uint64_t step) const;
+  void record(const std::vector<Answered>& answers, uint64_t step) const;
+  std::vector<Answered> replay(const std::vector<const Example*>& prompts, uint64_t step) const;
+
+  const Model& actor_;
+  const TextModel& text_;
+  const RolloutConfig& config_;
+  uint64_t seed_;
+};
+
+}  // namespace dsengine

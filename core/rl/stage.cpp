@@ -1,0 +1,349 @@
+#include "rl/stage.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <cmath>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "files/atomic_directory.h"
+#include "run/progress.h"
+
+namespace dsengine {
+
+namespace {
+
+OptionSet options_of(const Item& item, const StageConfig& stage) {
+  const auto it = stage.plugin.find(item.name);
+  return {item, it == stage.plugin.end() ? OptionValues{} : it->second};
+}
+
+// What bitwise equality of a resumed run rests on.
+Json environment() {
+  return {{"threads", at::get_num_threads()}, {"cpu", at::get_cpu_capability()}, {"world_size", 1}};
+}
+
+double peak_memory_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return double(usage.ru_maxrss) / 1024;
+}
+
+Experience experience_of(const std::vector<const Example*>& examples, uint32_t source) {
+  Experience e;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const auto& x = *examples[i];
+    const auto add = [&](const AnswerTokens& answer) {
+      ExperienceRow row{x.prompt, int64_t(x.prompt.size()), {}, x.prompt_text, x.metadata};
+      row.tokens.insert(row.tokens.end(), answer.tokens.begin(), answer.tokens.end());
+      e.add_row(std::move(row), int64_t(i), DSE_FINISH_RECORD, x.weight, answer.mask);
+    };
+    add(x.answer);
+    if (source == DSE_SOURCE_PAIRS) add(x.rejected);
+  }
+  return e;
+}
+
+}  // namespace
+
+ExampleStream::ExampleStream(const ExampleSet& set, uint64_t seed, uint64_t stage_key)
+    : set_(set), seed_(seed), key_(stage_key), order_(epoch_order(set, seed, stage_key, 0)) {
+  DSE_CHECK_USER(!order_.empty(), "an epoch without records: look at data.sources and their weights");
+}
+
+const Example& ExampleStream::operator[](uint64_t n) {
+  if (n < begin_) epoch_ = begin_ = 0, order_ = epoch_order(set_, seed_, key_, 0);
+  while (n >= begin_ + order_.size()) {
+    begin_ += order_.size();
+    order_ = epoch_order(set_, seed_, key_, ++epoch_);
+  }
+  return set_[order_[n - begin_]];
+}
+
+StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
+                         const StageServices& services, const StageDirectory& directory)
+    : run_(run),
+      stage_(stage),
+      inputs_(inputs),
+      services_(services),
+      directory_(directory),
+      algorithm_(services.registry.find(DSE_ALGORITHM, stage.algorithm),
+                 options_of(services.registry.find(DSE_ALGORITHM, stage.algorithm), stage)),
+      text_(TextModel::load(inputs.tokenizer, inputs.actor.empty() ? inputs.reward : inputs.actor)),
+      metrics_(directory.metrics_file()),
+      evaluations_(directory.path() / "eval.jsonl"),
+      key_(name_hash(stage.name)) {
+  load_data();
+  load_roles();
+  const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
+  const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
+  learner_ = std::make_unique<Learner>(
+      algorithm_, roles_,
+      Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size), from_rollouts() ? stage.ppo_epochs : 1,
+               temperature},
+      clock_);
+}
+
+StageRunner::~StageRunner() = default;
+
+void StageRunner::load_data() {
+  const auto& needs = algorithm_.needs();
+  DSE_CHECK_USER(!stage_.data.sources.empty(), "stage '{}' has no data: set data.sources", stage_.name);
+  data_ = ExampleSet::load(stage_.data.sources, services_.registry, text_, stage_.data, needs.source);
+  if (!stage_.data.heldout.empty())
+    heldout_ = ExampleSet::load(stage_.data.heldout, services_.registry, text_, stage_.data, needs.source);
+  else if (stage_.data.heldout_fraction > 0)
+    heldout_ = data_.split_off(stage_.data.heldout_fraction);
+  stream_ = std::make_unique<ExampleStream>(data_, run_.seed, key_);
+  steps_ = stage_.max_steps > 0 ? stage_.max_steps
+                                : std::max<int64_t>(1, stage_.epochs * int64_t(data_.size()) / items_per_step());
+  const auto& rollout = stage_.rollout;
+  if (!from_rollouts()) return;
+  DSE_CHECK_USER(rollout.samples_per_prompt >= needs.group_size,
+                 "the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
+                 stage_.algorithm, needs.group_size);
+  if (rollout.top_k > 0 || rollout.top_p < 1)
+    spdlog::warn("rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
+                 "one sampled\"");
+}
+
+int64_t StageRunner::items_per_step() const {
+  const auto source = algorithm_.needs().source;
+  return source == DSE_SOURCE_ROLLOUT ? stage_.rollout.batch_size
+         : source == DSE_SOURCE_PAIRS ? std::max<int64_t>(1, stage_.mini_batch_size / 2)
+                                      : stage_.mini_batch_size;
+}
+
+void StageRunner::load_roles() {
+  const auto& needs = algorithm_.needs();
+  const auto load = [&](std::optional<Role>& role, uint32_t bit, const std::filesystem::path& from, ModelKind kind,
+                        const OptimizerConfig& settings) {
+    if (!(needs.roles & bit)) return;
+    const bool random = inputs_.random_init && from == inputs_.actor;
+    role = Role{Model::load(from, services_.registry, services_.kernels,
+                            {.kind = kind, .random_init = random, .seed = run_.seed}),
+                nullptr, settings};
+    role->model.set_recompute(stage_.recompute);
+    const bool train = needs.trained & bit;
+    spdlog::info("role name={} parameters={} from={} trained={}",
+                 bit == DSE_ACTOR ? "actor" : bit == DSE_CRITIC ? "critic" : bit == DSE_REWARD ? "reward" : "reference",
+                 role->model.parameter_count(), from.string(), train);
+    if (!train) return;
+    role->model.enable_training();
+    role->optimizer = std::make_unique<AdamW>(
+        role->model.units(), AdamWSettings{settings.beta1, settings.beta2, settings.epsilon, settings.weight_decay,
+                                           settings.grad_clip});
+  };
+  load(roles_.actor, DSE_ACTOR, inputs_.actor, ModelKind::language, stage_.actor.optimizer);
+  load(roles_.reference, DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
+  load(roles_.critic, DSE_CRITIC, inputs_.critic, ModelKind::value, stage_.critic.optimizer);
+  if (needs.trained & DSE_REWARD)
+    load(roles_.reward, DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor.optimizer);
+  else if (needs.roles & DSE_REWARD)
+    scorer_ = std::make_unique<Scorer>(stage_.reward, services_.registry, services_.kernels, inputs_.reward);
+}
+
+void StageRunner::resume() {
+  const auto found = newest_checkpoint(directory_.checkpoints());
+  StageState state;
+  if (found) {
+    state = load_checkpoint(*found, roles_);
+    algorithm_.load(state.algorithm_state);
+    const Json now = environment();
+    for (const auto& [key, value] : now.items())
+      if (state.environment.value(key, Json()) != value)
+        spdlog::warn("resume {}={} before={} note=\"the continuation will not be equal bit for bit\"", key,
+                     value.dump(), state.environment.value(key, Json()).dump());
+    spdlog::info("resume stage={} step={} from={}", stage_.name, state.step, found->string());
+  }
+  first_step_ = state.step;
+  metrics_.truncate(state.metrics_offset);
+  evaluations_.truncate(state.eval_offset);
+}
+
+StageEnd StageRunner::run() {
+  resume();
+  spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
+               data_.size(), heldout_.size());
+  if (first_step_ == 0) evaluate(0);
+  Progress progress(stage_.name, steps_, {.first_step = first_step_, .log_every = stage_.log_every});
+  for (int64_t s = first_step_; s < steps_; ++s) {
+    Json line = step(s);
+    Progress::Metrics shown;
+    for (const char* name : {"loss", "accuracy", "reward", "kl", "response_length"})
+      if (line.contains(name) && line[name].is_number()) shown.emplace_back(name, line[name].get<double>());
+    metrics_.append(line);
+    const bool last = s + 1 == steps_, stop = services_.stop.requested();
+    if (!last && stage_.eval_every > 0 && (s + 1) % stage_.eval_every == 0) evaluate(s + 1);
+    if (last || stop || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0)) checkpoint(s + 1);
+    progress.update(s + 1, shown);
+    if (stop && !last) {
+      spdlog::info("stopped stage={} step={} note=\"run the same command to go on\"", stage_.name, s + 1);
+      return StageEnd::stopped;
+    }
+  }
+  progress.finish();
+  finish();
+  return StageEnd::finished;
+}
+
+Json StageRunner::step(int64_t step) {
+  Json line{{"stage", stage_.name}, {"step", step + 1}};
+  MetricMeans means;
+  Experience e = from_rollouts() ? next_rollout(step, line, means) : next_records(step);
+  e.allocate(algorithm_.needs());
+  learner_->score(e, means);
+  learner_->prepare(e, means);
+  learner_->update(e, run_.seed ^ key_, uint64_t(step),
+                   [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps_); }, means);
+  means.write_to(line);
+  int64_t tokens = 0;
+  for (const auto& row : e.rows) tokens += int64_t(row.tokens.size());
+  line["tokens"] = tokens;
+  clock_.write_to(line);
+  line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());
+  line["peak_memory_mb"] = peak_memory_mb();
+  return line;
+}
+
+Experience StageRunner::next_records(int64_t step) {
+  std::vector<const Example*> examples;
+  const int64_t count = items_per_step();
+  for (int64_t i = 0; i < count; ++i) examples.push_back(&(*stream_)[uint64_t(step * count + i)]);
+  return experience_of(examples, algorithm_.needs().source);
+}
+
+Experience StageRunner::next_rollout(int64_t step, Json& line, MetricMeans& means) {
+  std::vector<const Example*> prompts;
+  const int64_t count = items_per_step();
+  for (int64_t i = 0; i < count; ++i) prompts.push_back(&(*stream_)[uint64_t(step * count + i)]);
+  const Rollout rollout(roles_.actor->model, text_, stage_.rollout, run_.seed ^ key_);
+  std::vector<Answered> answers;
+  {
+    const auto phase = clock_.enter(Phase::generate);
+    answers = rollout.generate(prompts, uint64_t(step));
+  }
+  std::vector<float> scores(answers.size(), 0);
+  if (scorer_) {
+    const auto phase = clock_.enter(Phase::score);
+    scores = scorer_->score(rollout.to_score(answers));
+  }
+  int64_t dropped = 0;
+  Experience e = Rollout::experience(answers, scores, dropped);
+  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answers.size());
+  dropped_answers_ += dropped;
+  line["reward_failed"] = dropped_answers_;
+  for (int64_t r = 0; r < e.row_count(); ++r) {
+    means.add("reward", e.score[size_t(r)]);
+    means.add("response_length", double(e.rows[size_t(r)].answer_size()));
+    means.add("eos_fraction", e.finish[size_t(r)] == DSE_FINISH_EOS);
+  }
+  return e;
+}
+
+void StageRunner::evaluate(int64_t step) {
+  if (heldout_.size() == 0) return;
+  Json line{{"stage", stage_.name}, {"step", step}};
+  line.update(from_rollouts() ? evaluate_rollouts() : evaluate_records());
+  evaluations_.append(line);
+  Json shown = line;
+  shown.erase("samples");
+  spdlog::info("eval {}", shown.dump());
+  Json ignored;
+  clock_.write_to(ignored);  // an evaluation is no part of a step
+}
+
+Json StageRunner::evaluate_records() {
+  MetricMeans means;
+  const auto count = std::min<size_t>(heldout_.size(), size_t(stage_.eval_rows));
+  const auto size = size_t(items_per_step());
+  for (size_t first = 0; first < count; first += size) {
+    std::vector<const Example*> examples;
+    for (size_t i = first; i < std::min(count, first + size); ++i) examples.push_back(&heldout_[i]);
+    Experience e = experience_of(examples, algorithm_.needs().source);
+    e.allocate(algorithm_.needs());
+    learner_->score(e, means);
+    learner_->evaluate(e, means);
+  }
+  Json result;
+  means.write_to(result, "eval_");
+  result["eval_rows"] = count;
+  return result;
+}
+
+Json StageRunner::evaluate_rollouts() {
+  std::vector<const Example*> prompts;
+  for (size_t i = 0; i < std::min<size_t>(heldout_.size(), size_t(stage_.eval_rows)); ++i)
+    prompts.push_back(&heldout_[i]);
+  RolloutConfig config = stage_.rollout;
+  config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
+  // The same draws at every evaluation: what changes between them is the model.
+  const Rollout rollout(roles_.actor->model, text_, config, run_.seed ^ uint64_t(Purpose::evaluate));
+  Json samples = Json::array();
+  Json result = summarise(rollout, rollout.generate(prompts, 0), "eval_", samples);
+  result.update(summarise(rollout, rollout.generate_greedy(prompts), "eval_greedy_", samples));
+  result["eval_rows"] = prompts.size();
+  result["samples"] = samples;
+  return result;
+}
+
+Json StageRunner::summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix,
+                            Json& samples) {
+  const auto scored = rollout.to_score(answers);
+  const auto scores = scorer_ ? scorer_->score(scored) : std::vector<float>(answers.size(), 0);
+  double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    if (std::isnan(scores[i])) continue;
+    sum += scores[i], squares += double(scores[i]) * scores[i], n += 1;
+    length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
+    if (i < 4)
+      samples.push_back({{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", scores[i]},
+                         {"greedy", prefix != "eval_"}});
+  }
+  n = std::max(1.0, n);
+  const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
+  return {{prefix + "reward", mean},
+          {prefix + "reward_standard_error", std::sqrt(variance / n)},
+          {prefix + "response_length", length / n},
+          {prefix + "eos_fraction", ended / n}};
+}
+
+void StageRunner::checkpoint(int64_t step) {
+  save_checkpoint(directory_.checkpoints(), stage_.keep_checkpoints,
+                  {step, metrics_.offset(), evaluations_.offset(), algorithm_.save(), environment()}, roles_);
+}
+
+void StageRunner::finish() {
+  evaluate(steps_);
+  const auto save = [&](std::optional<Role>& role, const char* name) {
+    if (!role || !role->optimizer) return;
+    AtomicDirectory out(directory_.path() / name);
+    role->model.save(out.path(), inputs_.tokenizer);
+    if (&role == &roles_.reward) {  // what the reward plugin scales by
+      std::vector<std::span<const int32_t>> sequences;
+      std::vector<const Example*> examples;
+      for (size_t i = 0; i < std::min<size_t>(500, data_.size()); ++i) examples.push_back(&data_[i]);
+      const Experience e = experience_of(examples, DSE_SOURCE_PAIRS);
+      for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+      double sum = 0, squares = 0;
+      for (const double v : last_values(role->model, sequences)) sum += v, squares += v * v;
+      const double n = double(sequences.size()), mean = sum / n;
+      ScoreMoments{mean, std::sqrt(std::max(0.0, squares / n - mean * mean))}.write(out.path());
+    }
+    out.commit();
+    spdlog::info("saved role={} directory={}", name, (directory_.path() / name).string());
+  };
+  save(roles_.actor, "model");
+  save(roles_.reward, "model");
+  save(roles_.critic, roles_.actor ? "critic" : "model");
+  directory_.finish({{"stage", stage_.name},
+                     {"algorithm", stage_.algorithm},
+                     {"steps", steps_},
+                     {"kind", roles_.actor && roles_.actor->optimizer ? "language" : "value"}});
+}
+
+}  // namespace dsengine

@@ -1,0 +1,92 @@
+// One stage of a run: an algorithm trains its roles on records, pairs or rollouts, step by step, with
+// metrics, evaluation, checkpoints and resume.
+//
+//   StageRunner stage(config, stage_config, inputs, {registry, kernels, stop}, directory);
+//   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
+//
+// Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/), each a
+// Hugging Face directory. A stage that is run again goes on from its newest checkpoint, with the same bits.
+#pragma once
+#include <memory>
+
+#include "rl/checkpoint.h"
+#include "rl/examples.h"
+#include "rl/learner.h"
+#include "rl/rollout.h"
+#include "rl/scorer.h"
+#include "run/config.h"
+#include "run/metrics.h"
+#include "run/run_directory.h"
+#include "run/stop_signal.h"
+
+namespace dsengine {
+
+// Where each role's weights come from, resolved from the configuration and earlier stages.
+struct StageInputs {
+  std::filesystem::path actor, reference, critic, reward;  // "": the role is not needed
+  bool random_init = false;                                // the actor's directory has no weights yet
+  std::filesystem::path tokenizer;
+};
+
+struct StageServices {
+  const PluginRegistry& registry;
+  const Kernels& kernels;
+  const StopSignal& stop;
+};
+
+enum class StageEnd { finished, stopped };
+
+// Endless passes over an example set, each epoch in its own order; item n depends on the seed and n alone.
+class ExampleStream {
+ public:
+  ExampleStream(const ExampleSet& set, uint64_t seed, uint64_t stage_key);
+  const Example& operator[](uint64_t n);
+
+ private:
+  const ExampleSet& set_;
+  uint64_t seed_, key_, epoch_ = 0, begin_ = 0;
+  std::vector<uint32_t> order_;
+};
+
+class StageRunner {
+ public:
+  StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageServices& services,
+              const StageDirectory& directory);
+  ~StageRunner();
+  StageEnd run();
+
+ private:
+  void load_roles();
+  void load_data();
+  void resume();
+  Json step(int64_t step);
+  Experience next_records(int64_t step);
+  Experience next_rollout(int64_t step, Json& line, MetricMeans& means);
+  void evaluate(int64_t step);
+  Json evaluate_records();
+  Json evaluate_rollouts();
+  Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix, Json& samples);
+  void checkpoint(int64_t step);
+  void finish();
+  bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }
+  int64_t items_per_step() const;
+
+  const RunConfig& run_;
+  const StageConfig& stage_;
+  const StageInputs& inputs_;
+  const StageServices& services_;
+  const StageDirectory& directory_;
+  AlgorithmInstance algorithm_;
+  TextModel text_;
+  Roles roles_;
+  ExampleSet data_, heldout_;
+  std::unique_ptr<ExampleStream> stream_;
+  std::unique_ptr<Scorer> scorer_;
+  std::unique_ptr<Learner> learner_;
+  PhaseClock clock_;
+  MetricsLog metrics_, evaluations_;
+  uint64_t key_;  // names the stage's draws
+  int64_t first_step_ = 0, steps_ = 0, dropped_answers_ = 0;
+};
+
+}  // namespace dsengine

@@ -1,0 +1,308 @@
+#include "run/config.h"
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "run/config_keys.h"
+#include "run/config_print.h"
+#include "run/config_set.h"
+
+namespace dsengine {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string where(const toml::node& node) {
+  const toml::source_region& source = node.source();
+  if (!source.path) return "the configuration";
+  return is_set_source(*source.path) ? *source.path : fmt::format("{}:{}", *source.path, source.begin.line);
+}
+
+const char* type_text(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+[[noreturn]] void wrong_type(const toml::node& node, const std::string& key, const char* expected) {
+  throw UserError(fmt::format("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
+}
+
+// A relative path means the folder of the file it stands in, or the working directory if --set gave it.
+fs::path absolute_path(const toml::node& node, const fs::path& path, bool in_working_directory) {
+  if (path.empty()) return path;
+  const auto& file = node.source().path;
+  const bool of_file = file && !is_set_source(*file) && !in_working_directory;
+  const fs::path folder = of_file ? fs::absolute(*file).parent_path() : fs::current_path();
+  return (folder / path).lexically_normal();
+}
+
+// Fills the structs of a configuration from a TOML tree; a visitor of run/config_keys.h. What is absent
+// keeps its value.
+class Reader {
+ public:
+  explicit Reader(const toml::table& root) {
+    levels_.push_back({&root, "", "", {}, nullptr});
+    if (const toml::array* stages = root["stage"].as_array())
+      for (const toml::node& stage : *stages)
+        if (const toml::table* table = stage.as_table())
+          stage_names_.insert((*table)["name"].value_or(std::string()));
+  }
+
+  template <class T>
+  void value(std::string_view name, T& out, std::string_view, const Limits& limits = {}) {
+    const toml::node* node = take(name);
+    DSE_CHECK_USER(node || !limits.required, "{}: missing key '{}'", where(*level().table), key(name));
+    if (node) read(*node, key(name), out, limits);
+  }
+
+  void model(std::string_view name, std::string& out, std::string_view) {
+    const toml::node* node = take(name);
+    if (!node) return;
+    read(*node, key(name), out, {});
+    if (!stage_names_.count(out)) out = absolute_path(*node, out, false).string();
+  }
+
+  void paths(std::string_view name, std::vector<fs::path>& out, std::string_view) {
+    const toml::node* node = take(name);
+    if (!node) return;
+    if (!node->is_array()) wrong_type(*node, key(name), "an array of strings");
+    out.clear();
+    for (const toml::node& item : *node->as_array()) {
+      const std::string item_key = fmt::format("{}[{}]", key(name), out.size());
+      read(item, item_key, out.emplace_back(), {});
+    }
+  }
+
+  template <class Body>
+  void table(std::string_view name, std::string_view, const Body& body) {
+    const toml::node* node = take(name);
+    if (!node) return;
+    if (!node->is_table()) wrong_type(*node, key(name), "a table");
+    inside(*node->as_table(), std::string(name), body);
+  }
+
+  template <class T>
+  void list(std::string_view name, std::vector<T>& out, const T& prototype, std::string_view) {
+    const toml::node* node = take(name);
+    if (!node) return;
+    if (!node->is_array()) wrong_type(*node, key(name), "an array of tables");
+    out.clear();
+    for (const toml::node& item : *node->as_array()) {
+      if (!item.is_table()) wrong_type(item, fmt::format("{}[{}]", key(name), out.size()), "a table");
+      const toml::table& table = *item.as_table();
+      const auto own_name = table["name"].value<std::string>();
+      T& element = out.emplace_back(prototype);
+      inside(
+          table,
+          own_name ? fmt::format("{}.{}", name, *own_name) : fmt::format("{}[{}]", name, out.size() - 1),
+          [&] { describe(*this, element); }, /*is_stage=*/std::is_same_v<T, StageConfig>);
+    }
+  }
+
+  void options(OptionValues& out, std::string_view) { level().rest = &out; }
+
+  void named_options(std::string_view name, std::map<std::string, OptionValues>& out, std::string_view help) {
+    table(name, help, [&] {
+      for (const auto& [group, node] : *level().table)
+        table(group.str(), help, [&] { options(out[std::string(group.str())], help); });
+    });
+  }
+
+  template <class Body>
+  void shared(const Body& body) {
+    body();
+  }
+
+  // Every key of the present table must have been asked for by now, or be an option.
+  void finish_table() {
+    for (const auto& [name, node] : *level().table) {
+      if (level().known.count(name.str())) continue;
+      if (!level().rest) unknown_key(name.str(), node);
+      read_option(node, key(name.str()), (*level().rest)[std::string(name.str())]);
+    }
+  }
+
+ private:
+  struct Level {
+    const toml::table* table;
+    std::string prefix;  // "stage.ppo.rollout."
+    std::string stage;   // "stage.ppo.", what of the prefix a suggestion leaves out
+    std::set<std::string, std::less<>> known;
+    OptionValues* rest;  // takes the keys that are not known
+  };
+
+  Level& level() { return levels_.back(); }
+  std::string key(std::string_view name) { return level().prefix + std::string(name); }
+
+  const toml::node* take(std::string_view name) {
+    level().known.emplace(name);
+    return level().table->get(name);
+  }
+
+  template <class Body>
+  void inside(const toml::table& table, const std::string& name, const Body& body, bool is_stage = false) {
+    const std::string prefix = key(name) + ".";
+    levels_.push_back({&table, prefix, is_stage ? prefix : level().stage, {}, nullptr});
+    body();
+    finish_table();
+    levels_.pop_back();
+  }
+
+  [[noreturn]] void unknown_key(std::string_view name, const toml::node& node) {
+    const Level& at = level();
+    const std::string near = nearest_name(name, {at.known.begin(), at.known.end()});
+    throw UserError(fmt::format(
+        "{}: unknown key '{}'{}", where(node), key(name),
+        near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
+                     : fmt::format("; did you mean '{}'?", key(near))));
+  }
+
+  static void check_range(const toml::node& node, const std::string& key, double value,
+                          const Limits& limits) {
+    const bool inside = value >= limits.min && value <= limits.max && std::isfinite(value) &&
+                        (value > limits.above) && (value < limits.below);
+    const std::string range = range_text(limits);
+    DSE_CHECK_USER(inside, "{}: '{}' must be {}, is {}", where(node), key, range.empty() ? "finite" : range,
+                   value);
+  }
+
+  static void read(const toml::node& node, const std::string& key, bool& out, const Limits&) {
+    if (!node.is_boolean()) wrong_type(node, key, "true or false");
+    out = **node.as_boolean();
+  }
+
+  static void read(const toml::node& node, const std::string& key, int64_t& out, const Limits& limits) {
+    if (!node.is_integer()) wrong_type(node, key, "an integer");
+    out = **node.as_integer();
+    check_range(node, key, static_cast<double>(out), limits);
+  }
+
+  static void read(const toml::node& node, const std::string& key, uint64_t& out, const Limits& limits) {
+    int64_t value = 0;
+    read(node, key, value, limits);
+    out = static_cast<uint64_t>(value);
+  }
+
+  static void read(const toml::node& node, const std::string& key, double& out, const Limits& limits) {
+    if (!node.is_number()) wrong_type(node, key, "a number");
+    out = *node.value<double>();
+    check_range(node, key, out, limits);
+  }
+
+  static void read(const toml::node& node, const std::string& key, std::string& out, const Limits& limits) {
+    if (!node.is_string()) wrong_type(node, key, "a string");
+    out = **node.as_string();
+    const auto& choices = limits.choices;
+    const bool chosen = choices.empty() || std::find(choices.begin(), choices.end(), out) != choices.end();
+    DSE_CHECK_USER(chosen, "{}: '{}' must be {}, is '{}'", where(node), key, range_text(limits), out);
+    DSE_CHECK_USER(!limits.required || !out.empty(), "{}: '{}' is empty", where(node), key);
+  }
+
+  static void read(const toml::node& node, const std::string& key, fs::path& out, const Limits& limits) {
+    std::string text;
+    read(node, key, text, limits);
+    out = absolute_path(node, text, limits.in_working_directory);
+  }
+
+  static void read_option(const toml::node& node, const std::string& key, OptionValue& out) {
+    if (node.is_boolean())
+      out.value = **node.as_boolean();
+    else if (node.is_integer())
+      out.value = **node.as_integer();
+    else if (node.is_floating_point())
+      out.value = **node.as_floating_point();
+    else if (node.is_string())
+      out.value = **node.as_string();
+    else
+      wrong_type(node, key, "a boolean, a number or a string");
+    out.where = fmt::format("{}: {}", where(node), key);
+  }
+
+  std::vector<Level> levels_;
+  std::set<std::string> stage_names_;
+};
+
+toml::table parse_file(const fs::path& file) {
+  const std::string text = read_text(file);
+  try {
+    return toml::parse(text, file.string());
+  } catch (const toml::parse_error& error) {
+    const auto at = error.source().begin;
+    throw UserError(fmt::format("{}:{}:{}: {}", file.string(), at.line, at.column, error.description()));
+  }
+}
+
+// What no single key can tell: that stages can be told apart, and come after those they start from.
+void check_stages(const RunConfig& config, const toml::table& root, const fs::path& file) {
+  DSE_CHECK_USER(!config.stages.empty(), "{}: no [[stage]]: a run needs one, with name and algorithm",
+                 file.string());
+  std::set<std::string> earlier, all;
+  for (const StageConfig& stage : config.stages) all.insert(stage.name);
+  for (size_t i = 0; i < config.stages.size(); ++i) {
+    const StageConfig& stage = config.stages[i];
+    const std::string place = where(*(*root["stage"].as_array())[i].as_table()->get("name"));
+    const auto is_plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
+    DSE_CHECK_USER(std::all_of(stage.name.begin(), stage.name.end(), is_plain),
+                   "{}: stage name '{}' may have letters, digits, - and _ only, for it names a folder", place,
+                   stage.name);
+    DSE_CHECK_USER(!earlier.count(stage.name), "{}: stage name '{}' is taken by an earlier stage", place,
+                   stage.name);
+    for (const std::string* from :
+         {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
+      DSE_CHECK_USER(
+          !all.count(*from) || earlier.count(*from),
+          "{}: stage '{}' takes a model from stage '{}', which does not come before it (for a folder, "
+          "write './{}')",
+          place, stage.name, *from, *from);
+    earlier.insert(stage.name);
+  }
+}
+
+}  // namespace
+
+RunConfig load_config(const fs::path& file, const std::vector<std::string>& sets) {
+  toml::table root = parse_file(file);
+  for (const std::string& set : sets) apply_set(root, set);
+  RunConfig config;
+  config.output_dir = fs::absolute(config.output_dir);
+  Reader reader(root);
+  describe(reader, config);
+  reader.finish_table();
+  check_stages(config, root, file);
+  config.resolved = toml_text(config);
+  return config;
+}
+
+fs::path built_in_config() {
+  constexpr const char* name = "rlhf_tiny.toml";
+  const char* share = std::getenv("DSENGINE_SHARE");
+  const fs::path folder =
+      share ? fs::path(share)
+            : fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "share/dsengine/examples";
+  DSE_CHECK_USER(fs::is_regular_file(folder / name), "no built-in configuration {}: give --config",
+                 (folder / name).string());
+  return folder / name;
+}
+
+}  // namespace dsengine

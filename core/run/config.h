@@ -1,0 +1,121 @@
+// The configuration of a run: TOML file, then --set overrides, checked key by key.
+//
+//   RunConfig config = load_config("examples/rlhf_tiny.toml", {"stage.ppo.max_steps=5", "seed=7"});
+//   write_text(run_dir / "config.toml", config.resolved);
+//
+// Every key is a row of one table (name, type, default, range, help), from which the checks, the resolved
+// print-out and the docs are made. An unknown key, a wrong type or a value out of range is a UserError that
+// names the key, its file and line, and the nearest known key. Relative paths in a file are relative to the
+// file's folder; those given by --set, to the working directory.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plugin/settings.h"
+
+namespace dsengine {
+
+struct DataSource {
+  std::string adapter = "jsonl";  // dataset plugin
+  std::filesystem::path path;
+  double weight = 1.0;
+  OptionValues options;  // every other key of the table
+};
+
+struct DataConfig {
+  std::vector<DataSource> sources;  // trained on
+  std::vector<DataSource> heldout;  // evaluated on, never trained on
+  double heldout_fraction = 0;      // without `heldout`: this share of the sources, by content hash
+  int64_t max_prompt_length = 512;  // tokens; longer prompts keep their end
+  int64_t max_length =
+      1024;  // tokens of prompt and answer in a record; longer records are dropped and counted
+  std::string train_on = "completion";  // or "all": which tokens of a record are loss targets
+};
+
+struct OptimizerConfig {
+  double learning_rate = 1e-5;
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.0;
+  double grad_clip = 1.0;           // global norm; 0: off
+  std::string schedule = "cosine";  // cosine, linear, constant
+  int64_t warmup_steps = 0;
+  double min_lr_ratio = 0.1;  // of learning_rate, at the end of the schedule
+};
+
+struct RoleConfig {
+  std::string from;  // HF directory, or the name of an earlier stage; "": the stage's default
+  OptimizerConfig optimizer;
+};
+
+struct RewardSource {
+  std::string adapter = "model";  // reward plugin
+  std::string from;               // HF directory or stage, where the adapter needs a model
+  double weight = 1.0;
+  OptionValues options;
+};
+
+struct RolloutConfig {
+  int64_t batch_size = 64;  // prompts a step
+  int64_t samples_per_prompt = 1;
+  int64_t max_response_length = 128;
+  int64_t slots = 0;  // sequences generated at once; 0: all of a step
+  double temperature = 1.0, top_p = 1.0;
+  int64_t top_k = 0;
+  std::filesystem::path record, replay;  // folders
+};
+
+struct StageConfig {
+  std::string name, algorithm;
+  int64_t epochs = 1;            // over the data; ignored where max_steps is given
+  int64_t max_steps = 0;         // optimizer steps (rollout algorithms: rollouts); 0: from epochs
+  int64_t mini_batch_size = 32;  // rows (pairs count two) an optimizer step
+  int64_t micro_batch_size = 0;  // rows a forward; 0: the minibatch
+  int64_t ppo_epochs = 1;        // passes over a rollout
+  int64_t checkpoint_every = 100, keep_checkpoints = 2;
+  int64_t eval_every = 0, eval_rows = 256;  // 0: at the start and end only
+  int64_t log_every = 10;
+  bool recompute = false;  // recompute each layer in the backward pass instead of keeping its activations
+  RoleConfig actor, critic, reference;
+  RewardSource reward;
+  RolloutConfig rollout;
+  DataConfig data;
+  std::map<std::string, OptionValues> plugin;  // by plugin name
+};
+
+struct ModelConfig {
+  std::filesystem::path actor;      // HF directory that stages start from
+  std::filesystem::path tokenizer;  // folder; "": the actor's
+  std::string init = "pretrained";  // or "random": config.json alone is read, weights are drawn from the seed
+};
+
+struct RunConfig {
+  uint64_t seed = 1234;
+  std::filesystem::path output_dir = "runs/default";
+  std::string resume = "auto";  // or "never": refuse a used output_dir
+  int64_t threads = 0;          // 0: all cores this process may use
+  std::string log_level = "info";
+  std::vector<PluginFile> plugins;
+  std::vector<std::filesystem::path> plugin_path;
+  ModelConfig model;
+  std::vector<StageConfig> stages;
+  std::string resolved;  // the whole configuration as TOML, defaults filled in
+};
+
+// A key without "stage." that exists in a stage reaches every stage, over what the stage's own table says;
+// "stage.<name>.key" reaches one, "plugin.<name>.key" the stages that use the plugin. A value is TOML, or a
+// bare string where it is not or the key wants one. Of two sets of a key the later counts.
+RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& sets = {});
+
+// The configuration that runs where none is given: $DSENGINE_SHARE/rlhf_tiny.toml, else the installed one
+// beside this program.
+std::filesystem::path built_in_config();
+
+// All that decides what `stage` computes, one "key = value" a line: what a resumed run is compared by.
+std::string stage_settings(const RunConfig& config, const StageConfig& stage);
+
+// Every key with type, default, range and help, as the docs show them.
+std::string config_reference_markdown();
+
+}  // namespace dsengine

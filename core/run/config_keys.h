@@ -1,0 +1,160 @@
+// The table of configuration keys: one row a key, grouped by the struct that the key fills.
+//
+//   KeyPrinter print;                // a visitor: what is done with each row
+//   describe(print, run_config);     // calls print.value("seed", run_config.seed, "...", {.min = 0}), ...
+//   write_text(path, print.text());
+//
+// Reading, checking, printing and the docs are visitors of these rows; a default is what the struct is born
+// with. A visitor has value (a leaf), table, list (of tables), paths, model (a folder or a stage's name),
+// options and named_options (a plugin's own keys), and shared (keys that set defaults for what follows).
+// Within a struct the leaves come before tables and lists, for so must TOML have them.
+#pragma once
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include "run/config.h"
+
+namespace dsengine {
+
+struct Limits {
+  static constexpr double none = std::numeric_limits<double>::infinity();
+  double min = -none, above = -none;      // at least, greater than
+  double max = none, below = none;        // at most, less than
+  std::vector<std::string> choices = {};  // for strings; empty: any
+  bool required = false;
+  bool in_working_directory = false;  // for paths: relative to the working directory, not to the file
+};
+
+template <class Visitor>
+void describe(Visitor& visit, OptimizerConfig& c) {
+  visit.value("learning_rate", c.learning_rate, "AdamW's step size at the top of the schedule", {.min = 0});
+  visit.value("beta1", c.beta1, "decay of the mean of gradients", {.min = 0, .below = 1});
+  visit.value("beta2", c.beta2, "decay of the mean of squared gradients", {.min = 0, .below = 1});
+  visit.value("epsilon", c.epsilon, "added to the root of the second mean", {.above = 0});
+  visit.value("weight_decay", c.weight_decay, "decoupled; never on biases and norms", {.min = 0});
+  visit.value("grad_clip", c.grad_clip, "largest global gradient norm; 0: off", {.min = 0});
+  visit.value("schedule", c.schedule, "learning rate after the warm-up",
+              {.choices = {"cosine", "linear", "constant"}});
+  visit.value("warmup_steps", c.warmup_steps, "steps of linear rise from 0", {.min = 0});
+  visit.value("min_lr_ratio", c.min_lr_ratio, "learning rate at the schedule's end, as a share of its top",
+              {.min = 0, .max = 1});
+}
+
+template <class Visitor>
+void describe(Visitor& visit, DataSource& c) {
+  visit.value("adapter", c.adapter, "dataset plugin");
+  visit.value("path", c.path, "file or folder of records");
+  visit.value("weight", c.weight, "how often it is drawn, relative to the other sources", {.above = 0});
+  visit.options(c.options, "options of the adapter");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, DataConfig& c) {
+  visit.value("heldout_fraction", c.heldout_fraction,
+              "share of the sources kept for evaluation, by content hash, where heldout is not given",
+              {.min = 0, .below = 1});
+  visit.value("max_prompt_length", c.max_prompt_length, "tokens; a longer prompt keeps its end", {.min = 1});
+  visit.value("max_length", c.max_length,
+              "tokens of prompt and answer in a record; a longer record is dropped and counted", {.min = 1});
+  visit.value("train_on", c.train_on, "which tokens of a record are targets of the loss",
+              {.choices = {"completion", "all"}});
+  visit.list("sources", c.sources, DataSource{}, "records to train on");
+  visit.list("heldout", c.heldout, DataSource{}, "records to evaluate on, never trained on");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, RoleConfig& c) {
+  visit.model("from", c.from, "Hugging Face folder or earlier stage; empty: the stage's default");
+  describe(visit, c.optimizer);
+}
+
+template <class Visitor>
+void describe(Visitor& visit, RewardSource& c) {
+  visit.value("adapter", c.adapter, "reward plugin");
+  visit.model("from", c.from, "Hugging Face folder or earlier stage, where the adapter needs a model");
+  visit.value("weight", c.weight, "factor of the score");
+  visit.options(c.options, "options of the adapter");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, RolloutConfig& c) {
+  visit.value("batch_size", c.batch_size, "prompts a step", {.min = 1});
+  visit.value("samples_per_prompt", c.samples_per_prompt, "answers to each prompt", {.min = 1});
+  visit.value("max_response_length", c.max_response_length, "tokens", {.min = 1});
+  visit.value("slots", c.slots, "sequences generated at once; 0: all of a step", {.min = 0});
+  visit.value("temperature", c.temperature, "0: greedy", {.min = 0});
+  visit.value("top_p", c.top_p, "keep the likeliest tokens up to this probability", {.above = 0, .max = 1});
+  visit.value("top_k", c.top_k, "keep so many likeliest tokens; 0: all", {.min = 0});
+  visit.value("record", c.record, "folder to write rollouts to");
+  visit.value("replay", c.replay, "folder to read rollouts from, instead of generating");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, StageConfig& c) {
+  visit.value("name", c.name, "names the stage and its folder in output_dir", {.required = true});
+  visit.value("algorithm", c.algorithm, "algorithm plugin", {.required = true});
+  visit.value("epochs", c.epochs, "passes over the data; ignored where max_steps is given", {.min = 1});
+  visit.value("max_steps", c.max_steps, "optimizer steps, or rollouts where there are any; 0: from epochs",
+              {.min = 0});
+  visit.value("mini_batch_size", c.mini_batch_size, "rows an optimizer step; a pair counts two", {.min = 1});
+  visit.value("micro_batch_size", c.micro_batch_size, "rows a forward; 0: the minibatch", {.min = 0});
+  visit.value("ppo_epochs", c.ppo_epochs, "passes over a rollout", {.min = 1});
+  visit.value("checkpoint_every", c.checkpoint_every, "steps; 0: none", {.min = 0});
+  visit.value("keep_checkpoints", c.keep_checkpoints, "older ones are removed", {.min = 1});
+  visit.value("eval_every", c.eval_every, "steps; 0: at the start and end only", {.min = 0});
+  visit.value("eval_rows", c.eval_rows, "rows of the held-out data an evaluation reads", {.min = 1});
+  visit.value("log_every", c.log_every, "steps between log lines", {.min = 1});
+  visit.value("recompute", c.recompute, "recompute each layer in the backward pass: less memory, more time");
+  visit.shared([&] {
+    OptimizerConfig optimizer = c.actor.optimizer;
+    describe(visit, optimizer);
+    c.actor.optimizer = c.critic.optimizer = optimizer;
+  });
+  visit.table("actor", "the policy", [&] { describe(visit, c.actor); });
+  visit.table("critic", "the value model", [&] { describe(visit, c.critic); });
+  visit.table("reference", "the policy that KL is measured against; never trained", [&] {
+    visit.model("from", c.reference.from, "Hugging Face folder or earlier stage; empty: the actor's start");
+  });
+  visit.table("reward", "what scores a response", [&] { describe(visit, c.reward); });
+  visit.table("rollout", "generation", [&] { describe(visit, c.rollout); });
+  visit.table("data", "overrides [data] key by key", [&] { describe(visit, c.data); });
+  visit.named_options("plugin", c.plugin, "options of a plugin, by its name");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, ModelConfig& c) {
+  visit.value("actor", c.actor, "Hugging Face folder that stages start from");
+  visit.value("tokenizer", c.tokenizer, "folder of the tokenizer; empty: the actor's");
+  visit.value("init", c.init, "random: config.json alone is read and weights are drawn from the seed",
+              {.choices = {"pretrained", "random"}});
+}
+
+template <class Visitor>
+void describe(Visitor& visit, PluginFile& c) {
+  visit.value("file", c.file, "the library", {.required = true});
+  visit.value("sha256", c.sha256, "64 hex digits, checked before the library is opened; empty: unchecked");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, RunConfig& c) {
+  visit.value("seed", c.seed, "of every random draw", {.min = 0});
+  visit.value("output_dir", c.output_dir, "folder of the run, relative to the working directory",
+              {.in_working_directory = true});
+  visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir",
+              {.choices = {"auto", "never"}});
+  visit.value("threads", c.threads, "0: all cores this process may use", {.min = 0});
+  visit.value("log_level", c.log_level, "least level that is logged",
+              {.choices = {"trace", "debug", "info", "warning", "error"}});
+  visit.paths("plugin_path", c.plugin_path, "folders searched for plugins first");
+  visit.list("plugins", c.plugins, PluginFile{}, "libraries beside those on the search path");
+  visit.table("model", "the models that stages start from", [&] { describe(visit, c.model); });
+  StageConfig stage;
+  visit.shared([&] {
+    visit.table("data", "records for all stages; a stage's own data overrides it key by key",
+                [&] { describe(visit, stage.data); });
+  });
+  visit.list("stage", c.stages, stage, "one step of the run; they run in the order of the file");
+}
+
+}  // namespace dsengine

@@ -1,0 +1,32 @@
+#include "run/logging.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+void set_up_logging(const LogOptions& options) {
+  const std::string time_and_level = "[%H:%M:%S] %^%l%$ %v";
+  auto screen = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  screen->set_pattern((isatty(STDERR_FILENO) ? "\r\x1b[K" : "") + time_and_level);
+  std::vector<spdlog::sink_ptr> sinks{screen};
+  if (!options.file.empty()) try {
+      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file.string()));
+      sinks.back()->set_pattern("[%Y-%m-%d %H:%M:%S.%e] %l %v");
+    } catch (const spdlog::spdlog_ex& error) {
+      throw UserError(fmt::format("cannot write the log {}: {}", options.file.string(), error.what()));
+    }
+  auto logger = std::make_shared<spdlog::logger>("dsengine", sinks.begin(), sinks.end());
+  const auto level = spdlog::level::from_str(options.level);
+  logger->set_level(options.quiet ? std::max(level, spdlog::level::warn) : level);
+  logger->flush_on(spdlog::level::trace);
+  spdlog::set_default_logger(logger);
+}
+
+}  // namespace dsengine

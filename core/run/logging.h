@@ -1,0 +1,21 @@
+// Where log lines go: stderr and, for a run, a file. Lines are "event key=value".
+//
+//   set_up_logging({.level = config.log_level, .file = run.log_file()});
+//   spdlog::info("checkpoint step={} seconds={:.1f}", step, seconds);
+//   spdlog::warn("metric_not_finite name={}", name);
+#pragma once
+#include <filesystem>
+#include <string>
+
+namespace dsengine {
+
+struct LogOptions {
+  std::string level = "info";  // trace, debug, info, warning, error
+  std::filesystem::path file;  // appended to, every line flushed; "": none
+  bool quiet = false;          // warnings and errors only, whatever the level: ranks other than 0
+};
+
+// Replaces spdlog's default logger. On a terminal a log line wipes what Progress has drawn.
+void set_up_logging(const LogOptions& options);
+
+}  // namespace dsengine

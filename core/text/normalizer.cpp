@@ -1,0 +1,123 @@
+#include "text/normalizer.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "text/utf8.h"
+
+namespace dsengine {
+namespace {
+
+bool is_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+Normalizer unicode_form(int options) {
+  return [options](Segment& segment) {
+    if (is_ascii(segment.text)) return;
+    utf8proc_uint8_t* result = nullptr;
+    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(segment.text.data()),
+                                     static_cast<utf8proc_ssize_t>(segment.text.size()), &result,
+                                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | options));
+    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
+    if (length < 0) throw std::bad_alloc();  // the text is valid UTF-8, so nothing else can fail
+    segment.text.assign(reinterpret_cast<const char*>(result), static_cast<size_t>(length));
+  };
+}
+
+// Character by character, as Rust's char::to_lowercase: no final sigma.
+void lowercase(Segment& segment) {
+  std::string lower;
+  lower.reserve(segment.text.size());
+  for (size_t at = 0; at < segment.text.size(); at += char_bytes(segment.text, at)) {
+    const char32_t code = char_at(segment.text, at);
+    if (code == 0x130) {
+      lower += "i\u0307";  // the one character whose lower case is two
+    } else {
+      append_utf8(lower, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))));
+    }
+  }
+  segment.text = std::move(lower);
+}
+
+void strip_left(Segment& segment) {
+  size_t begin = 0;
+  while (begin < segment.text.size() && is_white_space(char_at(segment.text, begin))) {
+    begin += char_bytes(segment.text, begin);
+  }
+  if (begin > 0) segment.at_start = false;
+  segment.text.erase(0, begin);
+}
+
+void strip_right(Segment& segment) {
+  size_t end = segment.text.size();
+  for (size_t last; end > 0 && is_white_space(char_at(segment.text, last = char_before(segment.text, end)));) end = last;
+  segment.text.erase(end);
+}
+
+Normalizer replace(const TokenizerJson& json, const std::string& where) {
+  return [pattern = make_pattern(json.at("pattern"), where),
+          content = json.at("content").get<std::string>()](Segment& segment) {
+    Span first;
+    if (content.empty() && pattern.find(segment.text, 0, first) && first.begin == 0 && first.end > 0) {
+      segment.at_start = false;
+    }
+    segment.text = replace_all(segment.text, pattern, content);
+  };
+}
+
+Normalizer sequence(const TokenizerJson& json, const std::string& where) {
+  std::vector<Normalizer> parts;
+  for (const auto& part : json.at("normalizers")) parts.push_back(make_normalizer(part, where));
+  return [parts = std::move(parts)](Segment& segment) {
+    for (const auto& part : parts) part(segment);
+  };
+}
+
+}  // namespace
+
+Regex make_pattern(const TokenizerJson& json, const std::string& where) {
+  if (json.contains("Regex")) return Regex(json.at("Regex").get<std::string>(), where);
+  return Regex::literal(json.at("String").get<std::string>(), where);
+}
+
+std::string replace_all(const std::string& text, const Regex& pattern, const std::string& content) {
+  std::string result;
+  size_t end = 0;
+  pattern.for_each_match(text, [&](Span match) {
+    result.append(text, end, match.begin - end).append(content);
+    end = match.end;
+  });
+  return result.append(text, end);
+}
+
+Normalizer make_normalizer(const TokenizerJson& json, const std::string& where) {
+  if (json.is_null()) return [](Segment&) {};
+  const std::string type = type_of(json);
+  if (type == "Sequence") return sequence(json, where);
+  if (type == "NFC") return unicode_form(UTF8PROC_COMPOSE);
+  if (type == "NFD") return unicode_form(UTF8PROC_DECOMPOSE);
+  if (type == "NFKC") return unicode_form(UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+  if (type == "NFKD") return unicode_form(UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+  if (type == "Lowercase") return lowercase;
+  if (type == "Replace") return replace(json, where);
+  if (type == "Prepend") {
+    return [prefix = json.at("prepend").get<std::string>()](Segment& segment) {
+      if (!segment.text.empty()) segment.text.insert(0, prefix);
+    };
+  }
+  if (type == "Strip") {
+    return [left = value_or(json, "strip_left", true), right = value_or(json, "strip_right", true)](Segment& segment) {
+      if (left) strip_left(segment);
+      if (right) strip_right(segment);
+    };
+  }
+  unsupported(where, "normalizer", type, "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip");
+}
+
+}  // namespace dsengine

@@ -1,0 +1,132 @@
+#include "text/tokenizer.h"
+
+#include <limits>
+#include <numeric>
+
+#include "base/check.h"
+#include "text/tokenizer_parts.h"
+#include "text/utf8.h"
+
+namespace dsengine {
+namespace {
+
+// Offsets within a word are 32 bits, and a byte may become two in the byte alphabet.
+constexpr size_t longest_text = std::numeric_limits<int32_t>::max() / 4;
+
+std::string join(const std::vector<std::string>& texts) {
+  return std::accumulate(texts.begin(), texts.end(), std::string());
+}
+
+void encode_words(const TokenizerParts& parts, Pieces pieces, std::vector<TokenId>& ids) {
+  parts.pre_tokenizer(pieces);
+  for (size_t i = 0; i < pieces.spans.size(); ++i) parts.bpe.encode(pieces.at(i), ids);
+}
+
+void encode_segment(const TokenizerParts& parts, Segment segment, std::vector<TokenId>& ids) {
+  parts.normalizer(segment);
+  for (const auto& [span, id] : parts.added.find_normalized(segment.text)) {
+    if (id >= 0) {
+      ids.push_back(id);
+      continue;
+    }
+    std::string text = segment.text.substr(span.begin, span.end - span.begin);
+    encode_words(parts, whole(std::move(text), segment.at_start && span.begin == 0), ids);
+  }
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
+  return Tokenizer(std::make_shared<const TokenizerParts>(read_tokenizer_parts(directory)));
+}
+
+bool Tokenizer::exists_in(const std::filesystem::path& directory) {
+  return std::filesystem::exists(directory / "tokenizer.json") ||
+         (std::filesystem::exists(directory / "vocab.json") && std::filesystem::exists(directory / "merges.txt"));
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  DSE_CHECK_USER(text.size() <= longest_text, "a text of {} bytes is too long to tokenize: split it below {}",
+                 text.size(), longest_text);
+  DSE_CHECK_USER(is_valid_utf8(text), "a text of {} bytes is not valid UTF-8: convert it", text.size());
+  std::vector<TokenId> ids;
+  if (add_special_tokens) ids = parts_->prefix;
+  for (const auto& [span, id] : parts_->added.find_raw(text)) {
+    if (id >= 0) {
+      ids.push_back(id);
+    } else {
+      encode_segment(*parts_, {std::string(text.substr(span.begin, span.end - span.begin)), span.begin == 0}, ids);
+    }
+  }
+  if (add_special_tokens) ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
+  return ids;
+}
+
+std::vector<std::string> Tokenizer::tokens_of(std::span<const TokenId> ids, bool skip_special_tokens) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const TokenId id : ids) {
+    std::string token = token_of(id);
+    if (token.empty()) continue;
+    if (skip_special_tokens) {
+      const AddedToken* added = parts_->added.with_content(token);
+      if (added && added->special) continue;
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
+  return join(parts_->decoder->decode(tokens_of(ids, skip_special_tokens)));
+}
+
+int64_t Tokenizer::vocab_size() const { return std::max(parts_->bpe.highest_id(), parts_->added.highest_id()) + 1; }
+
+std::optional<TokenId> Tokenizer::id_of(std::string_view token) const { return parts_->id_of(token); }
+
+std::string Tokenizer::token_of(TokenId id) const {
+  if (const AddedToken* added = parts_->added.with_id(id)) return added->shown;
+  return std::string(parts_->bpe.token_of(id));
+}
+
+bool Tokenizer::is_special(TokenId id) const {
+  const AddedToken* added = parts_->added.with_id(id);
+  return added && added->special;
+}
+
+std::optional<TokenId> Tokenizer::bos_id() const { return parts_->bos; }
+std::optional<TokenId> Tokenizer::eos_id() const { return parts_->eos; }
+std::optional<TokenId> Tokenizer::pad_id() const { return parts_->pad; }
+
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
+    : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens) {}
+
+std::string StreamDecoder::push(TokenId id) {
+  for (auto& token : tokenizer_.tokens_of({&id, 1}, skip_special_tokens_)) {
+    pending_.push_back(std::move(token));
+    if (tokenizer_.parts_->decoder->is_settled(pending_, false)) return take_pending();
+  }
+  return "";
+}
+
+std::string StreamDecoder::finish() {
+  std::string text = take_pending();
+  beginning_.clear();
+  beginning_text_.clear();
+  return text;
+}
+
+std::string StreamDecoder::take_pending() {
+  std::vector<std::string> tokens = beginning_;
+  tokens.insert(tokens.end(), pending_.begin(), pending_.end());
+  pending_.clear();
+  const bool begins = beginning_text_.empty();
+  std::string text = join(tokenizer_.parts_->decoder->decode(tokens));
+  if (!begins) return text.substr(beginning_text_.size());
+  beginning_ = std::move(tokens);
+  beginning_text_ = text;
+  return text;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,37 @@
+// What a tokenizer is made of, in the order a text meets it, and its reading from a directory's files.
+//
+//   TokenizerParts parts = read_tokenizer_parts("models/opt-125m");
+//   parts.normalizer(segment);
+//   parts.bpe.encode(word, ids);
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/decoder.h"
+#include "text/normalizer.h"
+#include "text/pre_tokenizer.h"
+
+namespace dsengine {
+
+struct TokenizerParts {
+  AddedTokens added = {};
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  Bpe bpe;
+  std::vector<TokenId> prefix = {}, suffix = {};  // around each sequence, where special tokens are added
+  std::unique_ptr<Decoder> decoder;
+  std::optional<TokenId> bos = {}, eos = {}, pad = {};
+
+  std::optional<TokenId> id_of(std::string_view token) const {
+    if (const AddedToken* found = added.with_content(token)) return found->id;
+    return bpe.id_of(token);
+  }
+};
+
+TokenizerParts read_tokenizer_parts(const std::filesystem::path& directory);
+
+}  // namespace dsengine

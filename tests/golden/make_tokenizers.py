@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/tokenizers/: what Hugging Face's tokenizers make of hostile strings.
+
+  strings.json        the strings, once
+  small/<name>/       small tokenizers trained here, as files of a Hugging Face directory
+  small/<name>.json   their ids of the strings, and the decodes of those ids
+  real/<name>.json    ids of the strings for real tokenizers, whose files are not checked in
+  parts.json          single normalizers, pre-tokenizers and decoders: their JSON, inputs and outputs
+
+Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama3, mistral]
+"""
+import argparse
+import inspect
+import json
+import os
+import random
+import shutil
+import textwrap
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+OUT = Path(__file__).resolve().parent / "tokenizers"
+
+WORDS = """Hello|hello|HELLO|world|it's|IT'S|don't|we'Ll|y'all'd've|he\u2019s|\u017ftra\u00dfe|na\u00efve|caf\u00e9|cafe\u0301|
+A\u030angstro\u0308m|\u212b|\ufb01nance|\u2460\u2461|\u00bd|x\u00b2|\u0130stanbul|\u039f\u0394\u039f\u03a3|\u1e9e|\u01c5|
+\u4f60\u597d\u4e16\u754c|\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8|\uff8a\uff9d\uff76\uff78|\ud55c\uad6d\uc5b4|\u1112\u1161\u11ab|
+\u0627\u0644\u0633\u0644\u0627\u0645 \u0639\u0644\u064a\u0643\u0645|\u0645\u064f\u062d\u064e\u0645\u0651\u064e\u062f|\u05e9\u05dc\u05d5\u05dd|
+\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35|\u0e01\u0e33\u0e25\u0e31\u0e07|\u0928\u092e\u0938\u094d\u0924\u0947|\u0ba4\u0bae\u0bbf\u0bb4\u0bcd|\u1200\u1208|\u10d0\u10d1|
+\u043f\u0440\u0438\u0432\u0435\u0442|\u03ba\u03cc\u03c3\u03bc\u03b5|\u1f04\u03bd\u03b8\u03c1\u03c9\u03c0\u03bf\u03c2|
+\U0001f600|\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466|\U0001f44d\U0001f3fd|\U0001f1eb\U0001f1f7|\u2764\ufe0f|\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f|
+\U0001d54f\U0001d7d8|\U00020000|\u0661\u0662\u0663|\u0967\u0968|\u2163|\u3007|0|7|12|123|1234|12345678901234567890|3.14159|1,000,000|1e-9|0x1F|2024-01-02|
+!|...|?!|--|\u2014|\u00ab x \u00bb|\u201cq\u201d|a_b|__init__|snake_case_name|camelCaseName|$5|5%|#tag|@me|a+b=c|<b>|&amp;|\\n|`code`|~|^|
+http://example.com/a?b=c&d=%20#e|user@example.org|C:\\dir\\file.txt|/usr/lib/x.so|if (x) { return y[0]; }|\tfor i in range(10):|
+Donaudampfschifffahrtsgesellschaft|antidisestablishmentarianism|supercalifragilisticexpialidocious""".replace("\n", "").split("|")
+
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\r", "\u00a0", "\u1680", "\u180e", "\u2003", "\u200b", "\u2028",
+          "\u202f", "\u205f", "\u3000", "\ufeff", "\x0b", "\x0c", "\x1c", "\x85"]
+
+ODD = ["\x00", "\x01\x02", "\x1b[0m", "\x7f", "\u0080", "\u00ad", "\u0378", "\ue000", "\ufffd", "\uffff", "\U0010ffff", "\u200d",
+       "\u0301", "\u0301\u0302\u0323", "e\u0323\u0301", "\u202eabc\u202c", "\u2581", "\u2581\u2581x", "a\u2581b", "\u0120", "\u010a\u0120a",
+       "<0x41>", "<0xE2><0x82>", "##ing", "\u1100\u1161\u11a8", "\u0344", "\u2126", "\uac00\u11a8"]
+
+SPECIAL = ["<|endoftext|>", "<s>", "</s>", "<unk>", "<pad>", "<|begin_of_text|>", "<|eot_id|>", "<|im_start|>", "<mask>", "[KEEP]",
+           "<left>", "<right>", "word", "\u00c5new", "[INST]", "<|endoftext", "|>", "<s", "<|end_of_text|>"]
+
+
+def hostile_strings():
+    draw = random.Random(20240607)
+    strings = ["", *WORDS, *ODD, *SPECIAL]
+    for space in SPACES:
+        strings += [space, f"a{space}b", f"{space}x{space}{space}", f"1{space}\n{space}!"]
+    for token in SPECIAL:
+        strings += [f"a {token} b", f"x{token}y", f"  {token}  {token}\n", f"\u00e9{token}{token}1"]
+    strings += ["a" * 300, "ab" * 120, " " * 90 + "x", "\n" * 40, "=" * 70, "\U0001f600" * 20, "the " * 30, "\u4e00" * 40, "0" * 50,
+                "A\u0301" * 30, "x" + "\u0323\u0301" * 20, " \n \t\n  \r\n" * 5, "'s't're've'm'll'd'S'LL", "Hello, y'all! How are you?"]
+    pool = WORDS + ODD + SPECIAL
+    while len(strings) < 430:
+        count = draw.randint(2, 6)
+        strings.append("".join(draw.choice(pool) + (draw.choice(SPACES) if draw.random() < 0.7 else "") for _ in range(count)))
+    return strings
+
+
+STRINGS = hostile_strings()
+
+
+def corpus():
+    """Enough English, code and hostile text to train a few hundred merges on."""
+    modules = (argparse, textwrap, shutil)
+    return STRINGS * 2 + [line for m in modules for line in inspect.getsource(m).split("\n")]
+
+
+def dump(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
+def cases(tokenizer, count):
+    """`tokenizer` is a tokenizers.Tokenizer."""
+    ids = [tokenizer.encode(s).ids for s in STRINGS[:count]]
+    return {
+        "ids": ids,
+        "plain": [tokenizer.encode(s, add_special_tokens=False).ids for s in STRINGS[:12]],
+        "decoded": [tokenizer.decode(i, skip_special_tokens=False) for i in ids],
+        "skipped": [tokenizer.decode(i, skip_special_tokens=True) for i in ids[110:150]],
+        # Pieces of ids begin and end within characters.
+        "fragments": [tokenizer.decode(i[1:-1], skip_special_tokens=False) for i in ids],
+        "vocab_size": max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
+    }
+
+
+def save(tokenizer, name, config):
+    folder = OUT / "small" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.loads(tokenizer.to_str())
+    (folder / "tokenizer.json").write_text(json.dumps(text, ensure_ascii=False, separators=(",", ":")) + "\n")
+    dump(folder / "tokenizer_config.json", config)
+    dump(OUT / "small" / f"{name}.json", cases(Tokenizer.from_file(str(folder / "tokenizer.json")), 300))
+
+
+def byte_level_trainer(specials):
+    return trainers.BpeTrainer(vocab_size=768, special_tokens=specials, show_progress=False,
+                               initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+
+
+def llama3_style():
+    t = Tokenizer(models.BPE(ignore_merges=True))
+    words = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+             r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(words), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(corpus(), byte_level_trainer(["<|begin_of_text|>", "<|eot_id|>"]))
+    t.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|begin_of_text|> $A", pair="<|begin_of_text|> $A $B",
+                                      special_tokens=[("<|begin_of_text|>", t.token_to_id("<|begin_of_text|>"))])])
+    # A whole word that no merge reaches: found only because merges are ignored.
+    state = json.loads(t.to_str())
+    state["model"]["vocab"]["\u0120antidisestablishmentarianism"] = len(state["model"]["vocab"])
+    save(Tokenizer.from_str(json.dumps(state)), "llama3_style",
+         {"bos_token": "<|begin_of_text|>", "eos_token": {"content": "<|eot_id|>"}, "pad_token": None, "add_bos_token": False})
+
+
+def metaspace():
+    t = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    specials = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+    # A small alphabet, so that most hostile characters fall back to bytes; trained on words cut at spaces.
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=768, special_tokens=specials, limit_alphabet=110, show_progress=False))
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    t.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A $B", special_tokens=[("<s>", 1), ("</s>", 2)])
+    state = json.loads(t.to_str())
+    state["added_tokens"] = [x for x in state["added_tokens"] if not x["content"].startswith("<0x")]
+    save(Tokenizer.from_str(json.dumps(state)), "metaspace", {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"})
+
+
+def mixed():
+    """NFC, digits one by one, added tokens of every kind, an unknown token and no byte fallback."""
+    t = Tokenizer(models.BPE(unk_token="<unk>"))
+    t.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex("q+"), "Q")])
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace(prepend_scheme="always")])
+    t.decoder = decoders.Metaspace(prepend_scheme="always")
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", "</s>"], limit_alphabet=160, show_progress=False))
+    t.add_tokens([AddedToken("<left>", lstrip=True), AddedToken("<right>", rstrip=True, normalized=False),
+                  AddedToken("word", single_word=True), AddedToken("A\u030anew", normalized=True), AddedToken("[KEEP]", normalized=False),
+                  AddedToken("[KEEP]x"), AddedToken("\n\n", normalized=False)])
+    t.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=True), "<|im_start|>"])
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A $B", special_tokens=[("</s>", 1)])
+    save(t, "mixed", {"eos_token": "</s>", "pad_token": "<|im_start|>"})
+
+
+def opt_style():
+    """vocab.json and merges.txt only; `</s>` begins every sequence, and transformers' own class is the truth."""
+    from transformers import GPT2Tokenizer
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.train_from_iterator(corpus(), byte_level_trainer(["<s>", "<pad>", "</s>", "<unk>"]))
+    folder = OUT / "small" / "opt_style"
+    folder.mkdir(parents=True, exist_ok=True)
+    t.model.save(str(folder))
+    named = lambda s: {"__type": "AddedToken", "content": s, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    dump(folder / "tokenizer_config.json", {
+        "errors": "replace", "unk_token": named("</s>"), "bos_token": named("</s>"), "eos_token": named("</s>"), "pad_token": named("<pad>"),
+        "add_prefix_space": False, "add_bos_token": True, "tokenizer_class": "GPT2Tokenizer"})
+    dump(folder / "special_tokens_map.json", {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"})
+    dump(OUT / "small" / "opt_style.json", cases(GPT2Tokenizer.from_pretrained(folder).backend_tokenizer, 300))
+
+
+def real(data):
+    from transformers import GPT2Tokenizer
+    folder = Path(data) / "tokenizers"
+    of = {"gpt2": lambda p: GPT2Tokenizer.from_pretrained(p).backend_tokenizer,
+          "llama3": lambda p: Tokenizer.from_file(str(p / "tokenizer.json")),
+          "mistral": lambda p: Tokenizer.from_file(str(p / "tokenizer.json"))}
+    for name, load in of.items():
+        tokenizer = load(folder / name)
+        dump(OUT / "real" / f"{name}.json", {"ids": [tokenizer.encode(s).ids for s in STRINGS]})
+
+
+PART_INPUTS = ["", " ", "Hello, world!  It's 12\u00b2 o'clock.\n", "  two  spaces  ", "\u00a0x\u3000y\u180ez\u200b", "e\u0301\u212b\ufb01\u00bd\uac00\u1100\u1161",
+               "\u0130 \u039f\u0394\u039f\u03a3 \u1e9e \u01c5", "a1b22\u0663\u2163c", "$5+3=8 \u2014 \u00abq\u00bb <a_b>", "\u4f60\u597d\u3002 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u2581a\u2581\u2581b ",
+               "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "x\u200dy\u0301z"]
+
+
+def parts():
+    n, p = normalizers, pre_tokenizers
+    made_normalizers = [
+        n.NFC(), n.NFD(), n.NFKC(), n.NFKD(), n.Lowercase(), n.Strip(), n.Strip(left=False), n.Prepend("\u2581"), n.Replace("X", ""),
+        n.Replace(Regex(r"\s+"), " "), n.Replace("X", "--"), n.Replace(Regex(r"(?<=a)X|\d+$"), "#"), n.Sequence([n.NFKD(), n.Lowercase(), n.Strip()])]
+    behaviors = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+    made_pre_tokenizers = [
+        p.ByteLevel(), p.ByteLevel(add_prefix_space=False), p.ByteLevel(use_regex=False), p.Whitespace(), p.WhitespaceSplit(), p.Digits(), p.Digits(True),
+        *[p.Split("X", b) for b in behaviors], *[p.Split(Regex(r"\s+|X"), b, invert=True) for b in behaviors], *[p.Punctuation(b) for b in behaviors],
+        *[p.Metaspace(prepend_scheme=s, split=b) for s in ("always", "first", "never") for b in (True, False)],
+        p.Sequence([p.WhitespaceSplit(), p.Metaspace(prepend_scheme="first")]), p.Sequence([p.Split(" ", "isolated"), p.Metaspace(prepend_scheme="first")]),
+        p.Sequence([p.Digits(True), p.ByteLevel(add_prefix_space=True)]), p.Sequence([p.ByteLevel(use_regex=False), p.Split("\u0120", "merged_with_next")]),
+        p.Split(Regex(r"[^\r\n\w\s]+[\r\n]*|\w+|\h\H"), "removed"), p.Split(Regex(r"(?i:x)|^.|\W\S|\d$"), "isolated")]
+    d = decoders
+    tokens = [[], ["\u2581Hello", "\u2581\u2581w", "\u2581"], ["\u2581", "\u2581a"], ["<0xE2>", "<0x82>", "<0xAC>", "x"], ["a", "<0xE2>", "<0x82>", "b", "<0x41>"], ["<0x4Z>", "<0x41>"],
+              ["Hello", "\u0120w", "\u00e2", "\u0124", "\u00ac"], ["\u00f0\u0141", "x", "\u4f60", "\u00c3"], ["  a  ", " ", "   "], ["XaX", "XX", "b"]]
+    made_decoders = [
+        d.ByteLevel(), d.ByteFallback(), d.Fuse(), d.Metaspace(), d.Metaspace(prepend_scheme="never"), d.Replace("\u2581", " "), d.Replace(Regex("X+"), "-"),
+        d.Strip(" ", 1, 0), d.Sequence([d.Replace("\u2581", " "), d.ByteFallback(), d.Fuse(), d.Strip(" ", 1, 0)]), d.Sequence([d.Fuse(), d.Replace("Xb", "!")]),
+        d.Sequence([d.Replace("X", " "), d.Fuse(), d.Strip(" ", 2, 0)])]
+
+    def json_of(kind, part):
+        t = Tokenizer(models.BPE())
+        setattr(t, kind, part)
+        return json.loads(t.to_str())[kind]
+
+    dump(OUT / "parts.json", {
+        "inputs": PART_INPUTS,
+        "normalizer": [{"json": json_of("normalizer", x), "outputs": [x.normalize_str(s) for s in PART_INPUTS]} for x in made_normalizers],
+        "pre_tokenizer": [{"json": json_of("pre_tokenizer", x), "outputs": [[w for w, _ in x.pre_tokenize_str(s)] for s in PART_INPUTS]}
+                          for x in made_pre_tokenizers],
+        "tokens": tokens,
+        "decoder": [{"json": json_of("decoder", x), "outputs": [x.decode(t) for t in tokens]} for x in made_decoders]})
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = Path(__file__).resolve().parents[2]
+    arguments.add_argument("--data", default=os.environ.get("DSENGINE_TEST_DATA", root.parent / "shared" / "data"))
+    options = arguments.parse_args()
+    dump(OUT / "strings.json", STRINGS)
+    for make in (llama3_style, metaspace, mixed, opt_style, parts):
+        make()
+    if (Path(options.data) / "tokenizers").exists():
+        real(options.data)
+    else:
+        print(f"no {options.data}/tokenizers: the ids of real tokenizers are not renewed")
+
+
+if __name__ == "__main__":
+    main()

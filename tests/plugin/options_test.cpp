@@ -1,0 +1,111 @@
+#include "plugin/options.h"
+
+#include <cmath>
+#include <limits>
+
+#include "plugin/fixtures.h"
+#include "plugin/host.h"
+#include "plugin/library.h"
+
+namespace dsengine {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class Options : public testing::Test {
+ protected:
+  std::string error(const std::string& name, OptionVariant value) const {
+    return error_of([&] {
+      OptionSet(item(), {{name, {std::move(value), "run.toml:12: plugin.nll." + name}}});
+    });
+  }
+  const Item& item() const { return library_.items()[0]; }
+
+ private:
+  PluginLibrary library_{fixture("nll")};
+};
+
+TEST_F(Options, DefaultsAndGivenValuesReachThePlugin) {
+  OptionSet made(item(), {{"scale", {int64_t{2}, ""}}, {"reduction", {std::string("mean"), ""}}});
+  const OptionSet options = std::move(made);
+  const dse_host& host = host_table();
+  double scale = 0;
+  int64_t rounds = 0;
+  int32_t loud = 1;
+  const char* reduction = nullptr;
+  EXPECT_EQ(host.get_real(options.values(), "scale", &scale), DSE_OK);
+  EXPECT_EQ(scale, 2.0);  // an integer serves as a real
+  EXPECT_EQ(host.get_integer(options.values(), "rounds", &rounds), DSE_OK);
+  EXPECT_EQ(rounds, 2);
+  EXPECT_EQ(host.get_boolean(options.values(), "loud", &loud), DSE_OK);
+  EXPECT_EQ(loud, 0);
+  EXPECT_EQ(host.get_string(options.values(), "reduction", &reduction), DSE_OK);
+  EXPECT_STREQ(reduction, "mean");
+  EXPECT_EQ(options.to_toml(), "scale = 2.0\nreduction = \"mean\"\nloud = false\nrounds = 2\n");
+}
+
+TEST_F(Options, GettersRefuseUnknownNamesAndOtherTypes) {
+  const OptionSet options(item(), {});
+  double real = 0;
+  int64_t integer = 0;
+  EXPECT_EQ(host_table().get_real(options.values(), "slope", &real), DSE_BAD_OPTION);
+  EXPECT_THAT(error_of([] { check_status(DSE_BAD_OPTION, "create"); }),
+              HasSubstr("create: option 'slope' is not"));
+  EXPECT_EQ(host_table().get_integer(options.values(), "scale", &integer), DSE_BAD_OPTION);
+  EXPECT_EQ(host_table().get_real(nullptr, "scale", &real), DSE_BAD_OPTION);
+}
+
+TEST_F(Options, ErrorsNameWhereWhatAndTheNearestName) {
+  EXPECT_THAT(error("scal", 1.0), AllOf(StartsWith("run.toml:12: plugin.nll.scal: "),
+                                        HasSubstr("algorithm 'nll'"), HasSubstr("did you mean 'scale'?")));
+  EXPECT_THAT(error("scale", std::string("big")), HasSubstr("plugin.nll.scale: wants real, not \"big\""));
+  EXPECT_THAT(error("scale", true), HasSubstr("wants real, not true"));
+  EXPECT_THAT(error("rounds", 2.0), HasSubstr("wants integer, not 2.0"));
+  EXPECT_THAT(error("loud", int64_t{1}), HasSubstr("wants boolean, not 1"));
+  EXPECT_THAT(error("scale", -0.5), HasSubstr("-0.5 is outside 0.0 … 10.0"));
+  EXPECT_THAT(error("scale", int64_t{11}), HasSubstr("11.0 is outside"));
+  EXPECT_THAT(error("scale", std::nan("")), HasSubstr("nan"));
+  EXPECT_THAT(error("reduction", std::string("means")),
+              AllOf(HasSubstr("none of sum | mean"), HasSubstr("did you mean \"mean\"?")));
+  EXPECT_EQ(error("scale", 10.0), "");             // bounds are inclusive
+  EXPECT_EQ(error("rounds", int64_t{-1000}), "");  // minimum > maximum: no range
+}
+
+TEST_F(Options, RequiredOptionsMustBeGiven) {
+  Item needy = item();
+  needy.options[0].default_value = nullptr;
+  EXPECT_THAT(error_of([&] { OptionSet(needy, {}); }),
+              AllOf(HasSubstr("algorithm 'nll' needs its option 'scale'"), HasSubstr("weight of the loss")));
+  EXPECT_NO_THROW(OptionSet(needy, {{"scale", {1.0, ""}}}));
+}
+
+TEST(OptionTable, RowsAreChecked) {
+  const auto row = [](uint32_t type, const char* name, const char* text, const char* choices, double low,
+                      double high) {
+    return option_fault({sizeof(dse_option), type, name, text, choices, low, high, "help"});
+  };
+  EXPECT_EQ(row(DSE_OPTION_REAL, "a_1", "1e-5", nullptr, 1, 0), "");
+  EXPECT_EQ(row(DSE_OPTION_REAL, "a", "inf", nullptr, 1, 0), "");
+  EXPECT_EQ(row(DSE_OPTION_INTEGER, "a", nullptr, nullptr, 1, 0), "");
+  EXPECT_THAT(row(DSE_OPTION_REAL, nullptr, "1", nullptr, 1, 0), HasSubstr("no name"));
+  EXPECT_THAT(row(DSE_OPTION_REAL, "Kl-Coef", "1", nullptr, 1, 0), HasSubstr("snake_case"));
+  EXPECT_THAT(row(9, "a", "1", nullptr, 1, 0), HasSubstr("type 9"));
+  EXPECT_THAT(row(DSE_OPTION_INTEGER, "a", "1.5", nullptr, 1, 0), HasSubstr("not of type integer"));
+  EXPECT_THAT(row(DSE_OPTION_BOOLEAN, "a", "True", nullptr, 1, 0), HasSubstr("not of type boolean"));
+  EXPECT_THAT(row(DSE_OPTION_REAL, "a", "0.5", nullptr, 0, 0), HasSubstr("minimum > maximum means no range"));
+  EXPECT_THAT(row(DSE_OPTION_STRING, "a", "c", "a|b", 1, 0), HasSubstr("none of a | b"));
+}
+
+TEST(OptionTable, TomlSpelling) {
+  EXPECT_EQ(to_toml(1.0), "1.0");
+  EXPECT_EQ(to_toml(1e-5), "1e-05");
+  EXPECT_EQ(to_toml(0.1), "0.1");
+  EXPECT_EQ(to_toml(-std::numeric_limits<double>::infinity()), "-inf");
+  EXPECT_EQ(to_toml(int64_t{-3}), "-3");
+  EXPECT_EQ(to_toml(std::string("a\"\\\n")), "\"a\\\"\\\\\\u000A\"");
+}
+
+}  // namespace
+}  // namespace dsengine
