@@ -22,12 +22,12 @@ namespace dsengine {
 struct AddedToken {
   int32_t id = -1;
   std::string content = {};
-  bool single_word = false;     // not within a longer word
-  bool lstrip = false;          // takes the white space before it
-  bool rstrip = false;          // takes the white space after it
-  bool normalized = false;      // looked for in the normalized text
-  bool special = false;         // not part of what is said: skip_special_tokens drops it
-  std::string shown = {};       // content, normalized where `normalized` says so: what decoding gives
+  bool single_word = false;  // not within a longer word
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // takes the white space after it
+  bool normalized = false;   // looked for in the normalized text
+  bool special = false;      // not part of what is said: skip_special_tokens drops it
+  std::string shown = {};    // content, normalized where `normalized` says so: what decoding gives
 };
 
 class AddedTokens {

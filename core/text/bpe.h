@@ -28,9 +28,9 @@ class Bpe {
   using Merges = std::vector<std::pair<std::string, std::string>>;  // best first
   struct Options {
     std::optional<std::string> unk_token = {};  // without one, an unknown character is dropped
-    bool fuse_unk = false;                 // one unknown token for a run of unknown characters
-    bool byte_fallback = false;            // an unknown character becomes its bytes, "<0xE2>" and so on
-    bool ignore_merges = false;            // a word of the vocabulary is one token, merges or not
+    bool fuse_unk = false;                      // one unknown token for a run of unknown characters
+    bool byte_fallback = false;                 // an unknown character becomes its bytes, "<0xE2>" and so on
+    bool ignore_merges = false;                 // a word of the vocabulary is one token, merges or not
   };
 
   // `where` names the file in errors.
@@ -66,8 +66,8 @@ class Bpe {
   Options options_;
   bool cuts_at_marks_ = false;  // no token goes on from another character to "▁"
   std::optional<TokenId> unk_id_;
-  std::array<TokenId, 256> byte_ids_;                                          // -1: none
-  std::vector<std::string> tokens_;                                            // by id; "" where there is none
+  std::array<TokenId, 256> byte_ids_;         // -1: none
+  std::vector<std::string> tokens_;           // by id; "" where there is none
   StringMap<TokenId, std::string_view> ids_;  // keys live in tokens_
   boost::unordered_flat_map<uint64_t, Merge> merges_;
   std::unique_ptr<std::array<CacheShard, 16>> cache_;

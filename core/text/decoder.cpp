@@ -17,7 +17,9 @@ using Tokens = std::vector<std::string>;
 class ByteLevelDecoder : public Decoder {
  public:
   Tokens decode(Tokens tokens) const override { return {to_valid_utf8(bytes_of(tokens))}; }
-  bool is_settled(const Tokens& tokens, bool) const override { return incomplete_tail(bytes_of(tokens)) == 0; }
+  bool is_settled(const Tokens& tokens, bool) const override {
+    return incomplete_tail(bytes_of(tokens)) == 0;
+  }
   bool fuses() const override { return true; }
 
  private:
@@ -77,7 +79,8 @@ class ByteFallbackDecoder : public Decoder {
  private:
   static std::optional<char> byte_of(const std::string& token) {
     if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
-    if (!std::isxdigit(static_cast<unsigned char>(token[3])) || !std::isxdigit(static_cast<unsigned char>(token[4]))) {
+    if (!std::isxdigit(static_cast<unsigned char>(token[3])) ||
+        !std::isxdigit(static_cast<unsigned char>(token[4]))) {
       return std::nullopt;
     }
     return static_cast<char>(std::stoi(token.substr(3, 2), nullptr, 16));
@@ -101,7 +104,8 @@ class StripDecoder : public Decoder {
   Tokens decode(Tokens tokens) const override {
     for (auto& token : tokens) {
       for (size_t i = 0; i < start_ && token.starts_with(content_); ++i) token.erase(0, content_.size());
-      for (size_t i = 0; i < stop_ && token.ends_with(content_); ++i) token.erase(token.size() - content_.size());
+      for (size_t i = 0; i < stop_ && token.ends_with(content_); ++i)
+        token.erase(token.size() - content_.size());
     }
     return tokens;
   }
@@ -114,7 +118,8 @@ class StripDecoder : public Decoder {
 
 class ReplaceDecoder : public Decoder {
  public:
-  ReplaceDecoder(Regex pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  ReplaceDecoder(Regex pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
   Tokens decode(Tokens tokens) const override {
     for (auto& token : tokens) token = replace_all(token, pattern_, content_);
     return tokens;
@@ -177,8 +182,8 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
         Regex::literal(value_or<std::string>(json, "replacement", "▁"), where), drops_first);
   }
   if (type == "Strip") {
-    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(), json.at("start").get<size_t>(),
-                                          json.at("stop").get<size_t>());
+    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(),
+                                          json.at("start").get<size_t>(), json.at("stop").get<size_t>());
   }
   if (type == "Replace") {
     return std::make_unique<ReplaceDecoder>(make_pattern(json.at("pattern"), where),

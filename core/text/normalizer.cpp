@@ -56,7 +56,8 @@ void strip_left(Segment& segment) {
 
 void strip_right(Segment& segment) {
   size_t end = segment.text.size();
-  for (size_t last; end > 0 && is_white_space(char_at(segment.text, last = char_before(segment.text, end)));) end = last;
+  for (size_t last; end > 0 && is_white_space(char_at(segment.text, last = char_before(segment.text, end)));)
+    end = last;
   segment.text.erase(end);
 }
 
@@ -112,12 +113,14 @@ Normalizer make_normalizer(const TokenizerJson& json, const std::string& where) 
     };
   }
   if (type == "Strip") {
-    return [left = value_or(json, "strip_left", true), right = value_or(json, "strip_right", true)](Segment& segment) {
+    return [left = value_or(json, "strip_left", true),
+            right = value_or(json, "strip_right", true)](Segment& segment) {
       if (left) strip_left(segment);
       if (right) strip_right(segment);
     };
   }
-  unsupported(where, "normalizer", type, "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip");
+  unsupported(where, "normalizer", type,
+              "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip");
 }
 
 }  // namespace dsengine

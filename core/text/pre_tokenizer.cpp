@@ -101,7 +101,8 @@ void rewrite(Pieces& pieces, Append&& append) {
 
 PreTokenizer byte_level(const TokenizerJson& json, const std::string& where) {
   const bool cuts = value_or(json, "use_regex", true);
-  return [words = Regex(gpt2_words, where), cuts, prefix = value_or(json, "add_prefix_space", true)](Pieces& pieces) {
+  return [words = Regex(gpt2_words, where), cuts,
+          prefix = value_or(json, "add_prefix_space", true)](Pieces& pieces) {
     if (prefix) {
       rewrite(pieces, [](std::string_view piece, bool, std::string& text) {
         text.append(piece.starts_with(' ') ? "" : " ").append(piece);
@@ -150,14 +151,17 @@ PreTokenizer make_pre_tokenizer(const TokenizerJson& json, const std::string& wh
   if (type == "ByteLevel") return byte_level(json, where);
   if (type == "Metaspace") return metaspace(json, where);
   if (type == "Split") {
-    return splitter(make_pattern(json.at("pattern"), where), behavior("Isolated"), value_or(json, "invert", false));
+    return splitter(make_pattern(json.at("pattern"), where), behavior("Isolated"),
+                    value_or(json, "invert", false));
   }
   if (type == "Digits") {
     const bool each = value_or(json, "individual_digits", false);
     return splitter(Regex("\\p{N}", where), each ? Behavior::isolated : Behavior::contiguous);
   }
   if (type == "Punctuation") return splitter(Regex(punctuation, where), behavior("Isolated"));
-  if (type == "Whitespace") return splitter(Regex(fmt::format("[{0}]+|[^{0}\\s]+", Regex::rust_word), where), Behavior::removed, true);
+  if (type == "Whitespace")
+    return splitter(Regex(fmt::format("[{0}]+|[^{0}\\s]+", Regex::rust_word), where), Behavior::removed,
+                    true);
   if (type == "WhitespaceSplit") return splitter(Regex("\\s", where), Behavior::removed);
   unsupported(where, "pre_tokenizer", type,
               "Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation, Whitespace, WhitespaceSplit");

@@ -44,7 +44,8 @@ std::string message(int code) {
 pcre2_code* compile(const std::string& pattern, int& error) {
   PCRE2_SIZE at = 0;
   return pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
+                       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at,
+                       nullptr);
 }
 
 // Rewrites what PCRE2 reads otherwise than Oniguruma: \s (U+180E), \w (marks), \h (hexadecimal digits in
@@ -100,16 +101,23 @@ class Translation {
   void escape() {
     const char letter = pattern_[at_ + 1];
     switch (letter) {
-      case 's': return put("\\p{White_Space}", 2);
-      case 'S': return put("\\P{White_Space}", 2);
+      case 's':
+        return put("\\p{White_Space}", 2);
+      case 'S':
+        return put("\\P{White_Space}", 2);
       case 'w':
-      case 'W': return set("\\p{L}\\p{M}\\p{N}\\p{Pc}", letter == 'W');
+      case 'W':  // Oniguruma's table has Latin-1's superscripts and fractions besides.
+        return set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}", letter == 'W');
       case 'h':
-      case 'H': return set("0-9A-Fa-f", letter == 'H');
+      case 'H':
+        return set("0-9A-Fa-f", letter == 'H');
       case 'p':
-      case 'P': return property();
-      case 'u': return put(fmt::format("\\x{{{}}}", pattern_.substr(at_ + 2, 4)), 6);
-      default: return copy(2);
+      case 'P':
+        return property();
+      case 'u':
+        return put(fmt::format("\\x{{{}}}", pattern_.substr(at_ + 2, 4)), 6);
+      default:
+        return copy(2);
     }
   }
 
@@ -160,8 +168,8 @@ Regex Regex::literal(std::string_view text, std::string where) {
 
 bool Regex::find(std::string_view text, size_t from, Span& match) const {
   thread_local Scratch scratch;
-  const int result = pcre2_match(code_->compiled, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
-                                 PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+  const int result = pcre2_match(code_->compiled, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                                 from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   DSE_CHECK_USER(result >= 0, "{}: pattern {} fails on a text of {} bytes: {}", where_, pattern_, text.size(),
                  message(result));

@@ -1,4 +1,5 @@
-// UTF-8, character by character: the checks every text passes before it is tokenized, and after it is decoded.
+// UTF-8, character by character: the checks every text passes before it is tokenized, and after it is
+// decoded.
 //
 //   if (!is_valid_utf8(text)) ...
 //   for (size_t at = 0; at < text.size(); at += char_bytes(text, at)) use(char_at(text, at));

@@ -1,0 +1,144 @@
+// dsengine: the command line.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "app/commands.h"
+#include "base/check.h"
+#include "plugin/list.h"
+#include "plugin/verify.h"
+#include "rl/pipeline.h"
+#include "run/logging.h"
+
+namespace dsengine {
+namespace {
+
+// --plugin NAME or run: stages of a configuration.
+int run_command(const std::string& plugin, std::string file, const std::vector<std::string>& sets,
+                const std::vector<std::filesystem::path>& plugin_path) {
+  if (file.empty()) file = built_in_config().string();
+  RunConfig config = load_config(file, sets);
+  set_up_threads(config.threads);
+  std::vector<std::filesystem::path> path = plugin_path;
+  path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
+  const Session session(path, config.plugins);
+  const std::string stage = plugin.empty() ? "" : select_algorithm(config, session.registry(), plugin);
+  Pipeline pipeline(config, session.registry(), session.kernels());
+  set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
+  spdlog::info("run config={} output_dir={} seed={}", file, config.output_dir.string(), config.seed);
+  std::cerr << config.resolved;
+  if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return 0;
+  const auto model = pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
+  spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model.string(), model.string());
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"dsengine teaches language models from human preference"};
+  app.set_version_flag("--version", "dsengine 0.1.0");
+  std::string plugin, config, model, reward, dtype = "fp32", name;
+  std::vector<std::string> sets;
+  std::vector<std::filesystem::path> plugin_path;
+  int64_t threads = 0;
+  LineFiles files;
+  GenerateOptions generate;
+  app.add_option("--plugin", plugin, "run this algorithm (of the configuration, or of the built-in default)");
+  const auto run_options = [&](CLI::App* to) {
+    to->add_option("--config", config, "TOML file; none: the built-in default");
+    to->add_option("--set", sets, "key=value, over the file")->allow_extra_args(false);
+  };
+  const auto common = [&](CLI::App* to) {
+    to->add_option("--plugin-path", plugin_path, "folder searched for plugins first")->allow_extra_args(false);
+  };
+  run_options(&app), common(&app);
+  const auto line_options = [&](CLI::App* to) {
+    to->add_option("--input", files.input, "JSON lines; -: standard input");
+    to->add_option("--output", files.output, "JSON lines; -: standard output");
+    to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
+    to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")->check(CLI::IsMember({"fp32", "bf16"}));
+    common(to);
+  };
+  const auto sampling_options = [&](CLI::App* to) {
+    auto& s = generate.sampling;
+    to->add_option("--max-new-tokens", generate.max_new_tokens)->check(CLI::PositiveNumber);
+    to->add_option("--temperature", s.temperature, "0: greedy")->check(CLI::NonNegativeNumber);
+    to->add_option("--top-k", s.top_k, "0: all")->check(CLI::NonNegativeNumber);
+    to->add_option("--top-p", s.top_p)->check(CLI::Range(1e-9, 1.0));
+    to->add_option("--min-p", s.min_p)->check(CLI::Range(0.0, 1.0));
+    to->add_option("--repetition-penalty", s.repetition_penalty)->check(CLI::PositiveNumber);
+    to->add_option("--seed", generate.seed);
+  };
+
+  auto* run_app = app.add_subcommand("run", "every [[stage]] of a configuration in turn");
+  run_options(run_app), common(run_app);
+  auto* score = app.add_subcommand("score", "log-probabilities of texts, or rewards");
+  score->add_option("--model", model, "Hugging Face directory");
+  score->add_option("--reward", reward, "directory of a reward model");
+  line_options(score);
+  auto* gen = app.add_subcommand("generate", "answers to prompts");
+  gen->add_option("--model", model, "Hugging Face directory")->required();
+  gen->add_option("--n", generate.samples, "answers a prompt")->check(CLI::PositiveNumber);
+  gen->add_option("--slots", generate.slots, "sequences at once")->check(CLI::PositiveNumber);
+  gen->add_option("--stop", generate.stop, "a string that ends an answer")->allow_extra_args(false);
+  gen->add_flag("--ignore-eos", generate.ignore_eos);
+  line_options(gen), sampling_options(gen);
+  auto* tok = app.add_subcommand("tokenize", "text to ids and back");
+  tok->add_option("--model", model, "Hugging Face directory")->required();
+  line_options(tok);
+  auto* chat = app.add_subcommand("chat", "talk to a model");
+  chat->add_option("--model", model, "Hugging Face directory")->required();
+  sampling_options(chat), common(chat);
+  auto* plugins = app.add_subcommand("plugins", "what is installed");
+  common(plugins);
+  plugins->require_subcommand(1);
+  auto* list = plugins->add_subcommand("list", "all items");
+  auto* info = plugins->add_subcommand("info", "an item and its options");
+  info->add_option("name", name)->required();
+  auto* check = plugins->add_subcommand("verify", "try an item, or a file");
+  check->add_option("name", name)->required();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  }
+  set_up_logging({});
+  if (*run_app || (!plugin.empty() && app.get_subcommands().empty())) return run_command(plugin, config, sets, plugin_path);
+  if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
+  set_up_threads(threads);
+  if (*tok) return tokenize_command(model, files);
+  const Session session(plugin_path);
+  if (*score) return score_command(session, model, reward, files, dtype);
+  if (*gen) return generate_command(session, model, files, dtype, generate);
+  if (*chat) return chat_command(session, model, generate);
+  if (*list) std::cout << list_plugins(session.registry());
+  if (*info) std::cout << describe_items(session.registry(), name);
+  if (*check) {
+    const auto checks = verify(session.registry(), name);
+    std::cout << format_checks(checks);
+    return all_ok(checks) ? 0 : 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace dsengine
+
+int main(int argc, char** argv) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    std::cerr << "dsengine: error: this build needs a processor with AVX2 and FMA\n";
+    return 1;
+  }
+#endif
+  try {
+    return dsengine::run(argc, argv);
+  } catch (const dsengine::UserError& e) {
+    std::cerr << "dsengine: error: " << e.what() << "\n";
+  } catch (const std::exception& e) {
+    std::cerr << "dsengine: internal error: " << e.what() << "\n";
+  }
+  return 1;
+}
