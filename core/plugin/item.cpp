@@ -1,6 +1,8 @@
 #include "plugin/item.h"
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "base/check.h"
 #include "plugin/normalise.h"
@@ -90,7 +92,10 @@ std::vector<dse_option> read_options(const dse_item& item, const std::string& wh
   std::set<std::string> names;
   for (size_t i = 0; i < options.size(); ++i) {
     auto& option = options[i];
-    const std::string label = option.name ? fmt::format("'{}'", option.name) : fmt::format("{}", i);
+    const std::string_view name = option.name ? option.name : "";
+    // A dangling name holds any bytes; those do not belong on a terminal.
+    const bool readable = std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
+    const std::string label = readable && !name.empty() ? fmt::format("'{}'", name) : fmt::format("{}", i);
     const auto fault = option_fault(option);
     DSE_CHECK_USER(fault.empty(), "{}: option {}: {}; mend its row of the table", what, label, fault);
     DSE_CHECK_USER(names.insert(option.name).second, "{}: option {} is there twice; rename one", what, label);

@@ -74,7 +74,7 @@ Item dataset_item(const char* name) {
       }};
   Options options;
   T probe(options, "");
-  return {DSE_DATASET, name, summary_of<T>(), &table, options};
+  return {DSE_DATASET, name, summary_of<T>(), &table, std::move(options)};
 }
 
 }  // namespace dse

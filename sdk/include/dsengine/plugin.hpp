@@ -65,6 +65,7 @@ inline constexpr double infinity = HUGE_VAL;
 class Options {
  public:
   Options() = default;
+  Options(Options&&) = default;  // move-only: the table points into the strings
   explicit Options(const dse_values* values) : values_(values) {}
 
   double real(const char* name, double fallback, const char* help, Range range = {}) {
