@@ -45,7 +45,8 @@ Tensor run_linear(const Kernels& kernels, const Tensor& x, const Tensor& weight,
 
 struct Linear : Function<Linear> {
   static Tensor forward(AutogradContext* ctx, const Kernels* kernels, const Tensor& x, const Tensor& weight,
-                        const Tensor& bias) {
+                        const std::optional<Tensor>& given_bias) {
+    const Tensor bias = given_bias.value_or(Tensor());
     ctx->save_for_backward({x, weight, bias});
     return run_linear(*kernels, x, weight, bias);
   }
@@ -55,7 +56,7 @@ struct Linear : Function<Linear> {
     at::NoGradGuard no_grad;
     if (Tensor g = grad_of(weight); g.defined()) g.addmm_(dy.t(), x);
     if (Tensor g = grad_of(bias); g.defined()) g.add_(dy.sum(0));
-    return {Tensor(), ctx->needs_input_grad(1) ? dy.mm(weight) : Tensor(), Tensor(), Tensor()};
+    return {Tensor(), ctx->needs_input_grad(0) ? dy.mm(weight) : Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -329,7 +330,7 @@ Tensor reference_linear(const Tensor& x, const Tensor& weight, const Tensor& bia
 }
 
 Tensor Operations::linear(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
-  if (wants_grad(x) || wants_grad(weight) || wants_grad(bias)) return Linear::apply(kernels_, x, weight, bias);
+  if (wants_grad(x) || wants_grad(weight) || wants_grad(bias)) return Linear::apply(kernels_, x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
   return run_linear(*kernels_, x, weight, bias);
 }
 
