@@ -19,10 +19,11 @@ struct Span {  // bytes [begin, end) of a text
 
 class Regex {
  public:
-  // `where` names the file in errors.
-  Regex(std::string_view pattern, std::string where);
   // What Rust's regex crate, which parts of Hugging Face's code use, means by \w; for within [ ].
   static constexpr const char* rust_word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control})";
+
+  // `where` names the file in errors.
+  Regex(std::string_view pattern, std::string where);
   static Regex literal(std::string_view text, std::string where);
 
   // The first match at or after `from` of `text` (valid UTF-8); false if there is none.

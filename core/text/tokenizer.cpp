@@ -37,6 +37,10 @@ void encode_segment(const TokenizerParts& parts, Segment segment, std::vector<To
 }  // namespace
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
+  DSE_CHECK_USER(exists_in(directory),
+                 "{}: no tokenizer.json, and no vocab.json with merges.txt; save the tokenizer there with "
+                 "transformers' save_pretrained",
+                 directory.string());
   return Tokenizer(std::make_shared<const TokenizerParts>(read_tokenizer_parts(directory)));
 }
 

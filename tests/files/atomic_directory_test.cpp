@@ -128,6 +128,9 @@ void expect_whole_at_every_stop(const std::string& before) {
     const auto path = directory.path() / "save";
     if (!before.empty()) save(path, before);
     const bool killed = killed_before_call(calls, [&] { save(path, "new"); });
+    // Should someone remove the new directory before recover runs, this one comes back: it must be whole.
+    const std::string aside = version_of(directory.path() / ".save.old");
+    ASSERT_TRUE(aside.empty() || aside == before) << "call " << calls << ": " << aside;
     AtomicDirectory::recover(path);
     const std::string version = version_of(path);
     ASSERT_TRUE(version == before || version == "new") << "call " << calls << ": " << version;
