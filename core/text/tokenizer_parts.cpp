@@ -256,19 +256,17 @@ TokenizerJson read_tokenizer_json(const fs::path& path) {
 }
 
 TokenizerParts read_tokenizer_parts(const fs::path& directory) {
-  DSE_CHECK_USER(fs::exists(directory / "tokenizer.json") ||
-                     (fs::exists(directory / "vocab.json") && fs::exists(directory / "merges.txt")),
-                 "{}: no tokenizer.json, and no vocab.json with merges.txt; save the tokenizer there with "
-                 "transformers' save_pretrained",
-                 directory.string());
+  const auto not_as_expected = [&](const char* what) -> TokenizerParts {
+    user_error(fmt::format("{}: the tokenizer's files are not as expected: {}", directory.string(), what));
+  };
   try {
     return read_parts(directory);
   } catch (const TokenizerJson::exception& error) {
-    throw UserError(
-        fmt::format("{}: the tokenizer's files are not as expected: {}", directory.string(), error.what()));
-  } catch (const std::logic_error& error) {  // std::stoi on an id
-    throw UserError(
-        fmt::format("{}: the tokenizer's files are not as expected: {}", directory.string(), error.what()));
+    return not_as_expected(error.what());
+  } catch (const std::invalid_argument& error) {  // std::stoi of an added token's id
+    return not_as_expected(error.what());
+  } catch (const std::out_of_range& error) {
+    return not_as_expected(error.what());
   }
 }
 

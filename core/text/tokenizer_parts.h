@@ -32,6 +32,7 @@ struct TokenizerParts {
   }
 };
 
+// The directory has a tokenizer.json, or a vocab.json and a merges.txt; damaged files are a UserError.
 TokenizerParts read_tokenizer_parts(const std::filesystem::path& directory);
 
 }  // namespace dsengine

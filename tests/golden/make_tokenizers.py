@@ -10,6 +10,7 @@
 Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama3, mistral]
 """
 import argparse
+import collections
 import inspect
 import json
 import os
@@ -123,14 +124,19 @@ def llama3_style():
          {"bos_token": "<|begin_of_text|>", "eos_token": {"content": "<|eot_id|>"}, "pad_token": None, "add_bos_token": False})
 
 
+def common_characters(count):
+    """Trainers given these as their whole alphabet break no ties by chance."""
+    counts = collections.Counter("".join(corpus()).replace(" ", "\u2581"))
+    return sorted(sorted(counts), key=lambda c: -counts[c])[:count]
+
+
 def metaspace():
     t = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     specials = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
     # A small alphabet, so that most hostile characters fall back to bytes; trained on words cut at spaces.
     t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
-    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=768, special_tokens=specials, limit_alphabet=110, show_progress=False))
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=768, special_tokens=specials, initial_alphabet=common_characters(110), limit_alphabet=110, show_progress=False))
     t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     t.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A $B", special_tokens=[("<s>", 1), ("</s>", 2)])
@@ -146,7 +152,7 @@ def mixed():
     t.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace(prepend_scheme="always")])
     t.decoder = decoders.Metaspace(prepend_scheme="always")
-    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", "</s>"], limit_alphabet=160, show_progress=False))
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", "</s>"], initial_alphabet=common_characters(160), limit_alphabet=160, show_progress=False))
     t.add_tokens([AddedToken("<left>", lstrip=True), AddedToken("<right>", rstrip=True, normalized=False),
                   AddedToken("word", single_word=True), AddedToken("A\u030anew", normalized=True), AddedToken("[KEEP]", normalized=False),
                   AddedToken("[KEEP]x"), AddedToken("\n\n", normalized=False)])
@@ -185,7 +191,7 @@ def real(data):
 
 PART_INPUTS = ["", " ", "Hello, world!  It's 12\u00b2 o'clock.\n", "  two  spaces  ", "\u00a0x\u3000y\u180ez\u200b", "e\u0301\u212b\ufb01\u00bd\uac00\u1100\u1161",
                "\u0130 \u039f\u0394\u039f\u03a3 \u1e9e \u01c5", "a1b22\u0663\u2163c", "$5+3=8 \u2014 \u00abq\u00bb <a_b>", "\u4f60\u597d\u3002 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u2581a\u2581\u2581b ",
-               "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "x\u200dy\u0301z"]
+               "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "a\u0c84\u166d\u2e4f\u2e5e!", "x\u200dy\u0301z"]
 
 
 def parts():

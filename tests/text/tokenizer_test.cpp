@@ -158,10 +158,10 @@ TEST(Tokenizer, EncodesAVeryLongWordInTime) {
   }
 }
 
-class BrokenTokenizer : public testing::Test {
+class WrittenTokenizer : public testing::Test {
  protected:
-  BrokenTokenizer() { fs::create_directories(directory); }
-  ~BrokenTokenizer() override { fs::remove_all(directory); }
+  WrittenTokenizer() { fs::create_directories(directory); }
+  ~WrittenTokenizer() override { fs::remove_all(directory); }
 
   std::string error_of(const std::string& text) {
     write_text(directory / "tokenizer.json", text);
@@ -177,7 +177,7 @@ class BrokenTokenizer : public testing::Test {
       ("dse_tokenizer_" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
 };
 
-TEST_F(BrokenTokenizer, IsOneClearError) {
+TEST_F(WrittenTokenizer, IsOneClearError) {
   EXPECT_FALSE(Tokenizer::exists_in(directory));
   EXPECT_THROW(Tokenizer::from_directory(directory), UserError);
   const std::string model = R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]])";
@@ -209,7 +209,7 @@ TEST_F(BrokenTokenizer, IsOneClearError) {
   }
 }
 
-TEST_F(BrokenTokenizer, ARunawayPatternIsAnErrorNotAHang) {
+TEST_F(WrittenTokenizer, ARunawayPatternIsAnErrorNotAHang) {
   const std::string text =
       R"({"model":{"vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"Split","behavior":"Isolated",)"
       R"("pattern":{"Regex":"^(a|a)*[bc]$"}}})";
@@ -217,15 +217,28 @@ TEST_F(BrokenTokenizer, ARunawayPatternIsAnErrorNotAHang) {
   EXPECT_THROW(Tokenizer::from_directory(directory).encode(std::string(60, 'a')), UserError);
 }
 
-// tokenizer_config.json may name tokens that tokenizer.json does not know; they get the next ids.
-TEST_F(BrokenTokenizer, SideFilesAddTokens) {
-  write_text(directory / "tokenizer_config.json", R"({"eos_token":"<end>","pad_token":{"content":"b"}})");
+// tokenizer_config.json may name tokens that tokenizer.json does not know; they get the next ids. The ids
+// here are those of transformers' AutoTokenizer on the same two files.
+TEST_F(WrittenTokenizer, SideFilesAddTokens) {
+  write_text(directory / "tokenizer_config.json",
+             R"({"eos_token":"<end>","pad_token":{"content":"b"},"bos_token":"a","add_bos_token":true,
+                 "added_tokens_decoder":{"7":{"content":"cc","special":false}}})");
   ASSERT_EQ(error_of(R"({"model":{"vocab":{"a":0,"b":1},"merges":[]}})"), "");
   const auto tokenizer = Tokenizer::from_directory(directory);
-  EXPECT_EQ(tokenizer.eos_id(), 2);
+  EXPECT_EQ(tokenizer.id_of("cc"), 2);
+  EXPECT_EQ(tokenizer.eos_id(), 3);
   EXPECT_EQ(tokenizer.pad_id(), 1);
-  EXPECT_EQ(tokenizer.encode("a<end>b"), (Ids{0, 2, 1}));
-  EXPECT_EQ(tokenizer.decode(Ids{0, 2, 1}, true), "a");
+  EXPECT_EQ(tokenizer.encode("cc<end>b"), (Ids{2, 3, 1}));  // tokenizer.json decides, and adds no bos
+  EXPECT_EQ(tokenizer.decode(Ids{2, 3, 1}, true), "cc");
+}
+
+TEST_F(WrittenTokenizer, ModelConfigNamesIdsWhereNothingElseDoes) {
+  write_text(directory / "config.json", R"({"bos_token_id":0,"eos_token_id":[1,0],"pad_token_id":1})");
+  ASSERT_EQ(error_of(R"({"model":{"vocab":{"a":0,"b":1},"merges":[]}})"), "");
+  const auto tokenizer = Tokenizer::from_directory(directory);
+  EXPECT_EQ(tokenizer.bos_id(), 0);
+  EXPECT_FALSE(tokenizer.eos_id());  // a list says where to stop, not which token ends a text
+  EXPECT_EQ(tokenizer.pad_id(), 1);
 }
 
 class RealTokenizer : public testing::TestWithParam<const char*> {
