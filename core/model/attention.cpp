@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "model/vector_math.h"
 
 namespace dsengine {
 
@@ -68,8 +69,10 @@ void forward(const RaggedAttention& a, at::Tensor& out, at::Tensor& lse) {
         p[j] = T(a.scale) * dot(q.row(token, head), k.row(s.key_first + j, kv), d);
         peak = std::max(peak, p[j]);
       }
+#pragma omp simd
+      for (int64_t j = 0; j < keys; ++j) p[j] = vector_exp(p[j] - peak);
       T sum = 0;
-      for (int64_t j = 0; j < keys; ++j) sum += p[j] = std::exp(p[j] - peak);
+      for (int64_t j = 0; j < keys; ++j) sum += p[j];
       T* y = o.row(token, head);
       std::fill(y, y + d, T(0));
       for (int64_t j = 0; j < keys; ++j) add_scaled(y, v.row(s.key_first + j, kv), p[j] / sum, d);
@@ -98,7 +101,7 @@ void backward(const RaggedAttention& a, const at::Tensor& out, const at::Tensor&
           const T row_lse = lse_data[token * heads + head];
           for (int64_t j = 0; j <= i; ++j) {
             const int64_t key = s.key_first + j;
-            const T p = std::exp(T(a.scale) * dot(q.row(token, head), k.row(key, kv), d) - row_lse);
+            const T p = vector_exp(T(a.scale) * dot(q.row(token, head), k.row(key, kv), d) - row_lse);
             add_scaled(dv.row(key, kv), g, p, d);
             const T ds = T(a.scale) * p * (dot(g, v.row(key, kv), d) - delta);
             add_scaled(dq.row(token, head), k.row(key, kv), ds, d);

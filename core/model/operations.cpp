@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "model/activations.h"
 #include "model/attention.h"
 
 namespace dsengine {
@@ -18,7 +19,7 @@ using Tensors = torch::autograd::variable_list;
 
 namespace {
 
-constexpr int64_t kMinimumRows = 8;
+constexpr int64_t kRowBlock = 8;  // BLAS gives the rows of whole blocks the same bits, whatever their number
 
 bool wants_grad(const Tensor& a) { return at::GradMode::is_enabled() && a.defined() && a.requires_grad(); }
 
@@ -169,26 +170,6 @@ struct LayerNorm : Function<LayerNorm> {
   }
 };
 
-Tensor activate(const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::silu: return at::silu(x);
-    case Activation::relu: return at::relu(x);
-    case Activation::gelu: return at::gelu(x, "none");
-    case Activation::gelu_tanh: return at::gelu(x, "tanh");
-  }
-  DSE_CHECK(false, "activation");
-}
-
-Tensor activate_backward(const Tensor& dy, const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::silu: return at::silu_backward(dy, x);
-    case Activation::relu: return at::threshold_backward(dy, x, 0);
-    case Activation::gelu: return at::gelu_backward(dy, x, "none");
-    case Activation::gelu_tanh: return at::gelu_backward(dy, x, "tanh");
-  }
-  DSE_CHECK(false, "activation");
-}
-
 struct Activate : Function<Activate> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, int64_t activation) {
     ctx->save_for_backward({x});
@@ -208,7 +189,7 @@ Tensor run_gated(const Kernels& kernels, const Tensor& gate_up, Activation activ
     Tensor y = at::empty({gate_up.size(0), width}, gate_up.options());
     if (kernels.run("gated_activation", {gate_up}, {y}, {{"activation", double(activation)}})) return y;
   }
-  return activate(gate_up.narrow(1, 0, width).contiguous(), activation).mul_(gate_up.narrow(1, width, width));
+  return gated_activate(gate_up, activation);
 }
 
 struct GatedActivation : Function<GatedActivation> {
@@ -319,18 +300,20 @@ struct Attend : Function<Attend> {
 }  // namespace
 
 Tensor reference_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const int64_t rows = x.size(0);
-  if (rows < kMinimumRows) {
-    Tensor padded = at::zeros({kMinimumRows, x.size(1)}, x.options());
-    padded.narrow(0, 0, rows).copy_(x);
-    return reference_linear(padded, weight, bias).narrow(0, 0, rows).contiguous();
+  const int64_t rows = x.size(0), missing = (kRowBlock - rows % kRowBlock) % kRowBlock;
+  Tensor whole = x;
+  if (missing > 0) {
+    whole = at::empty({rows + missing, x.size(1)}, x.options());
+    whole.narrow(0, 0, rows).copy_(x);
+    whole.narrow(0, rows, missing).zero_();
   }
-  Tensor y = at::mm(x, weight.t());
+  Tensor y = at::mm(whole, weight.t()).narrow(0, 0, rows);
   return bias.defined() ? y.add_(bias) : y;
 }
 
 Tensor Operations::linear(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
-  if (wants_grad(x) || wants_grad(weight) || wants_grad(bias)) return Linear::apply(kernels_, x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  if (wants_grad(x) || wants_grad(weight) || wants_grad(bias))
+    return Linear::apply(kernels_, x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
   return run_linear(*kernels_, x, weight, bias);
 }
 

@@ -1,0 +1,56 @@
+// The models of tests/golden, loaded through the plugins built beside the tests.
+//
+//   Model model = golden_model("llama_gqa");
+//   Model exact = golden_model("llama_gqa", ModelKind::language, at::kDouble);
+#pragma once
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <random>
+
+#include "model/model.h"
+#include "plugin/registry.h"
+
+namespace dsengine {
+
+inline std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(DSE_TEST_DIR) / "golden" / name;
+}
+
+inline const PluginRegistry& built_plugins() {
+  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+  return registry;
+}
+
+inline const Kernels& reference_kernels() {
+  static const Kernels none;
+  return none;
+}
+
+inline Model golden_model(const std::filesystem::path& directory, ModelKind kind = ModelKind::language,
+                          at::ScalarType dtype = at::kFloat, const Kernels& kernels = reference_kernels()) {
+  return Model::load(directory.is_absolute() ? directory : golden(directory), built_plugins(), kernels,
+                     {.kind = kind, .dtype = dtype});
+}
+
+// Ragged sequences of ordinary tokens, the same for the same seed.
+inline std::vector<std::vector<int32_t>> random_sequences(const std::vector<int64_t>& lengths, int32_t vocabulary,
+                                                          unsigned seed = 1) {
+  std::mt19937 draws(seed);
+  std::vector<std::vector<int32_t>> result;
+  for (const auto n : lengths) {
+    auto& sequence = result.emplace_back();
+    for (int64_t i = 0; i < n; ++i) sequence.push_back(3 + int32_t(draws() % uint32_t(vocabulary - 3)));
+  }
+  return result;
+}
+
+inline Packed pack_all(const std::vector<std::vector<int32_t>>& sequences) {
+  return pack({sequences.begin(), sequences.end()});
+}
+
+inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type() && at::equal(a, b);
+}
+
+}  // namespace dsengine

@@ -1,0 +1,174 @@
+// Gradients of declared models and of the engine's operations, in float64: against central differences, and
+// against LibTorch's own autograd of the plain formula. Recomputing layers changes no bit.
+#include "golden_models.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "model/attention.h"
+#include "model/log_prob.h"
+#include "model/operations.h"
+
+namespace dsengine {
+namespace {
+
+using at::Tensor;
+
+// What a training step asks of a model, as one number: weighted log-probs and entropies, or values, of ragged
+// sequences (one of a single token that predicts nothing).
+struct Objective {
+  Packed batch;
+  Tensor rows, targets, weight, entropy_weight;
+
+  explicit Objective(int64_t vocabulary) {
+    batch = pack_all(random_sequences({5, 1, 9, 2}, int32_t(vocabulary)));
+    std::vector<int64_t> rows_, targets_;
+    for (size_t b = 0; b + 1 < batch.offsets.size(); ++b)
+      for (int64_t i = batch.offsets[b]; i + 1 < batch.offsets[b + 1]; ++i) {
+        rows_.push_back(i);
+        targets_.push_back(batch.tokens[i + 1].item<int64_t>());
+      }
+    rows = at::tensor(rows_), targets = at::tensor(targets_);
+    const auto options = at::TensorOptions().dtype(at::kDouble);
+    weight = at::linspace(-1, 2, rows.numel(), options), entropy_weight = at::linspace(1, -0.5, rows.numel(), options);
+  }
+  Tensor of(const Model& model) const {
+    const Tensor hidden = model.hidden(batch);
+    if (model.kind() == ModelKind::value) return (model.values(hidden, rows) * weight).sum();
+    const auto [logp, entropy] = model.log_prob(hidden, rows, targets, 0.7, true);
+    return (logp * weight).sum() + (entropy * entropy_weight).sum();
+  }
+};
+
+class ModelGradients : public testing::TestWithParam<const char*> {
+ protected:
+  const ModelKind kind = std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value
+                                                                                      : ModelKind::language;
+  Model model = golden_model(GetParam(), kind, at::kDouble);
+};
+
+// Each tensor moved along its own random direction: (f(w + hd) - f(w - hd)) / 2h. The step's truncation error
+// is of order h^2 and its rounding error of order 1e-16 f / h: 1e-9 either way at h = 1e-5.
+TEST_P(ModelGradients, AreCentralDifferences) {
+  const Objective objective(model.graph().vocabulary);
+  model.enable_training();
+  model.zero_grad();
+  {
+    at::AutoGradMode grad(true);
+    torch::autograd::backward({objective.of(model)}, {});
+  }
+  at::NoGradGuard no_grad;
+  at::manual_seed(3);
+  constexpr double h = 1e-5;
+  for (const auto& [spec, tensor, gradient] : model.tensors()) {
+    const Tensor direction = at::randn(tensor.sizes(), tensor.options());
+    Tensor target = tensor;
+    const Tensor before = tensor.clone();
+    target.copy_(before + h * direction);
+    const double up = objective.of(model).item<double>();
+    target.copy_(before - h * direction);
+    const double down = objective.of(model).item<double>();
+    target.copy_(before);
+    const double numeric = (up - down) / (2 * h), exact = (gradient * direction).sum().item<double>();
+    EXPECT_NEAR(exact, numeric, 1e-6 * std::max(1.0, std::abs(numeric))) << spec->tensor;
+    // OPT's k bias shifts all scores of a query alike: its true gradient is zero.
+    if (spec->tensor.find("k_proj.bias") == std::string::npos) {
+      EXPECT_GT(gradient.abs().max().item<double>(), 1e-6) << spec->tensor << " gets no gradient";
+    }
+  }
+}
+
+TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
+  const Objective objective(model.graph().vocabulary);
+  model.enable_training();
+  std::vector<std::vector<Tensor>> gradients;
+  std::vector<double> values;
+  for (const bool recompute : {false, true}) {
+    model.set_recompute(recompute);
+    model.zero_grad();
+    at::AutoGradMode grad(true);
+    const Tensor f = objective.of(model);
+    values.push_back(f.item<double>());
+    torch::autograd::backward({f}, {});
+    auto& all = gradients.emplace_back();
+    for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+  }
+  EXPECT_EQ(values[0], values[1]);
+  for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[1][u])) << u;
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, ModelGradients,
+                         testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// Chunks of the head's log-softmax against log_softmax of all logits at once, with LibTorch's autograd. The
+// vocabulary makes a chunk of 8 rows, so that 21 rows are three chunks, the last of them short.
+TEST(LogProb, ChunksAreThePlainFormula) {
+  at::manual_seed(5);
+  const int64_t vocabulary = 1 << 19, width = 6, count = 21;
+  const auto options = at::TensorOptions().dtype(at::kDouble);
+  const Tensor hidden = at::randn({count, width}, options), head = at::randn({vocabulary, width}, options);
+  const Tensor targets = at::randint(vocabulary, {count}, at::kLong);
+  const Tensor g_logp = at::randn({count}, options), g_entropy = at::randn({count}, options);
+  const double temperature = 1.3;
+
+  at::AutoGradMode grad(true);
+  const Tensor h1 = hidden.clone().requires_grad_(true), w1 = head.clone().requires_grad_(true);
+  const Tensor log_p = at::log_softmax(h1.mm(w1.t()) / temperature, 1);
+  const Tensor logp = log_p.gather(1, targets.unsqueeze(1)).squeeze(1), entropy = -(log_p.exp() * log_p).sum(1);
+  torch::autograd::backward({logp, entropy}, {g_logp, g_entropy});
+
+  Tensor h2 = hidden.clone().requires_grad_(true), w2 = head.clone().requires_grad_(true);
+  w2.mutable_grad() = at::zeros_like(head);
+  const auto ours = log_prob(reference_kernels(), h2, w2, targets, temperature, true);
+  torch::autograd::backward({ours.logp, ours.entropy}, {g_logp, g_entropy});
+
+  EXPECT_TRUE(at::allclose(ours.logp, logp, 1e-10, 1e-10));
+  EXPECT_TRUE(at::allclose(ours.entropy, entropy, 1e-10, 1e-10));
+  EXPECT_TRUE(at::allclose(h2.grad(), h1.grad(), 1e-9, 1e-10));
+  EXPECT_TRUE(at::allclose(w2.grad(), w1.grad(), 1e-9, 1e-10));
+}
+
+// Ragged attention against softmax(q kᵀ) v of each sequence by itself, with LibTorch's autograd.
+TEST(Attention, IsThePlainFormulaOnEachSequence) {
+  at::manual_seed(7);
+  const std::vector<int64_t> offsets{0, 1, 1, 7, 20};  // the second sequence is empty
+  const int64_t tokens = 20, heads = 6, kv_heads = 2, width = 5;
+  const double scale = 0.37;
+  const auto options = at::TensorOptions().dtype(at::kDouble);
+  const Tensor q = at::randn({tokens, heads, width}, options), k = at::randn({tokens, kv_heads, width}, options);
+  const Tensor v = at::randn({tokens, kv_heads, width}, options), d_out = at::randn({tokens, heads, width}, options);
+
+  at::AutoGradMode grad(true);
+  std::vector<Tensor> plain, ours;
+  for (auto* list : {&plain, &ours})
+    for (const Tensor& t : {q, k, v}) list->push_back(t.clone().requires_grad_(true));
+  std::vector<Tensor> outputs;
+  for (size_t b = 0; b + 1 < offsets.size(); ++b) {
+    const int64_t first = offsets[b], n = offsets[b + 1] - first;
+    const auto part = [&](const Tensor& t, int64_t repeat) {  // [heads, n, width]
+      return t.narrow(0, first, n).transpose(0, 1).repeat_interleave(repeat, 0);
+    };
+    const int64_t group = heads / kv_heads;
+    Tensor s = part(plain[0], 1).matmul(part(plain[1], group).transpose(1, 2)) * scale;
+    s = s.masked_fill(at::ones({n, n}, at::kBool).triu(1), -INFINITY);
+    outputs.push_back(at::softmax(s, 2).matmul(part(plain[2], group)).transpose(0, 1));
+  }
+  const Tensor expected = at::cat(outputs, 0);
+  torch::autograd::backward({expected}, {d_out});
+
+  const Tensor out = Operations(reference_kernels()).attention(ours[0], ours[1], ours[2], offsets, scale);
+  torch::autograd::backward({out}, {d_out});
+  EXPECT_TRUE(at::allclose(out, expected, 1e-12, 1e-12));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(at::allclose(ours[i].grad(), plain[i].grad(), 1e-11, 1e-12)) << "qkv"[i];
+}
+
+// Frozen models (reference, reward) and tensors without grad build no graph at all.
+TEST(Model, WithoutTrainingNothingIsKeptForABackward) {
+  const Model model = golden_model("llama_gqa");
+  at::AutoGradMode grad(true);
+  EXPECT_FALSE(model.hidden(pack_all(random_sequences({4}, 90))).requires_grad());
+}
+
+}  // namespace
+}  // namespace dsengine

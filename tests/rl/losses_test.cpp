@@ -1,0 +1,165 @@
+// The losses of the algorithm plugins against float64 values and hand-derived slopes in tests/golden/losses.json
+// (loss_reference.py): the templates themselves in double within 1e-10, and through the shared libraries,
+// whose columns are float32, within 1e-6 relative.
+#include <dsengine/algorithm.hpp>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/json.h"
+#include "plugin/instance.h"
+#include "plugin/registry.h"
+#include "rl/experience.h"
+
+// The plugins' sources, without their entry points.
+#undef DSE_ALGORITHM
+#define DSE_ALGORITHM(name, Type) static_assert(sizeof(Type) > 0);
+#include "../../plugins/algorithms/ppo.cpp"
+#include "../../plugins/algorithms/reward.cpp"
+#include "../../plugins/algorithms/sft.cpp"
+
+namespace dsengine {
+namespace {
+
+const Json& cases(const char* name) {
+  static const Json all = read_json(std::filesystem::path(DSE_TEST_DIR) / "golden/losses.json");
+  return all.at(name);
+}
+
+// Relative to the larger of 1 and the value: losses near zero are differences of numbers near 1.
+void expect_near(double value, double expected, double tolerance, const std::string& what) {
+  EXPECT_NEAR(value, expected, tolerance * std::max(1.0, std::abs(expected))) << what;
+}
+
+AlgorithmInstance load(const std::string& name, const OptionValues& options = {}) {
+  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+  const Item& item = registry.find(DSE_ALGORITHM, name);
+  return {item, OptionSet(item, options)};
+}
+
+// Rows of answers, their columns to be set by hand.
+struct HandMade {
+  Experience e;
+  std::vector<double> loss;
+  std::vector<float> d_logp, d_value;
+
+  void row(const std::vector<int32_t>& answer) {
+    ExperienceRow r{{0}, 1, {}, {}, {}};
+    r.tokens.insert(r.tokens.end(), answer.begin(), answer.end());
+    e.add_row(std::move(r), e.row_count() / 2, DSE_FINISH_RECORD, 1.0, std::vector<uint8_t>(answer.size(), 1));
+  }
+  void run(AlgorithmInstance& algorithm) {
+    dse_batch batch = e.view();
+    batch.metric = [](void*, const char*, double, double) {};
+    batch.all_reduce_sum = [](void*, double*, int64_t) -> dse_status { return DSE_OK; };
+    loss.assign(size_t(unit_count(algorithm.needs(), batch.rows, batch.tokens)), 0);
+    d_logp.assign(e.logp.size(), 0), d_value.assign(e.value.size(), 0);
+    dse_gradients g{sizeof g, 0, loss.data(), d_logp.empty() ? nullptr : d_logp.data(), nullptr,
+                    d_value.empty() ? nullptr : d_value.data()};
+    algorithm.loss(batch, g);
+  }
+};
+
+Ppo ppo_with(double clip_ratio, double clip_value) {
+  dse::Options defaults;
+  Ppo ppo(defaults);
+  ppo.clip_ratio = clip_ratio, ppo.clip_value = clip_value;
+  return ppo;
+}
+
+TEST(PpoLoss, TemplateInDouble) {
+  using D = dse::Dual<3>;
+  ASSERT_GE(cases("ppo_token").size(), 40u);
+  for (const auto& c : cases("ppo_token")) {
+    const auto x = [&](const char* name) { return c.at(name).get<double>(); };
+    const Ppo ppo = ppo_with(x("clip_ratio"), x("clip_value"));
+    const dse::Token<D> t{D::input(x("logp"), 0), D(0.0), D::input(x("value"), 2), x("old_logp"), x("old_value"), 0,
+                          x("advantage"), x("target"), 0, {}};
+    const D loss = ppo.token_loss(t);
+    expect_near(ppo.policy_loss(t).value, x("policy_loss"), 1e-10, "policy_loss of " + c.dump());
+    expect_near(ppo.value_loss(t).value, x("value_loss"), 1e-10, "value_loss of " + c.dump());
+    expect_near(loss.value, x("loss"), 1e-10, "loss of " + c.dump());
+    expect_near(loss.slope[0], x("d_logp"), 1e-10, "d_logp of " + c.dump());
+    expect_near(loss.slope[2], x("d_value"), 1e-10, "d_value of " + c.dump());
+  }
+}
+
+TEST(PpoLoss, ThroughTheLibrary) {
+  for (const auto& c : cases("ppo_token")) {
+    const auto x = [&](const char* name) { return c.at(name).get<float>(); };
+    auto ppo = load("ppo", {{"clip_ratio", {c.at("clip_ratio").get<double>(), ""}},
+                            {"clip_value", {c.at("clip_value").get<double>(), ""}}});
+    HandMade m;
+    m.row({5});
+    m.e.allocate(ppo.needs());
+    m.e.logp = {x("logp")}, m.e.value = {x("value")}, m.e.old_logp = {x("old_logp")};
+    m.e.old_value = {x("old_value")}, m.e.advantage = {x("advantage")}, m.e.target = {x("target")};
+    m.run(ppo);
+    expect_near(m.loss[0], c.at("loss"), 1e-6, c.dump());
+    expect_near(m.d_logp[0], c.at("d_logp"), 1e-6, c.dump());
+    expect_near(m.d_value[0], c.at("d_value"), 1e-6, c.dump());
+  }
+}
+
+TEST(SftLoss, ThroughTheLibrary) {
+  auto sft = load("sft");
+  for (const auto& c : cases("sft_token")) {
+    HandMade m;
+    m.row({5});
+    m.e.allocate(sft.needs());
+    m.e.logp = {c.at("logp").get<float>()};
+    m.run(sft);
+    expect_near(m.loss[0], c.at("loss"), 1e-6, c.dump());
+    expect_near(m.d_logp[0], c.at("d_logp"), 1e-6, c.dump());
+  }
+}
+
+TEST(RewardLoss, EndFormThroughTheLibrary) {
+  auto reward = load("reward");
+  for (const auto& c : cases("pair_end")) {
+    HandMade m;
+    m.row({5, 6}), m.row({7, 8, 9});
+    m.e.allocate(reward.needs());
+    m.e.value = {0.25f, c.at("chosen").get<float>(), -3, 4, c.at("rejected").get<float>()};
+    m.run(reward);
+    expect_near(m.loss[0], c.at("loss"), 1e-6, c.dump());
+    const std::vector<double> slopes{0, c.at("d_chosen"), 0, 0, c.at("d_rejected")};
+    for (size_t t = 0; t < slopes.size(); ++t) expect_near(m.d_value[t], slopes[t], 1e-6, c.dump());
+  }
+}
+
+TEST(RewardLoss, TokenFormThroughTheLibrary) {
+  auto reward = load("reward", {{"form", {std::string("token"), ""}}});
+  for (const auto& c : cases("pair_token")) {
+    HandMade m;
+    m.row(c.at("chosen_ids")), m.row(c.at("rejected_ids"));
+    m.e.allocate(reward.needs());
+    m.e.value = c.at("chosen_values").get<std::vector<float>>();
+    for (const auto& v : c.at("rejected_values")) m.e.value.push_back(v);
+    m.run(reward);
+    expect_near(m.loss[0], c.at("loss"), 1e-6, c.dump());
+    auto slopes = c.at("d_chosen").get<std::vector<double>>();
+    for (const auto& d : c.at("d_rejected")) slopes.push_back(d);
+    for (size_t t = 0; t < slopes.size(); ++t) expect_near(m.d_value[t], slopes[t], 1e-6, c.dump());
+  }
+}
+
+// The reward templates in double: rows over float32 columns that are exact for these inputs.
+TEST(RewardLoss, EndFormTemplateInDouble) {
+  using D = dse::Dual<8>;
+  dse::Options defaults;
+  const RewardModel reward(defaults);
+  for (const auto& c : cases("pair_end")) {
+    const float values[] = {c.at("chosen").get<float>(), c.at("rejected").get<float>()}, mask[] = {1, 1};
+    dse_batch b{};
+    b.value = values, b.mask = mask;
+    const dse::Pair<D> pair{{0, 1, 0, 1, 0, &b, 0}, {1, 2, 0, 1, 0, &b, 0}};
+    const D loss = reward.pair_loss(pair);
+    expect_near(loss.value, c.at("loss"), 1e-10, c.dump());
+    expect_near(loss.slope[1], c.at("d_chosen"), 1e-10, c.dump());
+    expect_near(loss.slope[3], c.at("d_rejected"), 1e-10, c.dump());
+  }
+}
+
+}  // namespace
+}  // namespace dsengine
