@@ -50,7 +50,8 @@ int JsonLines::finish(const std::string& output) const {
     std::cout << text << std::flush;
   else
     atomic_write_file(output, text);
-  if (failures > 0) spdlog::error("{} of {} lines of {} failed: see \"error\" in the output", failures, lines_.size(), input_);
+  if (failures > 0)
+    spdlog::error("{} of {} lines of {} failed: see \"error\" in the output", failures, lines_.size(), input_);
   return failures > 0;
 }
 
@@ -59,7 +60,8 @@ std::string render_messages(const Json& messages) {
   std::vector<ChatMessage> turns;
   for (const auto& m : messages) {
     DSE_CHECK_USER(m.is_object() && m.contains("role") && m["role"].is_string() && m.contains("content") &&
-                       m["content"].is_string(), "a message should be {{role, content}}, both strings");
+                       m["content"].is_string(),
+                   "a message should be {{role, content}}, both strings");
     turns.push_back({m["role"], m["content"], false});
   }
   return chat_prompt(turns);

@@ -57,7 +57,8 @@ int run(int argc, char** argv) {
     to->add_option("--input", files.input, "JSON lines; -: standard input");
     to->add_option("--output", files.output, "JSON lines; -: standard output");
     to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
-    to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")->check(CLI::IsMember({"fp32", "bf16"}));
+    to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
+        ->check(CLI::IsMember({"fp32", "bf16"}));
     common(to);
   };
   const auto sampling_options = [&](CLI::App* to) {
@@ -105,7 +106,8 @@ int run(int argc, char** argv) {
     return app.exit(e);
   }
   set_up_logging({});
-  if (*run_app || (!plugin.empty() && app.get_subcommands().empty())) return run_command(plugin, config, sets, plugin_path);
+  if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
+    return run_command(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
   set_up_threads(threads);
   if (*tok) return tokenize_command(model, files);

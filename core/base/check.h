@@ -22,16 +22,16 @@ class InternalError : public std::logic_error {
 };
 
 // Says what, where and what to do; the values come last.
-#define DSE_CHECK_USER(condition, ...)                                          \
-  do {                                                                          \
+#define DSE_CHECK_USER(condition, ...)                                         \
+  do {                                                                         \
     if (!(condition)) throw ::dsengine::UserError(::fmt::format(__VA_ARGS__)); \
   } while (0)
 
-#define DSE_CHECK(condition, ...)                                                                             \
-  do {                                                                                                        \
-    if (!(condition))                                                                                         \
-      throw ::dsengine::InternalError(::fmt::format("{}:{}: {}: ", __FILE__, __LINE__, #condition) +         \
-                                      ::fmt::format(__VA_ARGS__));                                            \
+#define DSE_CHECK(condition, ...)                                                                    \
+  do {                                                                                               \
+    if (!(condition))                                                                                \
+      throw ::dsengine::InternalError(::fmt::format("{}:{}: {}: ", __FILE__, __LINE__, #condition) + \
+                                      ::fmt::format(__VA_ARGS__));                                   \
   } while (0)
 
 [[noreturn]] inline void user_error(const std::string& text) { throw UserError(text); }

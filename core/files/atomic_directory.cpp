@@ -71,8 +71,8 @@ bool is_leftover(const std::string& name, const std::string& prefix) {
 
 AtomicDirectory::AtomicDirectory(const fs::path& final_path)
     : final_(normal(final_path)), temporary_(sibling(final_, temporary_ending())) {
-  DSE_CHECK_USER(!is_there(final_) || fs::is_directory(final_),
-                 "{}: a file is where a directory shall be written", final_.string());
+  DSE_CHECK_USER(!is_there(final_) || fs::is_directory(final_), "{}: a file is where a directory shall be written",
+                 final_.string());
   attempt("create", final_.parent_path(),
           [&](std::error_code& error) { fs::create_directories(final_.parent_path(), error); });
   recover(final_);

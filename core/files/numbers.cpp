@@ -7,8 +7,7 @@
 namespace dsengine {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "weight files are little-endian, and read as they lie");
+static_assert(std::endian::native == std::endian::little, "weight files are little-endian, and read as they lie");
 
 template <class Stored, class Convert>
 void widen(std::span<const std::byte> bytes, std::span<float> out, Convert convert) {
@@ -30,8 +29,7 @@ void narrow(std::span<const float> values, std::span<std::byte> out, Convert con
 }  // namespace
 
 void to_f32(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out) {
-  DSE_CHECK(bytes.size() == out.size() * dtype_bytes(dtype), "{} bytes for {} elements", bytes.size(),
-            out.size());
+  DSE_CHECK(bytes.size() == out.size() * dtype_bytes(dtype), "{} bytes for {} elements", bytes.size(), out.size());
   if (out.empty()) return;
   switch (dtype) {
     case Dtype::F32:
@@ -49,8 +47,7 @@ void to_f32(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out)
 }
 
 void from_f32(Dtype dtype, std::span<const float> values, std::span<std::byte> out) {
-  DSE_CHECK(out.size() == values.size() * dtype_bytes(dtype), "{} bytes for {} elements", out.size(),
-            values.size());
+  DSE_CHECK(out.size() == values.size() * dtype_bytes(dtype), "{} bytes for {} elements", out.size(), values.size());
   if (out.empty()) return;
   switch (dtype) {
     case Dtype::F32:

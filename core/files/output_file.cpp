@@ -44,9 +44,7 @@ void OutputFile::close() {
   }
 }
 
-void OutputFile::fail() const {
-  user_error(fmt::format("cannot write {}: {}", path_.string(), std::strerror(errno)));
-}
+void OutputFile::fail() const { user_error(fmt::format("cannot write {}: {}", path_.string(), std::strerror(errno))); }
 
 void sync_path(const std::filesystem::path& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -190,8 +190,7 @@ class PickleMachine {
 
   void append(const std::vector<const Value*>& items, Kind kind) {
     Value* target = top();
-    check(target->kind == kind && (kind == Kind::List || items.size() % 2 == 0),
-          "the pickle fills a wrong container");
+    check(target->kind == kind && (kind == Kind::List || items.size() % 2 == 0), "the pickle fills a wrong container");
     target->items.insert(target->items.end(), items.begin(), items.end());
   }
 
@@ -218,9 +217,7 @@ class PickleMachine {
         return;
       }
     }
-    const auto push_function = [&](Function function) {
-      push({.kind = Kind::Function, .function = function});
-    };
+    const auto push_function = [&](Function function) { push({.kind = Kind::Function, .function = function}); };
     if (name == "torch._utils._rebuild_tensor_v2") return push_function(Function::RebuildTensor);
     if (name == "torch._utils._rebuild_parameter") return push_function(Function::RebuildParameter);
     if (name == "collections.OrderedDict") return push_function(Function::OrderedDictionary);
@@ -229,9 +226,8 @@ class PickleMachine {
 
   // ("storage", type, key, location, elements)
   void load_storage(const std::vector<const Value*>& id) {
-    check(id.size() == 5 && id[0]->text == "storage" && id[1]->kind == Kind::StorageType &&
-              id[2]->kind == Kind::Text && id[2]->text.size() <= kMaxStorageName &&
-              id[4]->kind == Kind::Integer && id[4]->integer >= 0,
+    check(id.size() == 5 && id[0]->text == "storage" && id[1]->kind == Kind::StorageType && id[2]->kind == Kind::Text &&
+              id[2]->text.size() <= kMaxStorageName && id[4]->kind == Kind::Integer && id[4]->integer >= 0,
           "the pickle has a malformed storage");
     Value* storage = push({.kind = Kind::Storage});
     storage->tensor.dtype = id[1]->tensor.dtype;
@@ -263,8 +259,8 @@ class PickleMachine {
 
   // (storage, offset, shape, strides, requires_grad, hooks[, metadata])
   void rebuild_tensor(const std::vector<const Value*>& arguments) {
-    check(arguments.size() >= 4 && arguments[0]->kind == Kind::Storage &&
-              arguments[1]->kind == Kind::Integer && arguments[1]->integer >= 0,
+    check(arguments.size() >= 4 && arguments[0]->kind == Kind::Storage && arguments[1]->kind == Kind::Integer &&
+              arguments[1]->integer >= 0,
           "the pickle has a malformed tensor");
     Value* value = push({.kind = Kind::Tensor});
     PickledTensor& tensor = value->tensor;
@@ -272,12 +268,12 @@ class PickleMachine {
     tensor.offset = static_cast<uint64_t>(arguments[1]->integer);
     tensor.shape = sizes(*arguments[2]);
     tensor.strides = sizes(*arguments[3]);
-    check(tensor.shape.size() == tensor.strides.size(), "a tensor of {} sizes and {} strides",
-          tensor.shape.size(), tensor.strides.size());
+    check(tensor.shape.size() == tensor.strides.size(), "a tensor of {} sizes and {} strides", tensor.shape.size(),
+          tensor.strides.size());
     const auto end = tensor.end();
     check(element_count(tensor.shape) && end && *end <= tensor.storage_elements,
-          "a tensor of shape {}, strides {}, offset {} passes its storage of {} elements",
-          shape_text(tensor.shape), shape_text(tensor.strides), tensor.offset, tensor.storage_elements);
+          "a tensor of shape {}, strides {}, offset {} passes its storage of {} elements", shape_text(tensor.shape),
+          shape_text(tensor.strides), tensor.offset, tensor.storage_elements);
   }
 
   std::vector<int64_t> sizes(const Value& tuple) const {
@@ -305,8 +301,7 @@ std::optional<uint64_t> PickledTensor::end() const {
   for (size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] == 0) return offset;
     int64_t step = 0;
-    if (__builtin_mul_overflow(shape[i] - 1, strides[i], &step) ||
-        __builtin_add_overflow(last, step, &last)) {
+    if (__builtin_mul_overflow(shape[i] - 1, strides[i], &step) || __builtin_add_overflow(last, step, &last)) {
       return std::nullopt;
     }
   }

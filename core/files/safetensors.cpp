@@ -40,8 +40,7 @@ TensorEntry parse_entry(const std::string& name, const UniqueJson& json, const s
   const UniqueJson& dtype = field("dtype");
   DSE_CHECK_USER(dtype.is_string(), "{}: tensor '{}': dtype is not a text", where, name);
   const auto known = dtype_from_name(dtype.get_ref<const std::string&>());
-  DSE_CHECK_USER(known, "{}: tensor '{}' has unknown dtype '{}'", where, name,
-                 dtype.get_ref<const std::string&>());
+  DSE_CHECK_USER(known, "{}: tensor '{}' has unknown dtype '{}'", where, name, dtype.get_ref<const std::string&>());
   entry.dtype = *known;
 
   const UniqueJson& shape = field("shape");
@@ -53,9 +52,9 @@ TensorEntry parse_entry(const std::string& name, const UniqueJson& json, const s
   }
 
   const UniqueJson& offsets = field("data_offsets");
-  DSE_CHECK_USER(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() &&
-                     offsets[1].is_number_unsigned(),
-                 "{}: tensor '{}': data_offsets are not two offsets", where, name);
+  DSE_CHECK_USER(
+      offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() && offsets[1].is_number_unsigned(),
+      "{}: tensor '{}': data_offsets are not two offsets", where, name);
   entry.begin = offsets[0].get<uint64_t>();
   entry.end = offsets[1].get<uint64_t>();
 
@@ -64,8 +63,8 @@ TensorEntry parse_entry(const std::string& name, const UniqueJson& json, const s
   DSE_CHECK_USER(count && !__builtin_mul_overflow(*count, dtype_bytes(entry.dtype), &bytes),
                  "{}: tensor '{}': the size of shape {} overflows", where, name, shape_text(entry.shape));
   DSE_CHECK_USER(entry.begin <= entry.end && entry.end - entry.begin == bytes,
-                 "{}: tensor '{}': offsets {} to {} do not hold the {} bytes of {} {}", where, name,
-                 entry.begin, entry.end, bytes, dtype_name(entry.dtype), shape_text(entry.shape));
+                 "{}: tensor '{}': offsets {} to {} do not hold the {} bytes of {} {}", where, name, entry.begin,
+                 entry.end, bytes, dtype_name(entry.dtype), shape_text(entry.shape));
   return entry;
 }
 
@@ -77,8 +76,7 @@ uint64_t header_length(std::span<const std::byte> prefix, uint64_t file_size, co
   DSE_CHECK_USER(length <= kMaxHeaderBytes, "{}: a header of {} bytes; at most {} are allowed", where, length,
                  kMaxHeaderBytes);
   DSE_CHECK_USER(length <= file_size - kLengthBytes && length <= prefix.size() - kLengthBytes,
-                 "{}: the header of {} bytes passes the end of the file ({} bytes)", where, length,
-                 file_size);
+                 "{}: the header of {} bytes passes the end of the file ({} bytes)", where, length, file_size);
   return length;
 }
 
@@ -132,14 +130,12 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file_prefi
   });
   uint64_t covered = 0;
   for (const auto& entry : header.entries) {
-    DSE_CHECK_USER(entry.begin == covered,
-                   "{}: tensor '{}' starts at {}, but the tensors before it end at {}", where, entry.name,
-                   entry.begin, covered);
+    DSE_CHECK_USER(entry.begin == covered, "{}: tensor '{}' starts at {}, but the tensors before it end at {}", where,
+                   entry.name, entry.begin, covered);
     covered = entry.end;
   }
   const uint64_t held = file_size - header.data_begin;
-  DSE_CHECK_USER(covered == held, "{}: the tensors take {} bytes, but the file holds {}", where, covered,
-                 held);
+  DSE_CHECK_USER(covered == held, "{}: the tensors take {} bytes, but the file holds {}", where, covered, held);
   return header;
 }
 
@@ -159,8 +155,7 @@ void SafetensorsFile::read_f32(const TensorEntry& entry, uint64_t first, std::sp
   to_f32(entry.dtype, bytes(entry).subspan(first * width, out.size() * width), out);
 }
 
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
-                                     std::vector<TensorDeclaration> tensors,
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorDeclaration> tensors,
                                      const std::map<std::string, std::string>& metadata)
     : file_(path), tensors_(std::move(tensors)) {
   const std::string header = header_text(tensors_, metadata, path.string());
@@ -175,11 +170,10 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
 
 void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;  // an empty tensor is complete without being handed over
-  DSE_CHECK(turn_ < tensors_.size() && tensors_[turn_].name == name,
-            "{}: '{}' is written out of turn; '{}' is next", file_.path().string(), name,
-            turn_ < tensors_.size() ? tensors_[turn_].name : "nothing");
-  DSE_CHECK(bytes.size() <= sizes_[turn_] - written_, "{}: '{}' has {} bytes, {} too many",
-            file_.path().string(), name, sizes_[turn_], bytes.size() - (sizes_[turn_] - written_));
+  DSE_CHECK(turn_ < tensors_.size() && tensors_[turn_].name == name, "{}: '{}' is written out of turn; '{}' is next",
+            file_.path().string(), name, turn_ < tensors_.size() ? tensors_[turn_].name : "nothing");
+  DSE_CHECK(bytes.size() <= sizes_[turn_] - written_, "{}: '{}' has {} bytes, {} too many", file_.path().string(), name,
+            sizes_[turn_], bytes.size() - (sizes_[turn_] - written_));
   file_.write(bytes);
   written_ += bytes.size();
   skip_complete();

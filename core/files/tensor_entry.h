@@ -45,9 +45,7 @@ struct TensorEntry {
   // A file reader refuses shapes without a count, so every entry that it gives has one.
   uint64_t elements() const { return element_count(shape).value(); }
   // Elements of one row: the shape without its first size. A scalar is one row of one element.
-  uint64_t row_elements() const {
-    return shape.empty() ? 1 : element_count(std::span(shape).subspan(1)).value();
-  }
+  uint64_t row_elements() const { return shape.empty() ? 1 : element_count(std::span(shape).subspan(1)).value(); }
 };
 
 }  // namespace dsengine

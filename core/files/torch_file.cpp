@@ -36,8 +36,7 @@ bool is_row_major(std::span<const int64_t> shape, std::span<const int64_t> strid
 // Walks the storage offsets of a strided view in row-major order.
 class StridedWalk {
  public:
-  StridedWalk(std::span<const int64_t> shape, std::span<const int64_t> strides, uint64_t offset,
-              uint64_t first)
+  StridedWalk(std::span<const int64_t> shape, std::span<const int64_t> strides, uint64_t offset, uint64_t first)
       : shape_(shape.begin(), shape.end()), strides_(strides.begin(), strides.end()), at_(offset) {
     index_.resize(shape.size());
     for (size_t d = shape.size(); d-- > 0;) {
@@ -67,9 +66,8 @@ class StridedWalk {
 
 TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   const std::string where = path.string();
-  DSE_CHECK_USER(
-      is_zip(file_.bytes()),
-      "{}: not the zip form of torch.save (torch 1.6 and later): load it in torch and save it again", where);
+  DSE_CHECK_USER(is_zip(file_.bytes()),
+                 "{}: not the zip form of torch.save (torch 1.6 and later): load it in torch and save it again", where);
   const ZipMembers members = read_stored_zip(file_.bytes(), where);
   const std::string folder = archive_folder(members, where);
   if (const auto order = members.find(folder + "byteorder"); order != members.end()) {
@@ -82,8 +80,7 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
     const size_t width = dtype_bytes(tensor.dtype);
     const auto storage = members.find(folder + "data/" + tensor.storage);
     DSE_CHECK_USER(storage != members.end() && storage->second.size() / width >= tensor.storage_elements,
-                   "{}: the storage '{}' of '{}' is missing or cut short", where, tensor.storage,
-                   tensor.name);
+                   "{}: the storage '{}' of '{}' is missing or cut short", where, tensor.storage, tensor.name);
     entries.push_back({.name = std::move(tensor.name),
                        .dtype = tensor.dtype,
                        .shape = tensor.shape,

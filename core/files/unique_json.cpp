@@ -17,8 +17,8 @@ UniqueJson parse_unique_json(std::string_view text, const std::string& where) {
       seen.at(static_cast<size_t>(depth)).clear();
     } else if (event == Event::key) {
       const auto& key = value.get_ref<const std::string&>();
-      DSE_CHECK_USER(seen.at(static_cast<size_t>(depth) - 1).insert(key).second, "{}: key '{}' stands twice",
-                     where, key);
+      DSE_CHECK_USER(seen.at(static_cast<size_t>(depth) - 1).insert(key).second, "{}: key '{}' stands twice", where,
+                     key);
     }
     return true;
   };

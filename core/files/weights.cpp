@@ -18,24 +18,19 @@ namespace fs = std::filesystem;
 constexpr std::string_view kIndexEnding = ".index.json";
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
-constexpr std::array kWeightFiles{kSingleFile,
-                                  kIndexFile,
-                                  "pytorch_model.bin",
-                                  "pytorch_model.bin.index.json",
-                                  "adapter_model.safetensors",
-                                  "adapter_model.bin"};
+constexpr std::array kWeightFiles{
+    kSingleFile,        kIndexFile, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.safetensors",
+    "adapter_model.bin"};
 
 std::unique_ptr<WeightSource> open_source(const fs::path& file) {
   if (file.extension() == ".safetensors") return std::make_unique<SafetensorsFile>(file);
-  DSE_CHECK_USER(file.extension() == ".bin", "{}: weights are read from .safetensors and .bin files",
-                 file.string());
+  DSE_CHECK_USER(file.extension() == ".bin", "{}: weights are read from .safetensors and .bin files", file.string());
   return std::make_unique<TorchFile>(file);
 }
 
 // An index comes from outside: it may name files of its own directory only.
 bool is_plain_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
 uint64_t byte_count(const TensorDeclaration& tensor) {
@@ -81,8 +76,8 @@ void WeightDirectory::add_shards(const fs::path& index) {
   std::map<std::string, std::vector<std::string>> tensors_of;
   for (const auto& [tensor, file] : json["weight_map"].items()) {
     DSE_CHECK_USER(file.is_string() && is_plain_name(file.get_ref<const std::string&>()),
-                   "{}: '{}' is said to be in {}; only the name of a file beside the index is allowed", where,
-                   tensor, file.dump());
+                   "{}: '{}' is said to be in {}; only the name of a file beside the index is allowed", where, tensor,
+                   file.dump());
     tensors_of[file.get<std::string>()].push_back(tensor);
   }
   for (const auto& [file, tensors] : tensors_of) {
@@ -115,8 +110,8 @@ const WeightDirectory::Place& WeightDirectory::place_of(std::string_view name) c
 const TensorEntry& WeightDirectory::at(std::string_view name) const { return *place_of(name).entry; }
 
 void WeightDirectory::read(const Place& place, uint64_t first, std::span<float> out) const {
-  DSE_CHECK_USER(is_float(place.entry->dtype), "{}: '{}' holds {}, not floating-point numbers",
-                 path_.string(), place.entry->name, dtype_name(place.entry->dtype));
+  DSE_CHECK_USER(is_float(place.entry->dtype), "{}: '{}' holds {}, not floating-point numbers", path_.string(),
+                 place.entry->name, dtype_name(place.entry->dtype));
   place.source->read_f32(*place.entry, first, out);
 }
 
@@ -127,8 +122,7 @@ void WeightDirectory::read_f32(std::string_view name, std::span<float> out) cons
   read(place, 0, out);
 }
 
-void WeightDirectory::read_f32(std::string_view name, int64_t first_row, int64_t rows,
-                               std::span<float> out) const {
+void WeightDirectory::read_f32(std::string_view name, int64_t first_row, int64_t rows, std::span<float> out) const {
   const Place& place = place_of(name);
   const TensorEntry& entry = *place.entry;
   const int64_t all_rows = entry.shape.empty() ? 1 : entry.shape[0];
@@ -140,16 +134,14 @@ void WeightDirectory::read_f32(std::string_view name, int64_t first_row, int64_t
   read(place, static_cast<uint64_t>(first_row) * width, out);
 }
 
-WeightWriter::WeightWriter(fs::path directory, SavePlan plan)
-    : directory_(std::move(directory)), shards_(split(plan)) {
+WeightWriter::WeightWriter(fs::path directory, SavePlan plan) : directory_(std::move(directory)), shards_(split(plan)) {
   for (const char* name : kWeightFiles) {
-    DSE_CHECK_USER(!fs::exists(directory_ / name), "{}: already holds {}; give another directory",
-                   directory_.string(), name);
+    DSE_CHECK_USER(!fs::exists(directory_ / name), "{}: already holds {}; give another directory", directory_.string(),
+                   name);
   }
   for (size_t i = 0; i < shards_.size(); ++i) {
     for (const auto& tensor : shards_[i].tensors) {
-      DSE_CHECK(targets_.emplace(tensor.name, Target{i, tensor.dtype}).second, "'{}' is declared twice",
-                tensor.name);
+      DSE_CHECK(targets_.emplace(tensor.name, Target{i, tensor.dtype}).second, "'{}' is declared twice", tensor.name);
     }
   }
   open_next_shard();
@@ -169,9 +161,8 @@ std::vector<WeightWriter::Shard> WeightWriter::split(const SavePlan& plan) {
     filled += bytes;
   }
   for (size_t i = 0; i < shards.size(); ++i) {
-    shards[i].file = shards.size() == 1
-                         ? kSingleFile
-                         : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    shards[i].file =
+        shards.size() == 1 ? kSingleFile : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
   }
   return shards;
 }

@@ -12,8 +12,7 @@ namespace {
 // Signatures and fixed sizes of the records (PKWARE's APPNOTE, sections 4.3.7 to 4.3.16).
 constexpr uint32_t kLocalHeader = 0x04034b50, kMember = 0x02014b50, kEnd = 0x06054b50;
 constexpr uint32_t kEnd64 = 0x06064b50, kEnd64Locator = 0x07064b50;
-constexpr uint64_t kLocalHeaderBytes = 30, kMemberBytes = 46, kEndBytes = 22, kEnd64Bytes = 56,
-                   kLocatorBytes = 20;
+constexpr uint64_t kLocalHeaderBytes = 30, kMemberBytes = 46, kEndBytes = 22, kEnd64Bytes = 56, kLocatorBytes = 20;
 constexpr uint16_t kZip64Field = 1;
 constexpr uint32_t kIn64 = 0xffffffff;  // a 32-bit size or offset of this value stands in the zip64 field
 
@@ -72,8 +71,7 @@ class Archive {
     take(at, kMemberBytes);
     check(load<uint32_t>(at) == kMember);
     const auto flags = load<uint16_t>(at + 8), method = load<uint16_t>(at + 10);
-    uint64_t packed = load<uint32_t>(at + 20), size = load<uint32_t>(at + 24),
-             begin = load<uint32_t>(at + 42);
+    uint64_t packed = load<uint32_t>(at + 20), size = load<uint32_t>(at + 24), begin = load<uint32_t>(at + 42);
     const uint64_t name_size = load<uint16_t>(at + 28), extra_size = load<uint16_t>(at + 30);
     const uint64_t comment_size = load<uint16_t>(at + 32);
     const std::string name = text(at + kMemberBytes, name_size);
@@ -82,13 +80,11 @@ class Archive {
 
     constexpr uint16_t kEncrypted = 1;
     DSE_CHECK_USER(method == 0 && packed == size && !(flags & kEncrypted),
-                   "{}: member '{}' is compressed or encrypted; torch.save stores members plainly", where_,
-                   name);
+                   "{}: member '{}' is compressed or encrypted; torch.save stores members plainly", where_, name);
     take(begin, kLocalHeaderBytes);
     check(load<uint32_t>(begin) == kLocalHeader);
     const uint64_t data = begin + kLocalHeaderBytes + load<uint16_t>(begin + 26) + load<uint16_t>(begin + 28);
-    DSE_CHECK_USER(members.emplace(name, take(data, size)).second, "{}: two members are named '{}'", where_,
-                   name);
+    DSE_CHECK_USER(members.emplace(name, take(data, size)).second, "{}: two members are named '{}'", where_, name);
     return extra + extra_size + comment_size;
   }
 

@@ -44,10 +44,14 @@ struct GeluTanh {
 template <class F>
 void dispatch(Activation activation, const F& f) {
   switch (activation) {
-    case Activation::silu: return f(Silu());
-    case Activation::relu: return f(Relu());
-    case Activation::gelu: return f(Gelu());
-    case Activation::gelu_tanh: return f(GeluTanh());
+    case Activation::silu:
+      return f(Silu());
+    case Activation::relu:
+      return f(Relu());
+    case Activation::gelu:
+      return f(Gelu());
+    case Activation::gelu_tanh:
+      return f(GeluTanh());
   }
   DSE_CHECK(false, "activation");
 }
@@ -89,10 +93,14 @@ Tensor gated_activate(const Tensor& gate_up, Activation activation) {
 
 Tensor activate_backward(const Tensor& dy, const Tensor& x, Activation activation) {
   switch (activation) {
-    case Activation::silu: return at::silu_backward(dy, x);
-    case Activation::relu: return at::threshold_backward(dy, x, 0);
-    case Activation::gelu: return at::gelu_backward(dy, x, "none");
-    case Activation::gelu_tanh: return at::gelu_backward(dy, x, "tanh");
+    case Activation::silu:
+      return at::silu_backward(dy, x);
+    case Activation::relu:
+      return at::threshold_backward(dy, x, 0);
+    case Activation::gelu:
+      return at::gelu_backward(dy, x, "none");
+    case Activation::gelu_tanh:
+      return at::gelu_backward(dy, x, "tanh");
   }
   DSE_CHECK(false, "activation");
 }

@@ -32,7 +32,10 @@ struct Heads {
   T* data;
   int64_t token_stride, head_stride, width;
   explicit Heads(const at::Tensor& t)
-      : data(const_cast<T*>(t.const_data_ptr<T>())), token_stride(t.stride(0)), head_stride(t.stride(1)), width(t.size(2)) {
+      : data(const_cast<T*>(t.const_data_ptr<T>())),
+        token_stride(t.stride(0)),
+        head_stride(t.stride(1)),
+        width(t.size(2)) {
     DSE_CHECK(t.dim() == 3 && t.stride(2) == 1, "attention wants [tokens, heads, D] with D dense");
   }
   T* row(int64_t token, int64_t head) const { return data + token * token_stride + head * head_stride; }
@@ -119,8 +122,8 @@ void attention_forward(const RaggedAttention& a, at::Tensor& out, at::Tensor& ls
   AT_DISPATCH_FLOATING_TYPES(a.q.scalar_type(), "attention", [&] { forward<scalar_t>(a, out, lse); });
 }
 
-void attention_backward(const RaggedAttention& a, const at::Tensor& out, const at::Tensor& lse,
-                        const at::Tensor& d_out, at::Tensor& dq, at::Tensor& dk, at::Tensor& dv) {
+void attention_backward(const RaggedAttention& a, const at::Tensor& out, const at::Tensor& lse, const at::Tensor& d_out,
+                        at::Tensor& dq, at::Tensor& dk, at::Tensor& dv) {
   DSE_CHECK(!a.key_begin, "the backward of cached attention is never wanted");
   AT_DISPATCH_FLOATING_TYPES(a.q.scalar_type(), "attention",
                              [&] { backward<scalar_t>(a, out, lse, d_out, dq, dk, dv); });

@@ -89,7 +89,12 @@ class Run {
  public:
   Run(const Model& model, const std::vector<GenerationRequest>& requests, const GenerationOptions& options,
       KvCache& cache, int64_t slots, uint64_t seed, uint64_t step)
-      : model_(model), requests_(requests), options_(options), cache_(cache), seed_(seed), step_(step),
+      : model_(model),
+        requests_(requests),
+        options_(options),
+        cache_(cache),
+        seed_(seed),
+        step_(step),
         answers_(requests.size()) {
     for (int64_t s = slots; s-- > 0;) free_.push_back(s);
     for (size_t i = 0; i < requests.size(); ++i) waiting_.push_back(i);
@@ -201,8 +206,8 @@ class Run {
 
 Generator::Generator(const Model& model, Limits limits) : model_(model), limits_(limits) {}
 
-std::vector<Generation> Generator::run(const std::vector<GenerationRequest>& requests,
-                                       const GenerationOptions& options, uint64_t seed, uint64_t step) const {
+std::vector<Generation> Generator::run(const std::vector<GenerationRequest>& requests, const GenerationOptions& options,
+                                       uint64_t seed, uint64_t step) const {
   at::NoGradGuard no_grad;
   int64_t capacity = 0;
   const int64_t limit = model_.graph().max_positions;
@@ -210,8 +215,9 @@ std::vector<Generation> Generator::run(const std::vector<GenerationRequest>& req
     DSE_CHECK_USER(!r.prompt.empty(), "an empty prompt: give at least one token");
     DSE_CHECK_USER(r.max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", r.max_new_tokens);
     const int64_t length = int64_t(r.prompt.size()) + r.max_new_tokens;
-    DSE_CHECK_USER(limit == 0 || length <= limit, "a prompt of {} tokens and {} new ones exceed the model's {} positions",
-                   r.prompt.size(), r.max_new_tokens, limit);
+    DSE_CHECK_USER(limit == 0 || length <= limit,
+                   "a prompt of {} tokens and {} new ones exceed the model's {} positions", r.prompt.size(),
+                   r.max_new_tokens, limit);
     for (const auto id : r.prompt)
       DSE_CHECK_USER(id >= 0 && id < model_.graph().vocabulary, "token id {} is outside the vocabulary of {}", id,
                      model_.graph().vocabulary);

@@ -40,7 +40,7 @@ struct Generation {
 class Generator {
  public:
   struct Limits {
-    int64_t slots = 64;          // sequences at once
+    int64_t slots = 64;             // sequences at once
     int64_t prefill_tokens = 8192;  // prompt tokens entered in one forward
   };
   Generator(const Model& model, Limits limits);

@@ -61,8 +61,10 @@ class Arguments {
  private:
   const dse_attribute& take(const char* name, uint32_t type) {
     const auto it = attributes_.find(name);
-    DSE_CHECK_USER(it != attributes_.end() && it->second->type == type, "operator {}: attribute {} is missing or of "
-                   "another type", name_, name);
+    DSE_CHECK_USER(it != attributes_.end() && it->second->type == type,
+                   "operator {}: attribute {} is missing or of "
+                   "another type",
+                   name_, name);
     const auto& found = *it->second;
     attributes_.erase(it);
     return found;
@@ -98,8 +100,10 @@ RopeSpec make_rope(double theta, int64_t width, const std::string& scaling, doub
 }
 
 Activation activation_of(const std::string& name) {
-  static const std::map<std::string, Activation> known{{"silu", Activation::silu}, {"relu", Activation::relu},
-                                                       {"gelu", Activation::gelu}, {"gelu_tanh", Activation::gelu_tanh}};
+  static const std::map<std::string, Activation> known{{"silu", Activation::silu},
+                                                       {"relu", Activation::relu},
+                                                       {"gelu", Activation::gelu},
+                                                       {"gelu_tanh", Activation::gelu_tanh}};
   const auto it = known.find(name);
   DSE_CHECK_USER(it != known.end(), "activation '{}' is not known", name);
   return it->second;
@@ -194,8 +198,10 @@ class GraphBuilder {
       weights.push_back(a.required(role + "weight", {out, in}, Init::normal));
       if (auto spec = a.parameter(role + "bias", {out}, Init::zeros)) biases.push_back(*std::move(spec));
     }
-    DSE_CHECK_USER(biases.empty() || biases.size() == outs.size(), "{}: biases on some of the parameters of one "
-                   "fused operator", where_);
+    DSE_CHECK_USER(biases.empty() || biases.size() == outs.size(),
+                   "{}: biases on some of the parameters of one "
+                   "fused operator",
+                   where_);
     weight = block(section, std::move(weights));
     if (!biases.empty()) bias = block(section, std::move(biases));
   }
@@ -206,7 +212,7 @@ class GraphBuilder {
   const Json& config_;
   std::string where_;
   ModelGraph graph_;
-  std::vector<int64_t> widths_{0};       // by value; value 0 is none
+  std::vector<int64_t> widths_{0};  // by value; value 0 is none
   std::vector<size_t> section_of_{0};
   int attention_count_ = 0;
 };
@@ -317,8 +323,10 @@ dse_status guarded(Body&& body) {
 
 uint32_t type_of(const Json* value) {
   if (!value) return 0;
-  return value->is_boolean() ? DSE_OPTION_BOOLEAN : value->is_number_integer() ? DSE_OPTION_INTEGER
-         : value->is_number() ? DSE_OPTION_REAL : DSE_OPTION_STRING;
+  return value->is_boolean()          ? DSE_OPTION_BOOLEAN
+         : value->is_number_integer() ? DSE_OPTION_INTEGER
+         : value->is_number()         ? DSE_OPTION_REAL
+                                      : DSE_OPTION_STRING;
 }
 
 template <class T, class Check>
@@ -331,7 +339,8 @@ dse_status read_value(const dse_config* config, const char* path, T* out, const 
 }
 
 constexpr dse_builder kBuilder{
-    sizeof(dse_builder), 0,
+    sizeof(dse_builder),
+    0,
     [](const dse_config* c, const char* path, uint32_t* type) {
       return guarded([&] { *type = type_of(builder_of(c).find(path)); });
     },
@@ -366,8 +375,8 @@ constexpr dse_builder kBuilder{
 
 ModelGraph declare(const dse_model& model, const Json& config, const std::string& where) {
   GraphBuilder builder(config, where);
-  const auto status = model.declare(&kBuilder, reinterpret_cast<const dse_config*>(&builder),
-                                    reinterpret_cast<dse_graph*>(&builder));
+  const auto status =
+      model.declare(&kBuilder, reinterpret_cast<const dse_config*>(&builder), reinterpret_cast<dse_graph*>(&builder));
   check_status(status, where);
   return builder.finish();
 }

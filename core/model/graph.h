@@ -52,9 +52,9 @@ struct ModelGraph {
   std::string architecture;
   std::vector<Section> sections;
   int64_t layers = 0, width = 0, vocabulary = 0;
-  int64_t max_positions = 0;    // 0: no bound
-  ParamSpec head;               // [vocabulary, width]
-  bool head_tied = false;       // the head is block `tied_block` of section 0
+  int64_t max_positions = 0;  // 0: no bound
+  ParamSpec head;             // [vocabulary, width]
+  bool head_tied = false;     // the head is block `tied_block` of section 0
   int tied_block = -1;
   std::vector<const Operator*> attentions() const;
 };

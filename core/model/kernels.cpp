@@ -13,12 +13,18 @@ namespace {
 
 uint32_t dtype_of(const at::Tensor& t) {
   switch (t.scalar_type()) {
-    case at::kFloat: return DSE_F32;
-    case at::kDouble: return DSE_F64;
-    case at::kBFloat16: return DSE_BF16;
-    case at::kInt: return DSE_I32;
-    case at::kLong: return DSE_I64;
-    default: return 0;
+    case at::kFloat:
+      return DSE_F32;
+    case at::kDouble:
+      return DSE_F64;
+    case at::kBFloat16:
+      return DSE_BF16;
+    case at::kInt:
+      return DSE_I32;
+    case at::kLong:
+      return DSE_I64;
+    default:
+      return 0;
   }
 }
 
@@ -59,8 +65,16 @@ bool Kernels::run(const std::string& operation, std::initializer_list<at::Tensor
   std::vector<dse_attribute> named;
   for (const auto& a : attributes)
     named.push_back({sizeof(dse_attribute), DSE_OPTION_REAL, a.name, int64_t(a.value), a.value, nullptr});
-  dse_call call{sizeof(dse_call), uint32_t(in.size()), uint32_t(out.size()), uint32_t(named.size()),
-                in.data(), out.data(), named.data(), nullptr, 0, nullptr};
+  dse_call call{sizeof(dse_call),
+                uint32_t(in.size()),
+                uint32_t(out.size()),
+                uint32_t(named.size()),
+                in.data(),
+                out.data(),
+                named.data(),
+                nullptr,
+                0,
+                nullptr};
   for (const auto& kernel : it->second) {
     if (in.empty() || kernel.table->dtype != in[0].dtype || !kernel.table->supports(kernel.self, &call)) continue;
     at::Tensor workspace;

@@ -70,9 +70,8 @@ struct ChunkedLogProb : torch::autograd::Function<ChunkedLogProb> {
       Tensor log_p = logits(kernels, part(hidden), head).div_(temperature).sub_(part(lse).unsqueeze(1));
       Tensor p = log_p.exp();
       Tensor weight = part(g_logp).neg().unsqueeze(1);
-      Tensor dz = with_entropy
-                      ? p.mul(weight - (log_p + part(entropy).unsqueeze(1)).mul_(part(grads[1]).unsqueeze(1)))
-                      : p.mul_(weight);
+      Tensor dz = with_entropy ? p.mul(weight - (log_p + part(entropy).unsqueeze(1)).mul_(part(grads[1]).unsqueeze(1)))
+                               : p.mul_(weight);
       dz.scatter_add_(1, part(targets).unsqueeze(1), part(g_logp).unsqueeze(1));
       dz.div_(temperature);
       at::Tensor out = part(d_hidden);

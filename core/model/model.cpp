@@ -125,10 +125,18 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
         out = ops.embedding(block(op.weight), tokens);
         if (op.factor != 1) out = out * op.factor;
         break;
-      case Operator::positions: out = ops.embedding(block(op.weight), positions + op.offset); break;
-      case Operator::rms_norm: out = ops.rms_norm(in, block(op.weight), op.eps); break;
-      case Operator::layer_norm: out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps); break;
-      case Operator::linear: out = ops.linear(in, block(op.weight), block(op.bias)); break;
+      case Operator::positions:
+        out = ops.embedding(block(op.weight), positions + op.offset);
+        break;
+      case Operator::rms_norm:
+        out = ops.rms_norm(in, block(op.weight), op.eps);
+        break;
+      case Operator::layer_norm:
+        out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps);
+        break;
+      case Operator::linear:
+        out = ops.linear(in, block(op.weight), block(op.bias));
+        break;
       case Operator::attention: {
         const int64_t turned = op.heads + op.kv_heads;
         Tensor qkv = ops.linear(in, block(op.weight), block(op.bias))
@@ -147,8 +155,12 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
         out = ops.linear(ops.activation(ops.linear(in, block(op.weight), block(op.bias)), op.activation),
                          block(op.out_weight), block(op.out_bias));
         break;
-      case Operator::add: out = in + values.at(op.inputs[1]); break;
-      case Operator::scale: out = in * op.factor; break;
+      case Operator::add:
+        out = in + values.at(op.inputs[1]);
+        break;
+      case Operator::scale:
+        out = in * op.factor;
+        break;
     }
   }
   return values.at(s.output);
@@ -221,8 +233,8 @@ std::vector<Model::NamedTensor> Model::tensors() const {
   const auto list = [&](const ParamUnit& unit) {
     for (size_t b = 0; b < unit.blocks().size(); ++b)
       for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
-        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p),
-                          unit.trained() ? unit.grad_part(b, p) : Tensor()});
+        result.push_back(
+            {&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor()});
   };
   for (const auto& unit : sections_) list(unit);
   if (head_) list(*head_);

@@ -140,7 +140,9 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
     entry.pieces.push_back(spec->transposed ? tensor.t() : tensor);
   }
   SavePlan plan;
-  const auto joined = [&](const std::string& name) { return at::cat(stored[name].pieces, 0).to(at::kFloat).contiguous(); };
+  const auto joined = [&](const std::string& name) {
+    return at::cat(stored[name].pieces, 0).to(at::kFloat).contiguous();
+  };
   for (const auto& name : order) {
     auto shape = stored[name].pieces[0].sizes().vec();
     for (size_t i = 1; i < stored[name].pieces.size(); ++i) shape[0] += stored[name].pieces[i].size(0);
@@ -173,9 +175,9 @@ std::vector<int32_t> eos_ids(const std::filesystem::path& directory) {
 }
 
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
-                           "generation_config.json"}) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+        "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"}) {
     if (std::filesystem::exists(from / name))
       std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing);
   }

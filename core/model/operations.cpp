@@ -177,9 +177,9 @@ struct Activate : Function<Activate> {
     return activate(x, Activation(activation));
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
-    return {activate_backward(grads[0], ctx->get_saved_variables()[0],
-                              Activation(ctx->saved_data["activation"].toInt())),
-            Tensor()};
+    return {
+        activate_backward(grads[0], ctx->get_saved_variables()[0], Activation(ctx->saved_data["activation"].toInt())),
+        Tensor()};
   }
 };
 
@@ -244,7 +244,8 @@ void turn(const Tensor& x, Tensor& y, int64_t heads, const int64_t* positions, c
   });
 }
 
-Tensor run_rope(const Tensor& x, int64_t heads, const Tensor& positions, const std::vector<float>& frequencies, int sign) {
+Tensor run_rope(const Tensor& x, int64_t heads, const Tensor& positions, const std::vector<float>& frequencies,
+                int sign) {
   Tensor y = at::empty_like(x);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rope", [&] {
     turn<scalar_t>(x, y, heads, positions.const_data_ptr<int64_t>(), frequencies, sign);
@@ -290,9 +291,9 @@ struct Attend : Function<Attend> {
     const auto offsets = ctx->saved_data["offsets"].toIntVector();
     Tensor dq = at::empty(s[0].sizes(), s[0].options()), dk = at::empty(s[1].sizes(), s[1].options());
     Tensor dv = at::empty(s[2].sizes(), s[2].options());
-    attention_backward(ragged(s[0], s[1], s[2], offsets.data(), int64_t(offsets.size()) - 1,
-                              ctx->saved_data["scale"].toDouble()),
-                       s[3], s[4], grads[0].contiguous(), dq, dk, dv);
+    attention_backward(
+        ragged(s[0], s[1], s[2], offsets.data(), int64_t(offsets.size()) - 1, ctx->saved_data["scale"].toDouble()),
+        s[3], s[4], grads[0].contiguous(), dq, dk, dv);
     return {dq, dk, dv, Tensor(), Tensor()};
   }
 };

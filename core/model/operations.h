@@ -37,8 +37,8 @@ class Operations {
 };
 
 // Plain reference product y = x wᵀ (+ b), with rows filled up to a multiple of 8 for BLAS: sgemm takes other
-// kernels, and other roundings, for the rows beyond, so that a row's bits would depend on its neighbours. Holds for widths that are
-// multiples of 4, which models have; seen to fail at 250 inputs and 8 outputs, there to rounding only.
+// kernels, and other roundings, for the rows beyond, so that a row's bits would depend on its neighbours. Holds for
+// widths that are multiples of 4, which models have; seen to fail at 250 inputs and 8 outputs, there to rounding only.
 at::Tensor reference_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace dsengine

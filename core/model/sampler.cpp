@@ -39,8 +39,7 @@ void filter(std::vector<int32_t>& ids, const std::vector<double>& weight, const 
 
 }  // namespace
 
-Sampled sample(std::span<const float> logits, const SamplingOptions& o, double uniform,
-               std::span<const int32_t> seen) {
+Sampled sample(std::span<const float> logits, const SamplingOptions& o, double uniform, std::span<const int32_t> seen) {
   const double temperature = o.temperature > 0 ? o.temperature : 1.0;
   const float peak = *std::max_element(logits.begin(), logits.end());
   const double norm = log_sum(logits, temperature, peak);

@@ -12,10 +12,10 @@
 namespace dsengine {
 
 struct SamplingOptions {
-  double temperature = 1.0;  // 0: greedy, the lowest id among equals
-  int64_t top_k = 0;         // 0: all
-  double top_p = 1.0;        // smallest set of most probable tokens that reaches it
-  double min_p = 0.0;        // drops tokens less probable than min_p times the best
+  double temperature = 1.0;         // 0: greedy, the lowest id among equals
+  int64_t top_k = 0;                // 0: all
+  double top_p = 1.0;               // smallest set of most probable tokens that reaches it
+  double min_p = 0.0;               // drops tokens less probable than min_p times the best
   double repetition_penalty = 1.0;  // divides positive, multiplies negative logits of tokens seen (Keskar 2019)
 
   bool filters() const { return top_k > 0 || top_p < 1 || min_p > 0 || repetition_penalty != 1; }

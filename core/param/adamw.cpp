@@ -37,8 +37,7 @@ double global_grad_norm(const std::vector<ParamUnit*>& units) {
   return std::sqrt(total);
 }
 
-AdamW::AdamW(std::vector<ParamUnit*> units, AdamWSettings settings)
-    : units_(std::move(units)), settings_(settings) {
+AdamW::AdamW(std::vector<ParamUnit*> units, AdamWSettings settings) : units_(std::move(units)), settings_(settings) {
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->flat().scalar_type() == at::kFloat, "unit {}", unit->name());
     first_.push_back(at::zeros_like(unit->flat()));

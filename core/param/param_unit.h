@@ -20,11 +20,11 @@ enum class Init { normal, zeros, ones };
 
 // One tensor of the checkpoint, as the engine stores it: [out, in] for matrices.
 struct ParamSpec {
-  std::string tensor;           // checkpoint name
+  std::string tensor;  // checkpoint name
   std::vector<int64_t> shape;
   Init init = Init::normal;
-  bool transposed = false;      // the checkpoint stores [in, out]
-  int64_t first_row = -1;       // ≥0: where it begins in a checkpoint tensor shared with others
+  bool transposed = false;  // the checkpoint stores [in, out]
+  int64_t first_row = -1;   // ≥0: where it begins in a checkpoint tensor shared with others
 };
 
 // Parameters that are read together: same shape but for the first dimension.

@@ -38,8 +38,7 @@ void run_serially(int64_t begin, int64_t end, int64_t, void (*body)(void*, int64
 
 std::atomic<ParallelFor> parallel_for_function{run_serially};
 
-void parallel_for(int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t),
-                  void* context) {
+void parallel_for(int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
   parallel_for_function.load()(begin, end, grain, body, context);
 }
 
@@ -85,8 +84,7 @@ void clear_failure() { failure_text.clear(); }
 void check_status(dse_status status, const std::string& context) {
   if (status == DSE_OK) return;
   const std::string text = std::exchange(failure_text, {});
-  DSE_CHECK_USER(!text.empty(), "{}: failed with code {} and gave no reason; ask the plugin's author",
-                 context, status);
+  DSE_CHECK_USER(!text.empty(), "{}: failed with code {} and gave no reason; ask the plugin's author", context, status);
   throw UserError(context + ": " + text);
 }
 
@@ -94,12 +92,11 @@ void crossed_exception(const std::string& context) {
   try {
     throw;
   } catch (const std::exception& e) {
-    throw UserError(fmt::format("{}: threw a C++ exception ({}); a plugin must catch its own: ask its author",
-                                context, one_line(e.what())));
+    throw UserError(fmt::format("{}: threw a C++ exception ({}); a plugin must catch its own: ask its author", context,
+                                one_line(e.what())));
   } catch (...) {
     throw UserError(fmt::format(
-        "{}: threw something that is no std::exception; a plugin must catch its own: ask its author",
-        context));
+        "{}: threw something that is no std::exception; a plugin must catch its own: ask its author", context));
   }
 }
 

@@ -31,8 +31,7 @@ void check_status(dse_status status, const std::string& context);
 // UserErrors too.
 [[noreturn]] void crossed_exception(const std::string& context);
 template <class... Parameters, class... Arguments>
-void call_plugin(const std::string& context, dse_status (*function)(Parameters...),
-                 Arguments&&... arguments) {
+void call_plugin(const std::string& context, dse_status (*function)(Parameters...), Arguments&&... arguments) {
   clear_failure();
   dse_status status = DSE_ERROR;
   try {

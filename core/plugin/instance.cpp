@@ -104,8 +104,8 @@ std::string AlgorithmInstance::save() const {
   std::string state(static_cast<size_t>(size), '\0');
   int64_t written = size;
   if (size > 0) call_plugin(context, item_->algorithm().save, self_.get(), state.data(), &written);
-  DSE_CHECK_USER(written == size, "{}: announced {} bytes but wrote {}; ask the plugin's author", context,
-                 size, written);
+  DSE_CHECK_USER(written == size, "{}: announced {} bytes but wrote {}; ask the plugin's author", context, size,
+                 written);
   return state;
 }
 
@@ -133,10 +133,8 @@ int64_t unit_count(const dse_needs& needs, int64_t rows, int64_t tokens) {
   }
 }
 
-DatasetInstance::DatasetInstance(const Item& item, const OptionSet& options,
-                                 const std::filesystem::path& path)
-    : item_(&item),
-      self_(make_self(item, "open", item.dataset().close, [&](const std::string& context, void** self) {
+DatasetInstance::DatasetInstance(const Item& item, const OptionSet& options, const std::filesystem::path& path)
+    : item_(&item), self_(make_self(item, "open", item.dataset().close, [&](const std::string& context, void** self) {
         call_plugin(context, item.dataset().open, options.values(), path.c_str(), self);
       })) {}
 

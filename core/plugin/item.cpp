@@ -67,8 +67,8 @@ dse_kernel read_kernel(const void* raw, const std::string& what) {
   DSE_CHECK_USER(table.operation && *table.operation, "{}: names no operation; set it", what);
   DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_I64, "{}: dtype {} is none of DSE_F32 …", what,
                  table.dtype);
-  DSE_CHECK_USER(table.device == DSE_CPU || table.device == DSE_CUDA,
-                 "{}: device {} is none of DSE_CPU, DSE_CUDA", what, table.device);
+  DSE_CHECK_USER(table.device == DSE_CPU || table.device == DSE_CUDA, "{}: device {} is none of DSE_CPU, DSE_CUDA",
+                 what, table.device);
   return table;
 }
 
@@ -121,13 +121,12 @@ std::string Item::label() const {
 Item read_item(const dse_item& raw, uint32_t plugin_minor, const std::string& what) {
   DSE_CHECK_USER(raw.name && *raw.name, "{}: an item has no name; name it", what);
   const auto label = fmt::format("{}: {} '{}'", what, item_kind_name(raw.kind), raw.name);
-  DSE_CHECK_USER(raw.kind >= DSE_ALGORITHM && raw.kind <= DSE_KERNEL,
-                 "{}: kind {} is none of DSE_ALGORITHM …", label, raw.kind);
+  DSE_CHECK_USER(raw.kind >= DSE_ALGORITHM && raw.kind <= DSE_KERNEL, "{}: kind {} is none of DSE_ALGORITHM …", label,
+                 raw.kind);
   const bool unstable = raw.kind == DSE_MODEL || raw.kind == DSE_KERNEL;
-  DSE_CHECK_USER(
-      !unstable || plugin_minor == DSE_ABI_MINOR,
-      "{}: {} tables are not frozen yet, and it was built for ABI {}.{}, this host has {}.{}; rebuild it",
-      label, item_kind_name(raw.kind), DSE_ABI_MAJOR, plugin_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
+  DSE_CHECK_USER(!unstable || plugin_minor == DSE_ABI_MINOR,
+                 "{}: {} tables are not frozen yet, and it was built for ABI {}.{}, this host has {}.{}; rebuild it",
+                 label, item_kind_name(raw.kind), DSE_ABI_MAJOR, plugin_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
   DSE_CHECK_USER(raw.table, "{}: its table is NULL; set it", label);
   Item item;
   item.kind = raw.kind;

@@ -62,8 +62,8 @@ void PluginLibrary::check_file(const std::string& pinned_sha256) {
   std::string pin = pinned_sha256;
   std::transform(pin.begin(), pin.end(), pin.begin(), [](unsigned char c) { return std::tolower(c); });
   DSE_CHECK_USER(pin.empty() || pin == sha256_,
-                 "{}: its sha256 is not the pinned one; get the right file or change the pin: {}, pinned {}",
-                 what_, sha256_, pin);
+                 "{}: its sha256 is not the pinned one; get the right file or change the pin: {}, pinned {}", what_,
+                 sha256_, pin);
   const auto fault = elf_fault(file_);
   DSE_CHECK_USER(fault.empty(), "{}: {}", what_, fault);
 }
@@ -72,15 +72,13 @@ const dse_plugin* PluginLibrary::enter() const {
   namespace dll = boost::dll;
   boost::system::error_code error;
   // A path with a parent is opened as it stands: no decoration, no search of system folders.
-  dll::shared_library opened(dll::fs::path(file_.string()),
-                             dll::load_mode::rtld_now | dll::load_mode::rtld_local, error);
-  DSE_CHECK_USER(!error, "{}: cannot be loaded; install what it lacks or rebuild it: {}", what_,
-                 loader_text(file_));
+  dll::shared_library opened(dll::fs::path(file_.string()), dll::load_mode::rtld_now | dll::load_mode::rtld_local,
+                             error);
+  DSE_CHECK_USER(!error, "{}: cannot be loaded; install what it lacks or rebuild it: {}", what_, loader_text(file_));
   const auto& library = keep_open(std::move(opened));
   DSE_CHECK_USER(library.has(kEntry), "{}: exports no {}; is it a dsengine plugin?", what_, kEntry);
   const dse_plugin* plugin = nullptr;
-  call_plugin(what_, library.get<dse_status(const dse_host*, const dse_plugin**)>(kEntry), &host_table(),
-              &plugin);
+  call_plugin(what_, library.get<dse_status(const dse_host*, const dse_plugin**)>(kEntry), &host_table(), &plugin);
   DSE_CHECK_USER(plugin, "{}: its entry gave no table; set *plugin before returning DSE_OK", what_);
   return plugin;
 }
@@ -89,22 +87,20 @@ void PluginLibrary::read_plugin(const dse_plugin* raw) {
   // The version comes first: the rest of another major's table may mean anything.
   DSE_CHECK_USER(raw->struct_size >= offsetof(dse_plugin, abi_minor) + sizeof raw->abi_minor,
                  "{}: its table's struct_size is {}; set it to sizeof(dse_plugin)", what_, raw->struct_size);
-  DSE_CHECK_USER(raw->abi_major == DSE_ABI_MAJOR,
-                 "{}: was built for ABI {}.{}, this host has {}.{}; rebuild it", what_, raw->abi_major,
-                 raw->abi_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
+  DSE_CHECK_USER(raw->abi_major == DSE_ABI_MAJOR, "{}: was built for ABI {}.{}, this host has {}.{}; rebuild it", what_,
+                 raw->abi_major, raw->abi_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
   DSE_CHECK_USER(raw->abi_minor <= DSE_ABI_MINOR,
-                 "{}: was built for ABI {}.{}, this host has {}.{}; install a newer dsengine or rebuild it",
-                 what_, raw->abi_major, raw->abi_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
+                 "{}: was built for ABI {}.{}, this host has {}.{}; install a newer dsengine or rebuild it", what_,
+                 raw->abi_major, raw->abi_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
   const auto plugin = read_struct<dse_plugin>(raw, what_);
   DSE_CHECK_USER(plugin.item_count > 0, "{}: has no items; list at least one", what_);
   name_ = plugin.name ? plugin.name : "";
   version_ = plugin.version ? plugin.version : "";
   for (const auto& raw_item : read_array<dse_item>(plugin.items, plugin.item_count, what_ + ": items")) {
     Item item = read_item(raw_item, plugin.abi_minor, what_);
-    DSE_CHECK_USER(
-        std::none_of(items_.begin(), items_.end(),
-                     [&](const Item& other) { return other.kind == item.kind && other.name == item.name; }),
-        "{}: has two items of one name: {} '{}'; rename one", what_, item_kind_name(item.kind), item.name);
+    DSE_CHECK_USER(std::none_of(items_.begin(), items_.end(),
+                                [&](const Item& other) { return other.kind == item.kind && other.name == item.name; }),
+                   "{}: has two items of one name: {} '{}'; rename one", what_, item_kind_name(item.kind), item.name);
     item.file = file_;
     item.plugin = name_;
     item.version = version_;

@@ -13,8 +13,7 @@ using Row = std::vector<std::string>;
 
 // Code points, so that "…" and "≥" take one column.
 size_t width_of(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 // Columns two blanks apart, each as wide as its widest cell; the last is not padded.
@@ -39,8 +38,7 @@ std::string list_plugins(const PluginRegistry& registry) {
   std::vector<Row> rows{{"KIND", "NAME", "VERSION", "FILE", "SUMMARY"}};
   for (uint32_t kind = DSE_ALGORITHM; kind <= DSE_KERNEL; ++kind)
     for (const Item* item : registry.items(kind))
-      rows.push_back(
-          {item_kind_name(kind), item->name, item->version, item->file.filename().string(), item->summary});
+      rows.push_back({item_kind_name(kind), item->name, item->version, item->file.filename().string(), item->summary});
   std::string text = aligned(rows, "");
   for (const auto& failure : registry.failures()) text += "failed to load: " + failure + '\n';
   return text;
@@ -61,15 +59,13 @@ std::string describe_item(const Item& item) {
   std::vector<Row> rows{{"OPTION", "TYPE", "DEFAULT", "RANGE", "HELP"}};
   for (const auto& option : item.options)
     rows.push_back({option.name, option_type_name(option.type),
-                    option.default_value ? option.default_value : "(required)", option_domain(option),
-                    option.help});
+                    option.default_value ? option.default_value : "(required)", option_domain(option), option.help});
   return text + '\n' + aligned(rows, "  ");
 }
 
 std::string describe_items(const PluginRegistry& registry, const std::string& name) {
   std::string text;
-  for (const Item* item : registry.require_named(name))
-    text += (text.empty() ? "" : "\n") + describe_item(*item);
+  for (const Item* item : registry.require_named(name)) text += (text.empty() ? "" : "\n") + describe_item(*item);
   return text;
 }
 

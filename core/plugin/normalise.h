@@ -25,14 +25,12 @@ T read_struct(const void* from, const std::string& what) {
   uint32_t size = 0;
   std::memcpy(&size, from, sizeof size);
   DSE_CHECK_USER(size >= sizeof size && size <= kLimit,
-                 "{}: struct_size is {}, this host's is {}; set it to sizeof of the struct", what, size,
-                 sizeof(T));
+                 "{}: struct_size is {}, this host's is {}; set it to sizeof of the struct", what, size, sizeof(T));
   const auto* bytes = static_cast<const unsigned char*>(from);
   if (size > sizeof(T))
-    DSE_CHECK_USER(
-        std::all_of(bytes + sizeof(T), bytes + size, [](unsigned char byte) { return byte == 0; }),
-        "{}: uses fields that this host does not know ({} bytes, known {}); install a newer dsengine", what,
-        size, sizeof(T));
+    DSE_CHECK_USER(std::all_of(bytes + sizeof(T), bytes + size, [](unsigned char byte) { return byte == 0; }),
+                   "{}: uses fields that this host does not know ({} bytes, known {}); install a newer dsengine", what,
+                   size, sizeof(T));
   T whole{};
   std::memcpy(&whole, from, std::min<size_t>(size, sizeof(T)));
   whole.struct_size = sizeof(T);

@@ -47,8 +47,7 @@ std::vector<std::string> split_choices(std::string_view choices) {
 }
 
 bool has_range(const dse_option& option) {
-  return (option.type == DSE_OPTION_INTEGER || option.type == DSE_OPTION_REAL) &&
-         option.minimum <= option.maximum;
+  return (option.type == DSE_OPTION_INTEGER || option.type == DSE_OPTION_REAL) && option.minimum <= option.maximum;
 }
 
 // "" or why a value of the right type is not admitted.
@@ -62,8 +61,8 @@ std::string value_fault(const dse_option& option, const OptionVariant& value) {
                        near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
   }
   if (std::holds_alternative<bool>(value)) return "";
-  const double number = std::holds_alternative<double>(value) ? std::get<double>(value)
-                                                              : static_cast<double>(std::get<int64_t>(value));
+  const double number =
+      std::holds_alternative<double>(value) ? std::get<double>(value) : static_cast<double>(std::get<int64_t>(value));
   if (std::isnan(number)) return "nan is no number";
   if (has_range(option) && (number < option.minimum || number > option.maximum))
     return fmt::format("{} is outside {}", to_toml(value), option_domain(option));
@@ -71,16 +70,15 @@ std::string value_fault(const dse_option& option, const OptionVariant& value) {
 }
 
 bool type_matches(uint32_t type, const OptionVariant& value) { return value.index() + 1 == type; }
-static_assert(DSE_OPTION_BOOLEAN == 1 && DSE_OPTION_INTEGER == 2 && DSE_OPTION_REAL == 3 &&
-              DSE_OPTION_STRING == 4 &&
+static_assert(DSE_OPTION_BOOLEAN == 1 && DSE_OPTION_INTEGER == 2 && DSE_OPTION_REAL == 3 && DSE_OPTION_STRING == 4 &&
               std::is_same_v<std::variant_alternative_t<3, OptionVariant>, std::string>);
 
 OptionVariant checked_value(const dse_option& option, const OptionValue& given) {
   OptionVariant value = given.value;
   if (option.type == DSE_OPTION_REAL && std::holds_alternative<int64_t>(value))
     value = static_cast<double>(std::get<int64_t>(value));
-  DSE_CHECK_USER(type_matches(option.type, value), "{}: wants {}, not {}", given.where,
-                 option_type_name(option.type), to_toml(given.value));
+  DSE_CHECK_USER(type_matches(option.type, value), "{}: wants {}, not {}", given.where, option_type_name(option.type),
+                 to_toml(given.value));
   const auto fault = value_fault(option, value);
   DSE_CHECK_USER(fault.empty(), "{}: {}", given.where, fault);
   return value;
@@ -122,11 +120,9 @@ std::string option_fault(const dse_option& option) {
   if (!option.default_value) return "";
   const auto value = parse_default(option);
   if (!value)
-    return fmt::format("its default '{}' is not of type {}", option.default_value,
-                       option_type_name(option.type));
+    return fmt::format("its default '{}' is not of type {}", option.default_value, option_type_name(option.type));
   if (const auto fault = value_fault(option, *value); !fault.empty())
-    return fmt::format("its default {}{}", fault,
-                       has_range(option) ? " (a minimum > maximum means no range)" : "");
+    return fmt::format("its default {}{}", fault, has_range(option) ? " (a minimum > maximum means no range)" : "");
   return "";
 }
 
@@ -155,8 +151,8 @@ OptionSet::OptionSet(const Item& item, const OptionValues& given) : values_(std:
   for (const auto& [name, value] : given) {
     if (std::find(order_.begin(), order_.end(), name) != order_.end()) continue;
     const auto near = nearest_name(name, order_);
-    throw UserError(fmt::format("{}: {} '{}' has no option '{}'{}; dsengine plugins info {} lists them",
-                                value.where, item_kind_name(item.kind), item.name, name,
+    throw UserError(fmt::format("{}: {} '{}' has no option '{}'{}; dsengine plugins info {} lists them", value.where,
+                                item_kind_name(item.kind), item.name, name,
                                 near.empty() ? "" : fmt::format("; did you mean '{}'?", near), item.name));
   }
   for (const auto& option : item.options) {
@@ -164,9 +160,8 @@ OptionSet::OptionSet(const Item& item, const OptionValues& given) : values_(std:
     if (const auto found = given.find(option.name); found != given.end()) {
       value = checked_value(option, found->second);
     } else {
-      DSE_CHECK_USER(
-          option.default_value, "{} '{}' needs its option '{}' ({}: {}): give it in the configuration",
-          item_kind_name(item.kind), item.name, option.name, option_type_name(option.type), option.help);
+      DSE_CHECK_USER(option.default_value, "{} '{}' needs its option '{}' ({}: {}): give it in the configuration",
+                     item_kind_name(item.kind), item.name, option.name, option_type_name(option.type), option.help);
       value = parse_default(option).value();
     }
   }
@@ -174,8 +169,7 @@ OptionSet::OptionSet(const Item& item, const OptionValues& given) : values_(std:
 
 std::string OptionSet::to_toml() const {
   std::string text;
-  for (const auto& name : order_)
-    text += fmt::format("{} = {}\n", name, dsengine::to_toml(values_->by_name.at(name)));
+  for (const auto& name : order_) text += fmt::format("{} = {}\n", name, dsengine::to_toml(values_->by_name.at(name)));
   return text;
 }
 

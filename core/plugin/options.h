@@ -33,9 +33,7 @@ class OptionSet {
   // real), a value is out of range or none of the choices, or a required option is missing.
   OptionSet(const Item& item, const OptionValues& given);
 
-  const dse_values* values() const {
-    return values_.get();
-  }  // valid while this set, or what it moved to, lives
+  const dse_values* values() const { return values_.get(); }  // valid while this set, or what it moved to, lives
   // One line "name = value" an option, in the order of the item's table.
   std::string to_toml() const;
 

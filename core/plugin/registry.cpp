@@ -99,8 +99,7 @@ std::vector<const Item*> PluginRegistry::items(uint32_t kind) const {
   for (const auto& library : libraries_)
     for (const auto& item : library.items())
       if (item.kind == kind) found.push_back(&item);
-  std::stable_sort(found.begin(), found.end(),
-                   [](const Item* a, const Item* b) { return a->name < b->name; });
+  std::stable_sort(found.begin(), found.end(), [](const Item* a, const Item* b) { return a->name < b->name; });
   return found;
 }
 
@@ -152,8 +151,7 @@ const Item& PluginRegistry::find_model(const std::string& architecture) const {
     known.insert(known.end(), names.begin(), names.end());
     if (std::find(names.begin(), names.end(), architecture) != names.end()) found.push_back(item);
   }
-  if (found.empty())
-    throw_missing(fmt::format("model plugin for architecture '{}'", architecture), "", known);
+  if (found.empty()) throw_missing(fmt::format("model plugin for architecture '{}'", architecture), "", known);
   return only_one(found, fmt::format("architecture '{}'", architecture));
 }
 

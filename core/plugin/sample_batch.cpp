@@ -72,8 +72,8 @@ SampleBatch SampleBatch::rows(int64_t first, int64_t last) const {
   part.finish_ = slice(finish_, first, last);
   part.token_ = slice(token_, begin, end);
   for (auto* column : {&part.score_, &part.row_weight_}) *column = slice(*column, first, last);
-  for (auto* column : {&part.mask_, &part.logp_, &part.entropy_, &part.value_, &part.old_logp_,
-                       &part.old_value_, &part.ref_logp_, &part.advantage_, &part.target_})
+  for (auto* column : {&part.mask_, &part.logp_, &part.entropy_, &part.value_, &part.old_logp_, &part.old_value_,
+                       &part.ref_logp_, &part.advantage_, &part.target_})
     *column = slice(*column, begin, end);
   for (auto& column : part.own_) column = slice(column, begin, end);
   return part;
@@ -130,12 +130,9 @@ LossResult loss_of(AlgorithmInstance& algorithm, SampleBatch batch) {
     result.by(column).resize(tokens);
     return result.by(column).data();
   };
-  dse_gradients gradients{sizeof gradients,
-                          0,
-                          result.loss.data(),
-                          gradient(DSE_COLUMN_LOGP),
-                          gradient(DSE_COLUMN_ENTROPY),
-                          gradient(DSE_COLUMN_VALUE)};
+  dse_gradients gradients{
+      sizeof gradients,          0, result.loss.data(), gradient(DSE_COLUMN_LOGP), gradient(DSE_COLUMN_ENTROPY),
+      gradient(DSE_COLUMN_VALUE)};
   algorithm.loss(batch.view(), gradients);
   DSE_CHECK_USER(batch.metric_fault().empty(), "{}; give it a finite value and a weight of at least 0",
                  batch.metric_fault());

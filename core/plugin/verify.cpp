@@ -29,8 +29,7 @@ Checks verify_dataset(const Item& item, const OptionSet& options) {
 Checks verify_reward(const Item& item, const OptionSet& options) {
   return {run_check("score", [&] {
     RewardInstance reward(item, options);
-    dse_answer answer{
-        sizeof(dse_answer), DSE_FINISH_EOS, "What is two and two?", "Four.", nullptr, 0.5, 0, 1, 3};
+    dse_answer answer{sizeof(dse_answer), DSE_FINISH_EOS, "What is two and two?", "Four.", nullptr, 0.5, 0, 1, 3};
     std::array<dse_answer, 2> answers{answer, answer};
     answers[1].finish = DSE_FINISH_LENGTH;
     answers[1].reply = "";
@@ -39,8 +38,8 @@ Checks verify_reward(const Item& item, const OptionSet& options) {
     const auto scores = reward.score(answers);
     DSE_CHECK_USER(std::none_of(scores.begin(), scores.end(), [](float s) { return std::isinf(s); }),
                    "a score is infinite; give NaN for an answer that cannot be scored");
-    return fmt::format("{}two answers: {}, {}", reward.needs_model() ? "with a reward model, " : "",
-                       scores[0], scores[1]);
+    return fmt::format("{}two answers: {}, {}", reward.needs_model() ? "with a reward model, " : "", scores[0],
+                       scores[1]);
   })};
 }
 
@@ -73,8 +72,7 @@ Checks verify_item(const Item& item, const OptionValues& given, const VerifyHook
   const auto prefix = fmt::format("{} {}: ", item_kind_name(item.kind), item.name);
   for (const auto& option : item.options)
     if (!option.default_value && !given.contains(option.name))
-      return {{prefix + "table", true,
-               fmt::format("the rest was not run: it needs its option '{}'", option.name)}};
+      return {{prefix + "table", true, fmt::format("the rest was not run: it needs its option '{}'", option.name)}};
   Checks checks{{"table", true, fmt::format("{} options", item.options.size())}};
   try {
     const OptionSet options(item, given);
@@ -97,8 +95,7 @@ Checks verify(const PluginRegistry& registry, const std::string& file_or_name, c
   if (file_or_name.find('/') != std::string::npos || file_or_name.ends_with(".so")) {
     try {
       const PluginLibrary library(file_or_name);
-      checks.push_back(
-          {"loads", true, fmt::format("{} items, sha256 {}", library.items().size(), library.sha256())});
+      checks.push_back({"loads", true, fmt::format("{} items, sha256 {}", library.items().size(), library.sha256())});
       for (const auto& item : library.items()) add(item);
     } catch (const UserError& e) {
       checks.push_back({"loads", false, e.what()});

@@ -32,9 +32,8 @@ double largest(const std::vector<T>& values) {
 std::string describe(const dse_needs& needs) {
   constexpr const char* sources[] = {"rollouts", "records", "pairs"};
   constexpr const char* forms[] = {"token", "row", "pair", "raw"};
-  return fmt::format("a loss by {} on {}, roles {:#x}, trained {:#x}, columns {:#x}, {} own",
-                     forms[needs.form], sources[needs.source], needs.roles, needs.trained, needs.columns,
-                     needs.own_columns);
+  return fmt::format("a loss by {} on {}, roles {:#x}, trained {:#x}, columns {:#x}, {} own", forms[needs.form],
+                     sources[needs.source], needs.roles, needs.trained, needs.columns, needs.own_columns);
 }
 
 // Losses and gradients are finite, some gradient is not zero, and masked tokens move nothing of the actor's.
@@ -54,14 +53,12 @@ std::string check_loss(const Item& item, const OptionSet& options) {
         const float slope = result.by(column)[t];
         DSE_CHECK_USER(std::isfinite(slope), "d_{} is {} on finite columns (seed {})", name, slope, seed);
         DSE_CHECK_USER(column == DSE_COLUMN_VALUE || batch.mask()[t] != 0 || slope == 0,
-                       "d_{} of a masked token is {}; skip tokens whose mask is 0 (seed {})", name, slope,
-                       seed);
+                       "d_{} of a masked token is {}; skip tokens whose mask is 0 (seed {})", name, slope, seed);
         steepest = std::max(steepest, std::abs(static_cast<double>(slope)));
       }
     rows += batch.row_count();
   }
-  DSE_CHECK_USER(steepest > 0,
-                 "every gradient is zero: nothing would be learnt; fill the arrays of dse_gradients");
+  DSE_CHECK_USER(steepest > 0, "every gradient is zero: nothing would be learnt; fill the arrays of dse_gradients");
   return fmt::format("{} rows, largest |loss| {:.4g}, largest |gradient| {:.4g}", rows, highest, steepest);
 }
 
@@ -73,9 +70,8 @@ std::string check_loss(const Item& item, const OptionSet& options) {
 constexpr double kStep = 0x1p-7;
 
 struct Difference {
-  double central = 0;  // at h/2
-  double roughness =
-      0;  // 0 for a smooth function up to O(h^2); of the order of the jump of slope near a kink
+  double central = 0;    // at h/2
+  double roughness = 0;  // 0 for a smooth function up to O(h^2); of the order of the jump of slope near a kink
 };
 
 Difference difference(AlgorithmInstance& algorithm, SampleBatch& batch, uint32_t column, size_t t,
@@ -114,25 +110,23 @@ std::string check_gradients(const Item& item, const OptionSet& options) {
       for (size_t t = 0; t < slopes.size(); ++t) {
         const auto numeric = difference(algorithm, batch, column, t, result.loss);
         const double given = slopes[t];
-        const double tolerance =
-            1e-3 * std::max(std::abs(given), std::abs(numeric.central)) + 1e-4 * scale + rounding;
+        const double tolerance = 1e-3 * std::max(std::abs(given), std::abs(numeric.central)) + 1e-4 * scale + rounding;
         if (numeric.roughness > tolerance) {
           ++skipped;
           continue;
         }
         const double error = std::abs(given - numeric.central);
-        DSE_CHECK_USER(error <= tolerance, "d_{} is {:.6g}, but the loss rises by {:.6g} (token {}, seed {})",
-                       name, given, numeric.central, t, seed);
+        DSE_CHECK_USER(error <= tolerance, "d_{} is {:.6g}, but the loss rises by {:.6g} (token {}, seed {})", name,
+                       given, numeric.central, t, seed);
         worst = std::max(worst, scale > 0 ? error / scale : error);
         ++compared;
       }
     }
   }
-  DSE_CHECK_USER(compared > skipped, "only {} of {} points are smooth enough to compare", compared,
-                 compared + skipped);
+  DSE_CHECK_USER(compared > skipped, "only {} of {} points are smooth enough to compare", compared, compared + skipped);
   return fmt::format(
-      "{} derivatives agree with central differences, worst {:.1e} of the largest; {} near kinks left out",
-      compared, worst, skipped);
+      "{} derivatives agree with central differences, worst {:.1e} of the largest; {} near kinks left out", compared,
+      worst, skipped);
 }
 
 std::string check_determinism(const Item& item, const OptionSet& options) {
@@ -140,10 +134,9 @@ std::string check_determinism(const Item& item, const OptionSet& options) {
     AlgorithmInstance first(item, options), second(item, options);
     const SampleBatch batch = prepared(first, seed);
     const auto result = loss_of(first, batch);
-    DSE_CHECK_USER(result == loss_of(first, batch), "loss gave another result the second time (seed {})",
+    DSE_CHECK_USER(result == loss_of(first, batch), "loss gave another result the second time (seed {})", seed);
+    DSE_CHECK_USER(result == loss_of(second, prepared(second, seed)), "two instances gave different results (seed {})",
                    seed);
-    DSE_CHECK_USER(result == loss_of(second, prepared(second, seed)),
-                   "two instances gave different results (seed {})", seed);
   }
   return "the same bits twice, and from two instances";
 }
@@ -184,17 +177,15 @@ std::string check_state(const Item& item, const OptionSet& options) {
   const auto state = original.save();
   restored.load(state);
   DSE_CHECK_USER(restored.save() == state, "save after load gives other bytes ({} of them)", state.size());
-  DSE_CHECK_USER(
-      loss_of(original, prepared(original, kSeeds[1])) == loss_of(restored, prepared(restored, kSeeds[1])),
-      "a loaded instance computes another loss than the saved one; save all that prepare changes");
+  DSE_CHECK_USER(loss_of(original, prepared(original, kSeeds[1])) == loss_of(restored, prepared(restored, kSeeds[1])),
+                 "a loaded instance computes another loss than the saved one; save all that prepare changes");
   return state.empty() ? "none" : fmt::format("{} bytes, restored exactly", state.size());
 }
 
 }  // namespace
 
 Checks verify_algorithm(const Item& item, const OptionSet& options) {
-  Checks checks{
-      run_check("create, needs", [&] { return describe(AlgorithmInstance(item, options).needs()); })};
+  Checks checks{run_check("create, needs", [&] { return describe(AlgorithmInstance(item, options).needs()); })};
   if (!checks[0].ok) return checks;
   constexpr std::pair<const char*, std::string (*)(const Item&, const OptionSet&)> list[] = {
       {"loss", check_loss},
@@ -202,8 +193,7 @@ Checks verify_algorithm(const Item& item, const OptionSet& options) {
       {"determinism", check_determinism},
       {"micro-batches", check_micro_batches},
       {"state", check_state}};
-  for (const auto& [name, check] : list)
-    checks.push_back(run_check(name, [&] { return check(item, options); }));
+  for (const auto& [name, check] : list) checks.push_back(run_check(name, [&] { return check(item, options); }));
   return checks;
 }
 

@@ -122,8 +122,8 @@ StageState load_checkpoint(const fs::path& checkpoint, Roles& roles) {
       role->optimizer->set_steps(manifest.at("roles").at(name).at("optimizer_steps"));
     }
   } catch (const Json::exception& e) {
-    throw UserError(fmt::format("{}: not a checkpoint of this program: {}", (checkpoint / "manifest.json").string(),
-                                e.what()));
+    throw UserError(
+        fmt::format("{}: not a checkpoint of this program: {}", (checkpoint / "manifest.json").string(), e.what()));
   }
   return state;
 }

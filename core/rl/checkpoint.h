@@ -17,10 +17,10 @@
 namespace dsengine {
 
 struct StageState {
-  int64_t step = 0;            // steps done
+  int64_t step = 0;                              // steps done
   uint64_t metrics_offset = 0, eval_offset = 0;  // bytes of metrics.jsonl and eval.jsonl that belong to them
   std::string algorithm_state;
-  Json environment;            // threads, instruction set, …: what bitwise equality rests on
+  Json environment;  // threads, instruction set, …: what bitwise equality rests on
 };
 
 void save_checkpoint(const std::filesystem::path& folder, int64_t keep, const StageState& state, Roles& roles);

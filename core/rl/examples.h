@@ -36,16 +36,16 @@ struct Example {
   std::vector<TokenId> prompt;
   AnswerTokens answer, rejected;  // rejected: pairs only
   double weight = 1;
-  std::string prompt_text;        // as the model sees it, without special tokens
-  std::string metadata;           // JSON object or empty
+  std::string prompt_text;  // as the model sees it, without special tokens
+  std::string metadata;     // JSON object or empty
   uint64_t content_hash = 0;
 };
 
 class ExampleSet {
  public:
   // source: DSE_SOURCE_…: which part of each record is used.
-  static ExampleSet load(const std::vector<DataSource>& sources, const PluginRegistry& registry,
-                         const TextModel& text, const DataConfig& config, uint32_t source);
+  static ExampleSet load(const std::vector<DataSource>& sources, const PluginRegistry& registry, const TextModel& text,
+                         const DataConfig& config, uint32_t source);
 
   size_t size() const { return examples_.size(); }
   const Example& operator[](size_t i) const { return examples_[i]; }

@@ -7,8 +7,8 @@ namespace dsengine {
 namespace {
 
 using Column = std::vector<float> Experience::*;
-constexpr Column kTokenColumns[] = {&Experience::logp,     &Experience::entropy,   &Experience::value,
-                                    &Experience::old_logp, &Experience::old_value, &Experience::ref_logp,
+constexpr Column kTokenColumns[] = {&Experience::logp,      &Experience::entropy,   &Experience::value,
+                                    &Experience::old_logp,  &Experience::old_value, &Experience::ref_logp,
                                     &Experience::advantage, &Experience::target};
 
 }  // namespace

@@ -15,8 +15,8 @@
 namespace dsengine {
 
 struct ExperienceRow {
-  std::vector<int32_t> tokens;  // prompt and answer
-  int64_t answer_begin = 0;     // index of the first answer token
+  std::vector<int32_t> tokens;      // prompt and answer
+  int64_t answer_begin = 0;         // index of the first answer token
   std::vector<float> rollout_logp;  // of the answer's tokens; empty: not from a rollout
   std::string prompt_text, metadata;
   int64_t answer_size() const { return int64_t(tokens.size()) - answer_begin; }
@@ -24,9 +24,9 @@ struct ExperienceRow {
 
 struct Experience {
   std::vector<ExperienceRow> rows;
-  std::vector<int64_t> offsets{0};  // [R + 1]
-  std::vector<int64_t> prompt;      // [R]
-  std::vector<int32_t> finish;      // [R]
+  std::vector<int64_t> offsets{0};   // [R + 1]
+  std::vector<int64_t> prompt;       // [R]
+  std::vector<int32_t> finish;       // [R]
   std::vector<float> score, weight;  // [R]
   std::vector<int32_t> token;
   std::vector<float> mask, logp, entropy, value, old_logp, old_value, ref_logp, advantage, target;

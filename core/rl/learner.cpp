@@ -154,7 +154,8 @@ void Learner::score(Experience& e, MetricMeans& means) {
   for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
     for (const auto& rows : micro_batches(minibatch)) {
       const Selection s = select(e.subset(rows));
-      const auto fill = [&](std::optional<Role>& role, uint32_t bit, std::vector<float>& to, Phase phase, bool entropy) {
+      const auto fill = [&](std::optional<Role>& role, uint32_t bit, std::vector<float>& to, Phase phase,
+                            bool entropy) {
         if (!role || !(columns & bit)) return;
         const auto scope = clock_.enter(phase);
         const Outputs out = forward(role->model, s, batching_.temperature, entropy, false);
@@ -263,7 +264,8 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   const auto units = unit_weights(micro, needs, normaliser);
   double total = 0;
   for (size_t u = 0; u < units.size(); ++u) total += units[u] * loss[u];
-  DSE_CHECK_USER(std::isfinite(total), "the loss is not finite: lower the learning rate, or look at the data of this "
+  DSE_CHECK_USER(std::isfinite(total),
+                 "the loss is not finite: lower the learning rate, or look at the data of this "
                  "step");
   if (!train) return total;
 

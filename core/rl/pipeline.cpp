@@ -24,14 +24,14 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
   for (const auto& stage : config.stages) {  // every mistake a plugin can see, before anything runs
     needs_of(registry, stage);
     for (const auto& [name, _] : stage.plugin)
-      DSE_CHECK_USER(name == stage.algorithm, "stage '{}': plugin.{} sets options of an algorithm the stage does not "
-                     "use ({})", stage.name, name, stage.algorithm);
+      DSE_CHECK_USER(name == stage.algorithm,
+                     "stage '{}': plugin.{} sets options of an algorithm the stage does not "
+                     "use ({})",
+                     stage.name, name, stage.algorithm);
   }
 }
 
-fs::path Pipeline::model_of(const std::string& stage_name) const {
-  return config_.output_dir / stage_name / "model";
-}
+fs::path Pipeline::model_of(const std::string& stage_name) const { return config_.output_dir / stage_name / "model"; }
 
 std::optional<fs::path> Pipeline::earlier(size_t index, const std::string& kind) const {
   for (size_t i = index; i-- > 0;) {
@@ -119,8 +119,10 @@ std::string select_algorithm(RunConfig& config, const PluginRegistry& registry, 
     config.stages.resize(i + 1);
     return algorithm;
   }
-  throw UserError(fmt::format("no stage of the configuration can run the algorithm '{}': give one with algorithm = "
-                              "\"{}\"", algorithm, algorithm));
+  throw UserError(
+      fmt::format("no stage of the configuration can run the algorithm '{}': give one with algorithm = "
+                  "\"{}\"",
+                  algorithm, algorithm));
 }
 
 }  // namespace dsengine

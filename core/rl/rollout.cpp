@@ -22,8 +22,9 @@ std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, i
       answers.push_back({prompts[p], int64_t(p), {}});
     }
   const int64_t slots = config_.slots > 0 ? config_.slots : int64_t(requests.size());
-  auto generations = Generator(actor_, {.slots = slots})
-                         .run(requests, {.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}}, seed_, step);
+  auto generations =
+      Generator(actor_, {.slots = slots})
+          .run(requests, {.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}}, seed_, step);
   for (size_t i = 0; i < answers.size(); ++i) answers[i].answer = std::move(generations[i]);
   return answers;
 }
@@ -66,7 +67,8 @@ std::vector<Answered> Rollout::replay(const std::vector<const Example*>& prompts
       DSE_CHECK_USER(prompt >= 0 && prompt < int64_t(prompts.size()) &&
                          row.at("prompt_ids").get<std::vector<int32_t>>() == prompts[size_t(prompt)]->prompt,
                      "{}: recorded from other prompts than this run's", path.string());
-      answers.push_back({prompts[size_t(prompt)], prompt,
+      answers.push_back({prompts[size_t(prompt)],
+                         prompt,
                          {row.at("output_ids"), row.at("logprobs"), Finish(row.at("finish").get<int>())}});
     }
   } catch (const Json::exception& e) {
@@ -81,7 +83,7 @@ std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers
     std::span<const int32_t> reply = a.answer.tokens;
     if (a.answer.finish == Finish::eos) reply = reply.first(reply.size() - 1);
     ScoredAnswer scored{a.example->prompt_text, text_.tokenizer.decode(reply, true), a.example->metadata,
-                        a.example->prompt, int64_t(a.answer.tokens.size()), uint32_t(a.answer.finish)};
+                        a.example->prompt,      int64_t(a.answer.tokens.size()),     uint32_t(a.answer.finish)};
     scored.tokens.insert(scored.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     result.push_back(std::move(scored));
   }

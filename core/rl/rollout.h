@@ -36,8 +36,8 @@ class Rollout {
                                int64_t& dropped);
 
  private:
-  std::vector<Answered> run(const std::vector<const Example*>& prompts, int64_t samples, const SamplingOptions& sampling,
-                            uint64_t step) const;
+  std::vector<Answered> run(const std::vector<const Example*>& prompts, int64_t samples,
+                            const SamplingOptions& sampling, uint64_t step) const;
   std::filesystem::path file_of(const std::filesystem::path& folder, uint64_t step) const;
   void record(const std::vector<Answered>& answers, uint64_t step) const;
   std::vector<Answered> replay(const std::vector<const Example*>& prompts, uint64_t step) const;

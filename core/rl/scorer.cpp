@@ -47,8 +47,10 @@ Scorer::Scorer(const RewardSource& source, const PluginRegistry& registry, const
               OptionSet(registry.find(DSE_REWARD_ITEM, source.adapter), source.options)),
       weight_(source.weight) {
   if (!reward_.needs_model()) return;
-  DSE_CHECK_USER(!model_directory.empty(), "the reward '{}' needs a reward model: set reward.from, or train one in an "
-                 "earlier stage", source.adapter);
+  DSE_CHECK_USER(!model_directory.empty(),
+                 "the reward '{}' needs a reward model: set reward.from, or train one in an "
+                 "earlier stage",
+                 source.adapter);
   model_ = Model::load(model_directory, registry, kernels, {.kind = ModelKind::value});
   moments_ = ScoreMoments::read(model_directory);
 }

@@ -81,11 +81,10 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
   load_roles();
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
-  learner_ = std::make_unique<Learner>(
-      algorithm_, roles_,
-      Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size), from_rollouts() ? stage.ppo_epochs : 1,
-               temperature},
-      clock_);
+  learner_ = std::make_unique<Learner>(algorithm_, roles_,
+                                       Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size),
+                                                from_rollouts() ? stage.ppo_epochs : 1, temperature},
+                                       clock_);
 }
 
 StageRunner::~StageRunner() = default;
@@ -107,8 +106,9 @@ void StageRunner::load_data() {
                  "the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
                  stage_.algorithm, needs.group_size);
   if (rollout.top_k > 0 || rollout.top_p < 1)
-    spdlog::warn("rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
-                 "one sampled\"");
+    spdlog::warn(
+        "rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
+        "one sampled\"");
 }
 
 int64_t StageRunner::items_per_step() const {
@@ -130,13 +130,16 @@ void StageRunner::load_roles() {
     role->model.set_recompute(stage_.recompute);
     const bool train = needs.trained & bit;
     spdlog::info("role name={} parameters={} from={} trained={}",
-                 bit == DSE_ACTOR ? "actor" : bit == DSE_CRITIC ? "critic" : bit == DSE_REWARD ? "reward" : "reference",
+                 bit == DSE_ACTOR    ? "actor"
+                 : bit == DSE_CRITIC ? "critic"
+                 : bit == DSE_REWARD ? "reward"
+                                     : "reference",
                  role->model.parameter_count(), from.string(), train);
     if (!train) return;
     role->model.enable_training();
     role->optimizer = std::make_unique<AdamW>(
-        role->model.units(), AdamWSettings{settings.beta1, settings.beta2, settings.epsilon, settings.weight_decay,
-                                           settings.grad_clip});
+        role->model.units(),
+        AdamWSettings{settings.beta1, settings.beta2, settings.epsilon, settings.weight_decay, settings.grad_clip});
   };
   load(roles_.actor, DSE_ACTOR, inputs_.actor, ModelKind::language, stage_.actor.optimizer);
   load(roles_.reference, DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
@@ -198,8 +201,9 @@ Json StageRunner::step(int64_t step) {
   e.allocate(algorithm_.needs());
   learner_->score(e, means);
   learner_->prepare(e, means);
-  learner_->update(e, run_.seed ^ key_, uint64_t(step),
-                   [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps_); }, means);
+  learner_->update(
+      e, run_.seed ^ key_, uint64_t(step), [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps_); },
+      means);
   means.write_to(line);
   int64_t tokens = 0;
   for (const auto& row : e.rows) tokens += int64_t(row.tokens.size());
@@ -301,7 +305,9 @@ Json StageRunner::summarise(const Rollout& rollout, const std::vector<Answered>&
     sum += scores[i], squares += double(scores[i]) * scores[i], n += 1;
     length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
     if (i < 4)
-      samples.push_back({{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", scores[i]},
+      samples.push_back({{"prompt", scored[i].prompt},
+                         {"reply", scored[i].reply},
+                         {"reward", scores[i]},
                          {"greedy", prefix != "eval_"}});
   }
   n = std::max(1.0, n);

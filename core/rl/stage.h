@@ -65,7 +65,8 @@ class StageRunner {
   void evaluate(int64_t step);
   Json evaluate_records();
   Json evaluate_rollouts();
-  Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix, Json& samples);
+  Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix,
+                 Json& samples);
   void checkpoint(int64_t step);
   void finish();
   bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }

@@ -65,8 +65,7 @@ class Reader {
     levels_.push_back({&root, "", "", {}, nullptr});
     if (const toml::array* stages = root["stage"].as_array())
       for (const toml::node& stage : *stages)
-        if (const toml::table* table = stage.as_table())
-          stage_names_.insert((*table)["name"].value_or(std::string()));
+        if (const toml::table* table = stage.as_table()) stage_names_.insert((*table)["name"].value_or(std::string()));
   }
 
   template <class T>
@@ -114,8 +113,7 @@ class Reader {
       const auto own_name = table["name"].value<std::string>();
       T& element = out.emplace_back(prototype);
       inside(
-          table,
-          own_name ? fmt::format("{}.{}", name, *own_name) : fmt::format("{}[{}]", name, out.size() - 1),
+          table, own_name ? fmt::format("{}.{}", name, *own_name) : fmt::format("{}[{}]", name, out.size() - 1),
           [&] { describe(*this, element); }, /*is_stage=*/std::is_same_v<T, StageConfig>);
     }
   }
@@ -172,19 +170,17 @@ class Reader {
   [[noreturn]] void unknown_key(std::string_view name, const toml::node& node) {
     const Level& at = level();
     const std::string near = nearest_name(name, {at.known.begin(), at.known.end()});
-    throw UserError(fmt::format(
-        "{}: unknown key '{}'{}", where(node), key(name),
-        near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
-                     : fmt::format("; did you mean '{}'?", key(near))));
+    throw UserError(
+        fmt::format("{}: unknown key '{}'{}", where(node), key(name),
+                    near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
+                                 : fmt::format("; did you mean '{}'?", key(near))));
   }
 
-  static void check_range(const toml::node& node, const std::string& key, double value,
-                          const Limits& limits) {
-    const bool inside = value >= limits.min && value <= limits.max && std::isfinite(value) &&
-                        (value > limits.above) && (value < limits.below);
+  static void check_range(const toml::node& node, const std::string& key, double value, const Limits& limits) {
+    const bool inside = value >= limits.min && value <= limits.max && std::isfinite(value) && (value > limits.above) &&
+                        (value < limits.below);
     const std::string range = range_text(limits);
-    DSE_CHECK_USER(inside, "{}: '{}' must be {}, is {}", where(node), key, range.empty() ? "finite" : range,
-                   value);
+    DSE_CHECK_USER(inside, "{}: '{}' must be {}, is {}", where(node), key, range.empty() ? "finite" : range, value);
   }
 
   static void read(const toml::node& node, const std::string& key, bool& out, const Limits&) {
@@ -255,8 +251,7 @@ toml::table parse_file(const fs::path& file) {
 
 // What no single key can tell: that stages can be told apart, and come after those they start from.
 void check_stages(const RunConfig& config, const toml::table& root, const fs::path& file) {
-  DSE_CHECK_USER(!config.stages.empty(), "{}: no [[stage]]: a run needs one, with name and algorithm",
-                 file.string());
+  DSE_CHECK_USER(!config.stages.empty(), "{}: no [[stage]]: a run needs one, with name and algorithm", file.string());
   std::set<std::string> earlier, all;
   for (const StageConfig& stage : config.stages) all.insert(stage.name);
   for (size_t i = 0; i < config.stages.size(); ++i) {
@@ -266,15 +261,12 @@ void check_stages(const RunConfig& config, const toml::table& root, const fs::pa
     DSE_CHECK_USER(std::all_of(stage.name.begin(), stage.name.end(), is_plain),
                    "{}: stage name '{}' may have letters, digits, - and _ only, for it names a folder", place,
                    stage.name);
-    DSE_CHECK_USER(!earlier.count(stage.name), "{}: stage name '{}' is taken by an earlier stage", place,
-                   stage.name);
-    for (const std::string* from :
-         {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
-      DSE_CHECK_USER(
-          !all.count(*from) || earlier.count(*from),
-          "{}: stage '{}' takes a model from stage '{}', which does not come before it (for a folder, "
-          "write './{}')",
-          place, stage.name, *from, *from);
+    DSE_CHECK_USER(!earlier.count(stage.name), "{}: stage name '{}' is taken by an earlier stage", place, stage.name);
+    for (const std::string* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
+      DSE_CHECK_USER(!all.count(*from) || earlier.count(*from),
+                     "{}: stage '{}' takes a model from stage '{}', which does not come before it (for a folder, "
+                     "write './{}')",
+                     place, stage.name, *from, *from);
     earlier.insert(stage.name);
   }
 }

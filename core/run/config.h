@@ -30,8 +30,7 @@ struct DataConfig {
   std::vector<DataSource> heldout;  // evaluated on, never trained on
   double heldout_fraction = 0;      // without `heldout`: this share of the sources, by content hash
   int64_t max_prompt_length = 512;  // tokens; longer prompts keep their end
-  int64_t max_length =
-      1024;  // tokens of prompt and answer in a record; longer records are dropped and counted
+  int64_t max_length = 1024;        // tokens of prompt and answer in a record; longer records are dropped and counted
   std::string train_on = "completion";  // or "all": which tokens of a record are loss targets
 };
 

@@ -34,8 +34,7 @@ void describe(Visitor& visit, OptimizerConfig& c) {
   visit.value("epsilon", c.epsilon, "added to the root of the second mean", {.above = 0});
   visit.value("weight_decay", c.weight_decay, "decoupled; never on biases and norms", {.min = 0});
   visit.value("grad_clip", c.grad_clip, "largest global gradient norm; 0: off", {.min = 0});
-  visit.value("schedule", c.schedule, "learning rate after the warm-up",
-              {.choices = {"cosine", "linear", "constant"}});
+  visit.value("schedule", c.schedule, "learning rate after the warm-up", {.choices = {"cosine", "linear", "constant"}});
   visit.value("warmup_steps", c.warmup_steps, "steps of linear rise from 0", {.min = 0});
   visit.value("min_lr_ratio", c.min_lr_ratio, "learning rate at the schedule's end, as a share of its top",
               {.min = 0, .max = 1});
@@ -95,8 +94,7 @@ void describe(Visitor& visit, StageConfig& c) {
   visit.value("name", c.name, "names the stage and its folder in output_dir", {.required = true});
   visit.value("algorithm", c.algorithm, "algorithm plugin", {.required = true});
   visit.value("epochs", c.epochs, "passes over the data; ignored where max_steps is given", {.min = 1});
-  visit.value("max_steps", c.max_steps, "optimizer steps, or rollouts where there are any; 0: from epochs",
-              {.min = 0});
+  visit.value("max_steps", c.max_steps, "optimizer steps, or rollouts where there are any; 0: from epochs", {.min = 0});
   visit.value("mini_batch_size", c.mini_batch_size, "rows an optimizer step; a pair counts two", {.min = 1});
   visit.value("micro_batch_size", c.micro_batch_size, "rows a forward; 0: the minibatch", {.min = 0});
   visit.value("ppo_epochs", c.ppo_epochs, "passes over a rollout", {.min = 1});

@@ -10,8 +10,8 @@ namespace dsengine {
 namespace {
 
 bool is_bare_key(std::string_view key) {
-  return !key.empty() && std::all_of(key.begin(), key.end(),
-                                     [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+  return !key.empty() &&
+         std::all_of(key.begin(), key.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
 std::string toml_key(std::string_view key) {
@@ -28,9 +28,7 @@ class KeyPrinter {
   void value(std::string_view name, const T& value, std::string_view, const Limits& = {}) {
     line(name, toml_value(value));
   }
-  void model(std::string_view name, const std::string& from, std::string_view) {
-    line(name, toml_value(from));
-  }
+  void model(std::string_view name, const std::string& from, std::string_view) { line(name, toml_value(from)); }
 
   void paths(std::string_view name, const std::vector<std::filesystem::path>& paths, std::string_view) {
     std::string items;
@@ -55,8 +53,7 @@ class KeyPrinter {
       line(name, std::visit([](const auto& value) { return toml_value(value); }, option.value));
   }
 
-  void named_options(std::string_view name, const std::map<std::string, OptionValues>& groups,
-                     std::string_view help) {
+  void named_options(std::string_view name, const std::map<std::string, OptionValues>& groups, std::string_view help) {
     for (const auto& [group, values] : groups)
       inside(fmt::format("{}.{}", name, toml_key(group)), "\n[{}]\n", [&] { options(values, help); });
   }
@@ -113,8 +110,7 @@ class KeyList {
   }
 
   void options(const OptionValues&, std::string_view help) { add("*", "option", "", help); }
-  void named_options(std::string_view name, const std::map<std::string, OptionValues>&,
-                     std::string_view help) {
+  void named_options(std::string_view name, const std::map<std::string, OptionValues>&, std::string_view help) {
     add(name, "table", "", help);
     inside(std::string(name), [&] { add("*.*", "option", "", help); });
   }
@@ -156,9 +152,8 @@ class KeyList {
 std::string markdown_row(const KeyRow& row, std::string_view name) {
   std::string help = row.help;
   if (!row.range.empty()) help += fmt::format(" ({})", row.range);
-  const std::string value = row.default_text.empty() || row.default_text == "required"
-                                ? row.default_text
-                                : "`" + row.default_text + "`";
+  const std::string value =
+      row.default_text.empty() || row.default_text == "required" ? row.default_text : "`" + row.default_text + "`";
   return fmt::format("| `{}` | {} | {} | {} |\n", name, row.type, value, help);
 }
 
@@ -207,8 +202,7 @@ std::string config_reference_markdown() {
     const size_t any = row.path.find(".*");
     const size_t dot = any == std::string::npos ? row.path.rfind('.') : any;
     const std::string title = dot == std::string::npos ? "" : row.path.substr(0, dot);
-    auto section =
-        std::find_if(sections.begin(), sections.end(), [&](const auto& s) { return s.first == title; });
+    auto section = std::find_if(sections.begin(), sections.end(), [&](const auto& s) { return s.first == title; });
     if (section == sections.end()) section = sections.insert(section, {title, ""});
     section->second += markdown_row(row, dot == std::string::npos ? row.path : row.path.substr(dot + 1));
   }

@@ -84,8 +84,7 @@ void assign_in_stage(toml::table& stage, const Assignment& set, const std::vecto
   assign(stage, set);
   if (set.key.find('.') != std::string::npos) return;
   for (const std::string role : {"actor", "critic"})
-    if (toml::table* table = stage[role].as_table();
-        table && find_row(rows, "stage[]." + role + ".", set.key))
+    if (toml::table* table = stage[role].as_table(); table && find_row(rows, "stage[]." + role + ".", set.key))
       table->erase(set.key);
 }
 
@@ -106,8 +105,7 @@ std::vector<toml::table*> stages_with(toml::table& root, std::string_view key) {
   plugin = plugin.substr(0, plugin.find('.'));
   std::vector<toml::table*> users;
   for (toml::table* stage : stages)
-    if ((*stage)["algorithm"].value_or(std::string()) == plugin || (*stage)["plugin"][plugin])
-      users.push_back(stage);
+    if ((*stage)["algorithm"].value_or(std::string()) == plugin || (*stage)["plugin"][plugin]) users.push_back(stage);
   return users.empty() ? stages : users;
 }
 
@@ -139,8 +137,7 @@ std::string key_suggestion(std::string_view key, std::string_view scope) {
   if (near.empty()) near = nearest_name(key, known);
   if (!near.empty()) return fmt::format("; did you mean '{}'?", near);
   if (scope.empty() && find_row(rows, kStage, std::string(key))) return "; it is a key of a [[stage]]";
-  return key.find('.') == std::string_view::npos ? "; an option of a plugin goes under plugin.<its name>"
-                                                 : "";
+  return key.find('.') == std::string_view::npos ? "; an option of a plugin goes under plugin.<its name>" : "";
 }
 
 void apply_set(toml::table& root, const std::string& set) {

@@ -79,13 +79,11 @@ uint64_t MetricsLog::offset() const {
 
 void MetricsLog::truncate(uint64_t offset) {
   char last = '\n';
-  const bool readable =
-      offset <= size_ && (offset == 0 || pread(file_, &last, 1, static_cast<off_t>(offset - 1)) == 1);
-  DSE_CHECK_USER(
-      readable && last == '\n',
-      "{} does not match the checkpoint, which was written at byte {} of it (it has {}): restore the file, "
-      "or start in another output_dir",
-      path_.string(), offset, size_);
+  const bool readable = offset <= size_ && (offset == 0 || pread(file_, &last, 1, static_cast<off_t>(offset - 1)) == 1);
+  DSE_CHECK_USER(readable && last == '\n',
+                 "{} does not match the checkpoint, which was written at byte {} of it (it has {}): restore the file, "
+                 "or start in another output_dir",
+                 path_.string(), offset, size_);
   cut(offset);
 }
 

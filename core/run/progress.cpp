@@ -79,8 +79,7 @@ void Progress::draw() {
   std::string line = fmt::format("{} {}", name_, step_);
   if (total_ > 0) line += fmt::format("/{} {}%", total_, 100 * step_ / total_);
   line += fmt::format(" {:.3g} {}/s", rate, options_.unit);
-  if (total_ > step_)
-    line += fmt::format(" {} left", duration_text(static_cast<double>(total_ - step_) / rate));
+  if (total_ > step_) line += fmt::format(" {} left", duration_text(static_cast<double>(total_ - step_) / rate));
   line += metrics_text(metrics_);
   // A line that wraps could not be redrawn in place.
   line.resize(std::min(line.size(), terminal_width(options_.terminal) - 1));
@@ -93,8 +92,7 @@ void Progress::log() {
   std::string line = fmt::format("progress name={} step={}", name_, step_);
   if (total_ > 0) line += fmt::format(" {}={}", options_.unit, total_);
   line += fmt::format(" {}_per_s={:.3g}", options_.unit, rate);
-  if (total_ > step_)
-    line += fmt::format(" left={}", duration_text(static_cast<double>(total_ - step_) / rate));
+  if (total_ > step_) line += fmt::format(" left={}", duration_text(static_cast<double>(total_ - step_) / rate));
   spdlog::info("{}{}", line, metrics_text(metrics_));
   shown_step_ = step_;
 }

@@ -26,16 +26,14 @@ namespace fs = std::filesystem;
 using Settings = std::map<std::string, std::string>;
 
 // Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most.
-constexpr std::array<std::string_view, 8> kFreeKeys = {"output_dir",       "resume",          "log_level",
-                                                       "log_every",        "plugin_path",     "threads",
-                                                       "checkpoint_every", "keep_checkpoints"};
+constexpr std::array<std::string_view, 8> kFreeKeys = {
+    "output_dir", "resume", "log_level", "log_every", "plugin_path", "threads", "checkpoint_every", "keep_checkpoints"};
 
 Settings parse_settings(const std::string& text) {
   Settings settings;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-    if (const auto at = line.find(" = "); at != std::string::npos)
-      settings[line.substr(0, at)] = line.substr(at + 3);
+    if (const auto at = line.find(" = "); at != std::string::npos) settings[line.substr(0, at)] = line.substr(at + 3);
   return settings;
 }
 
@@ -58,11 +56,10 @@ void check_unchanged(const fs::path& stage_path, const std::string& now) {
   if (!fs::exists(settings_file(stage_path)) || !has_results(stage_path)) return;
   const std::string before = read_text(settings_file(stage_path));
   const auto changed = changed_settings(before, now);
-  DSE_CHECK_USER(
-      changed.empty(),
-      "{} was begun with other settings ({}): go back to them, delete that folder, or choose another "
-      "output_dir",
-      stage_path.string(), fmt::join(changed, "; "));
+  DSE_CHECK_USER(changed.empty(),
+                 "{} was begun with other settings ({}): go back to them, delete that folder, or choose another "
+                 "output_dir",
+                 stage_path.string(), fmt::join(changed, "; "));
 }
 
 void warn_of_threads(const fs::path& stage_path, const std::string& now) {
@@ -103,8 +100,7 @@ std::optional<Json> StageDirectory::summary() const {
   if (!fs::exists(file)) return std::nullopt;
   const Json done = read_json(file);
   DSE_CHECK_USER(done.is_object() && done.contains("summary") && done.contains("settings_sha256"),
-                 "{} is not a stage's done.json: delete {} to run the stage again", file.string(),
-                 path_.string());
+                 "{} is not a stage's done.json: delete {} to run the stage again", file.string(), path_.string());
   DSE_CHECK_USER(done["settings_sha256"] == fingerprint_,
                  "{} is of a stage with other settings: delete {} to run the stage again", file.string(),
                  path_.string());
@@ -126,8 +122,7 @@ RunDirectory::RunDirectory(const RunConfig& config) : path_(config.output_dir) {
     DSE_CHECK_USER(config.resume != "never" || !fs::exists(config_file()),
                    "output_dir {} holds a run already: choose another, delete it, or set resume = \"auto\"",
                    path_.string());
-    for (const StageConfig& stage : config.stages)
-      check_unchanged(path_ / stage.name, stage_settings(config, stage));
+    for (const StageConfig& stage : config.stages) check_unchanged(path_ / stage.name, stage_settings(config, stage));
     atomic_write_file(config_file(), config.resolved);
   } catch (...) {
     close(lock_);
@@ -145,9 +140,8 @@ void RunDirectory::lock() {
     const int error = errno;
     close(lock_);
     DSE_CHECK_USER(error == EWOULDBLOCK, "cannot lock {}: {}", file.string(), std::strerror(error));
-    throw UserError(
-        fmt::format("output_dir {} is in use by process {}: wait for it, or choose another output_dir",
-                    path_.string(), read_text(file)));
+    throw UserError(fmt::format("output_dir {} is in use by process {}: wait for it, or choose another output_dir",
+                                path_.string(), read_text(file)));
   }
   // The lock goes with the process, however that ends; the file stays and says who holds it.
   const std::string pid = std::to_string(getpid());

@@ -27,9 +27,7 @@ struct Candidate {  // a pair of neighbours that could merge
   int32_t rank;
   int32_t at;  // of the left one
   TokenId left, right, result;
-  bool operator>(const Candidate& other) const {
-    return rank != other.rank ? rank > other.rank : at > other.at;
-  }
+  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
 };
 
 }  // namespace
@@ -50,20 +48,18 @@ Bpe::Bpe(Vocabulary vocabulary, const Merges& merges, Options options, const std
   tokens_.resize(static_cast<size_t>(highest + 1));
   ids_.reserve(vocabulary.size());
   for (auto& [token, id] : vocabulary) {
-    DSE_CHECK_USER(tokens_[id].empty(), "{}: tokens {} and {} both have id {}", where, tokens_[id], token,
-                   id);
+    DSE_CHECK_USER(tokens_[id].empty(), "{}: tokens {} and {} both have id {}", where, tokens_[id], token, id);
     tokens_[id] = std::move(token);
     ids_.emplace(tokens_[id], id);
   }
-  cuts_at_marks_ = ids_.contains(mark) && std::ranges::all_of(tokens_, [](const auto& token) {
-                     return find_cut(token, 0) == token.size();
-                   });
+  cuts_at_marks_ = ids_.contains(mark) &&
+                   std::ranges::all_of(tokens_, [](const auto& token) { return find_cut(token, 0) == token.size(); });
   merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right] = merges[rank];
     const auto left_id = id_of(left), right_id = id_of(right), result = id_of(left + right);
-    DSE_CHECK_USER(left_id && right_id && result, "{}: merge {} ('{}' with '{}') is not in the vocabulary",
-                   where, rank, left, right);
+    DSE_CHECK_USER(left_id && right_id && result, "{}: merge {} ('{}' with '{}') is not in the vocabulary", where, rank,
+                   left, right);
     merges_.insert_or_assign(pair_key(*left_id, *right_id), Merge{static_cast<int32_t>(rank), *result});
   }
   if (options_.unk_token) {
@@ -178,8 +174,7 @@ void Bpe::merge_all(std::vector<Symbol>& symbols) const {
     const Candidate best = queue.top();
     queue.pop();
     Symbol& left = symbols[best.at];
-    if (left.id != best.left || left.next < 0 || symbols[left.next].id != best.right)
-      continue;  // out of date
+    if (left.id != best.left || left.next < 0 || symbols[left.next].id != best.right) continue;  // out of date
 
     Symbol& right = symbols[left.next];
     left.id = best.result;

@@ -17,9 +17,7 @@ using Tokens = std::vector<std::string>;
 class ByteLevelDecoder : public Decoder {
  public:
   Tokens decode(Tokens tokens) const override { return {to_valid_utf8(bytes_of(tokens))}; }
-  bool is_settled(const Tokens& tokens, bool) const override {
-    return incomplete_tail(bytes_of(tokens)) == 0;
-  }
+  bool is_settled(const Tokens& tokens, bool) const override { return incomplete_tail(bytes_of(tokens)) == 0; }
   bool fuses() const override { return true; }
 
  private:
@@ -79,8 +77,7 @@ class ByteFallbackDecoder : public Decoder {
  private:
   static std::optional<char> byte_of(const std::string& token) {
     if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
-    if (!std::isxdigit(static_cast<unsigned char>(token[3])) ||
-        !std::isxdigit(static_cast<unsigned char>(token[4]))) {
+    if (!std::isxdigit(static_cast<unsigned char>(token[3])) || !std::isxdigit(static_cast<unsigned char>(token[4]))) {
       return std::nullopt;
     }
     return static_cast<char>(std::stoi(token.substr(3, 2), nullptr, 16));
@@ -89,9 +86,7 @@ class ByteFallbackDecoder : public Decoder {
 
 class FuseDecoder : public Decoder {
  public:
-  Tokens decode(Tokens tokens) const override {
-    return {std::accumulate(tokens.begin(), tokens.end(), std::string())};
-  }
+  Tokens decode(Tokens tokens) const override { return {std::accumulate(tokens.begin(), tokens.end(), std::string())}; }
   bool is_settled(const Tokens&, bool) const override { return true; }
   bool fuses() const override { return true; }
 };
@@ -104,8 +99,7 @@ class StripDecoder : public Decoder {
   Tokens decode(Tokens tokens) const override {
     for (auto& token : tokens) {
       for (size_t i = 0; i < start_ && token.starts_with(content_); ++i) token.erase(0, content_.size());
-      for (size_t i = 0; i < stop_ && token.ends_with(content_); ++i)
-        token.erase(token.size() - content_.size());
+      for (size_t i = 0; i < stop_ && token.ends_with(content_); ++i) token.erase(token.size() - content_.size());
     }
     return tokens;
   }
@@ -118,8 +112,7 @@ class StripDecoder : public Decoder {
 
 class ReplaceDecoder : public Decoder {
  public:
-  ReplaceDecoder(Regex pattern, std::string content)
-      : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  ReplaceDecoder(Regex pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
   Tokens decode(Tokens tokens) const override {
     for (auto& token : tokens) token = replace_all(token, pattern_, content_);
     return tokens;
@@ -176,14 +169,14 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
   if (type == "ByteFallback") return std::make_unique<ByteFallbackDecoder>();
   if (type == "Fuse") return std::make_unique<FuseDecoder>();
   if (type == "Metaspace") {
-    const bool drops_first = value_or(json, "add_prefix_space", true) &&
-                             value_or<std::string>(json, "prepend_scheme", "always") != "never";
-    return std::make_unique<MetaspaceDecoder>(
-        Regex::literal(value_or<std::string>(json, "replacement", "▁"), where), drops_first);
+    const bool drops_first =
+        value_or(json, "add_prefix_space", true) && value_or<std::string>(json, "prepend_scheme", "always") != "never";
+    return std::make_unique<MetaspaceDecoder>(Regex::literal(value_or<std::string>(json, "replacement", "▁"), where),
+                                              drops_first);
   }
   if (type == "Strip") {
-    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(),
-                                          json.at("start").get<size_t>(), json.at("stop").get<size_t>());
+    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(), json.at("start").get<size_t>(),
+                                          json.at("stop").get<size_t>());
   }
   if (type == "Replace") {
     return std::make_unique<ReplaceDecoder>(make_pattern(json.at("pattern"), where),

@@ -113,14 +113,12 @@ Normalizer make_normalizer(const TokenizerJson& json, const std::string& where) 
     };
   }
   if (type == "Strip") {
-    return [left = value_or(json, "strip_left", true),
-            right = value_or(json, "strip_right", true)](Segment& segment) {
+    return [left = value_or(json, "strip_left", true), right = value_or(json, "strip_right", true)](Segment& segment) {
       if (left) strip_left(segment);
       if (right) strip_right(segment);
     };
   }
-  unsupported(where, "normalizer", type,
-              "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip");
+  unsupported(where, "normalizer", type, "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip");
 }
 
 }  // namespace dsengine

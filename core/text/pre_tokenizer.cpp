@@ -8,8 +8,7 @@
 namespace dsengine {
 namespace {
 
-constexpr const char* gpt2_words =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* gpt2_words = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 // Punctuation as Hugging Face's tables have it: ASCII's symbols count; the tables are of Unicode 8, so what
 // became punctuation later does not, and two characters that ceased to be punctuation still do.
 constexpr const char* punctuation =
@@ -57,8 +56,8 @@ void join_parts(std::vector<Part>& parts, Behavior behavior) {
   size_t kept = 0;
   bool previous_matches = false;
   for (const Part part : parts) {
-    const bool joins = behavior == Behavior::contiguous ? part.matches == previous_matches
-                                                        : part.matches && !previous_matches;
+    const bool joins =
+        behavior == Behavior::contiguous ? part.matches == previous_matches : part.matches && !previous_matches;
     previous_matches = part.matches;
     if (joins && kept > 0) {
       Span& last = parts[kept - 1].span;
@@ -89,9 +88,7 @@ void split(Pieces& pieces, const Regex& pattern, Behavior behavior, bool invert)
 }
 
 PreTokenizer splitter(Regex pattern, Behavior behavior, bool invert = false) {
-  return [pattern = std::move(pattern), behavior, invert](Pieces& pieces) {
-    split(pieces, pattern, behavior, invert);
-  };
+  return [pattern = std::move(pattern), behavior, invert](Pieces& pieces) { split(pieces, pattern, behavior, invert); };
 }
 
 // Rewrites every piece: `append(piece, first, text)` appends its new form to text.
@@ -109,8 +106,7 @@ void rewrite(Pieces& pieces, Append&& append) {
 
 PreTokenizer byte_level(const TokenizerJson& json, const std::string& where) {
   const bool cuts = value_or(json, "use_regex", true);
-  return [words = Regex(gpt2_words, where), cuts,
-          prefix = value_or(json, "add_prefix_space", true)](Pieces& pieces) {
+  return [words = Regex(gpt2_words, where), cuts, prefix = value_or(json, "add_prefix_space", true)](Pieces& pieces) {
     if (prefix) {
       rewrite(pieces, [](std::string_view piece, bool, std::string& text) {
         text.append(piece.starts_with(' ') ? "" : " ").append(piece);
@@ -159,8 +155,7 @@ PreTokenizer make_pre_tokenizer(const TokenizerJson& json, const std::string& wh
   if (type == "ByteLevel") return byte_level(json, where);
   if (type == "Metaspace") return metaspace(json, where);
   if (type == "Split") {
-    return splitter(make_pattern(json.at("pattern"), where), behavior("Isolated"),
-                    value_or(json, "invert", false));
+    return splitter(make_pattern(json.at("pattern"), where), behavior("Isolated"), value_or(json, "invert", false));
   }
   if (type == "Digits") {
     const bool each = value_or(json, "individual_digits", false);
@@ -168,8 +163,7 @@ PreTokenizer make_pre_tokenizer(const TokenizerJson& json, const std::string& wh
   }
   if (type == "Punctuation") return splitter(Regex(punctuation, where), behavior("Isolated"));
   if (type == "Whitespace")
-    return splitter(Regex(fmt::format("[{0}]+|[^{0}\\s]+", Regex::rust_word), where), Behavior::removed,
-                    true);
+    return splitter(Regex(fmt::format("[{0}]+|[^{0}\\s]+", Regex::rust_word), where), Behavior::removed, true);
   if (type == "WhitespaceSplit") return splitter(Regex("\\s", where), Behavior::removed);
   unsupported(where, "pre_tokenizer", type,
               "Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation, Whitespace, WhitespaceSplit");

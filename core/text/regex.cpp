@@ -44,8 +44,7 @@ std::string message(int code) {
 pcre2_code* compile(const std::string& pattern, int& error) {
   PCRE2_SIZE at = 0;
   return pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at,
-                       nullptr);
+                       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
 }
 
 // Rewrites what PCRE2 reads otherwise than Oniguruma: \s (U+180E), \w (marks), \h (hexadecimal digits in
@@ -168,8 +167,8 @@ Regex Regex::literal(std::string_view text, std::string where) {
 
 bool Regex::find(std::string_view text, size_t from, Span& match) const {
   thread_local Scratch scratch;
-  const int result = pcre2_match(code_->compiled, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                                 from, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+  const int result = pcre2_match(code_->compiled, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
+                                 PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   DSE_CHECK_USER(result >= 0, "{}: pattern {} fails on a text of {} bytes: {}", where_, pattern_, text.size(),
                  message(result));
@@ -183,8 +182,6 @@ bool Regex::matches(std::string_view text) const {
   return find(text, 0, ignored);
 }
 
-size_t Regex::next_char(std::string_view text, size_t at) {
-  return at + (at < text.size() ? char_bytes(text, at) : 1);
-}
+size_t Regex::next_char(std::string_view text, size_t at) { return at + (at < text.size() ? char_bytes(text, at) : 1); }
 
 }  // namespace dsengine

@@ -46,8 +46,7 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
 
 bool Tokenizer::exists_in(const std::filesystem::path& directory) {
   return std::filesystem::exists(directory / "tokenizer.json") ||
-         (std::filesystem::exists(directory / "vocab.json") &&
-          std::filesystem::exists(directory / "merges.txt"));
+         (std::filesystem::exists(directory / "vocab.json") && std::filesystem::exists(directory / "merges.txt"));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
@@ -60,8 +59,7 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_t
     if (id >= 0) {
       ids.push_back(id);
     } else {
-      encode_segment(*parts_, {std::string(text.substr(span.begin, span.end - span.begin)), span.begin == 0},
-                     ids);
+      encode_segment(*parts_, {std::string(text.substr(span.begin, span.end - span.begin)), span.begin == 0}, ids);
     }
   }
   if (add_special_tokens) ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
@@ -87,9 +85,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
   return join(parts_->decoder->decode(tokens_of(ids, skip_special_tokens)));
 }
 
-int64_t Tokenizer::vocab_size() const {
-  return std::max(parts_->bpe.highest_id(), parts_->added.highest_id()) + 1;
-}
+int64_t Tokenizer::vocab_size() const { return std::max(parts_->bpe.highest_id(), parts_->added.highest_id()) + 1; }
 
 std::optional<TokenId> Tokenizer::id_of(std::string_view token) const { return parts_->id_of(token); }
 

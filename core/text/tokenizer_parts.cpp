@@ -59,8 +59,7 @@ AddedToken special_token(const TokenizerJson& json) {
 // free one, as Hugging Face does whatever id the file gives.
 TokenId register_token(TokenizerParts& parts, AddedToken token) {
   if (const AddedToken* known = parts.added.with_content(token.content)) return known->id;
-  token.id =
-      parts.bpe.id_of(token.content).value_or(std::max(parts.bpe.highest_id(), parts.added.highest_id()) + 1);
+  token.id = parts.bpe.id_of(token.content).value_or(std::max(parts.bpe.highest_id(), parts.added.highest_id()) + 1);
   const TokenId id = token.id;
   parts.added.add(std::move(token));
   return id;
@@ -206,8 +205,7 @@ TokenizerParts read_vocabulary_and_merges(const fs::path& directory, SideFiles& 
   std::istringstream lines(read_text(merges_file));
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
-    if (!line.empty() && !line.starts_with("#version"))
-      merges.push_back(merge_of(line, merges_file.string()));
+    if (!line.empty() && !line.starts_with("#version")) merges.push_back(merge_of(line, merges_file.string()));
   }
   const std::string where = vocabulary.string();
   const TokenizerJson byte_level{{"type", "ByteLevel"},

@@ -10,7 +10,8 @@ struct RewardModel {
   explicit RewardModel(dse::Options& o)
       : token_form(o.string("form", "end",
                             "end: score at the last token; token: mean over the tokens from the first difference "
-                            "to the longer end, as DeepSpeed-Chat", "end|token") == "token") {}
+                            "to the longer end, as DeepSpeed-Chat",
+                            "end|token") == "token") {}
 
   template <class Real>
   Real pair_loss(const dse::Pair<Real>& p) const {

@@ -2,9 +2,9 @@
 //   text | messages [{role, content, train?}] | prompt + completion | prompt + chosen + rejected | prompt
 // Pairs without a prompt are transcripts ("\n\nHuman: …\n\nAssistant: …", as Anthropic's hh-rlhf): the turns
 // both share are the prompt. Other fields are kept as metadata. The file is validated whole when it is opened.
+#include <zlib.h>
 #include <dsengine/dataset.hpp>
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include <algorithm>
 #include <memory>

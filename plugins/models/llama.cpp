@@ -47,8 +47,7 @@ static void llama(const dse::Config& c, dse::Graph& g) {
                                  .down = layer("mlp.down_proj"),
                                  .bias = c.boolean("mlp_bias", false)}));
   }
-  g.head(g.rms_norm(x, "model.norm.weight", eps), {.weight = "lm_head.weight",
-                                                   .vocabulary = vocabulary,
-                                                   .tied = c.boolean("tie_word_embeddings", false)});
+  g.head(g.rms_norm(x, "model.norm.weight", eps),
+         {.weight = "lm_head.weight", .vocabulary = vocabulary, .tied = c.boolean("tie_word_embeddings", false)});
 }
 DSE_MODEL("llama", llama, "LlamaForCausalLM")

@@ -135,8 +135,7 @@ void expect_whole_at_every_stop(const std::string& before) {
     const std::string version = version_of(path);
     ASSERT_TRUE(version == before || version == "new") << "call " << calls << ": " << version;
     const std::set<std::string> rest = names_in(directory.path());
-    ASSERT_EQ(rest, version.empty() ? std::set<std::string>{} : std::set<std::string>{"save"})
-        << "call " << calls;
+    ASSERT_EQ(rest, version.empty() ? std::set<std::string>{} : std::set<std::string>{"save"}) << "call " << calls;
     seen.insert(version);
     if (!killed) break;
     ASSERT_LT(calls, 2000);
@@ -168,8 +167,7 @@ TEST(AtomicDirectory, AKillDuringRecoveryLosesNothing) {
       make(aside, at_aside);
       make("save", at_final);
       make(temporary, "new");
-      const bool killed =
-          killed_before_call(calls, [&] { AtomicDirectory::recover(directory.path() / "save"); });
+      const bool killed = killed_before_call(calls, [&] { AtomicDirectory::recover(directory.path() / "save"); });
       AtomicDirectory::recover(directory.path() / "save");
       ASSERT_EQ(version_of(directory.path() / "save"), expected) << "call " << calls;
       ASSERT_THAT(names_in(directory.path()), ElementsAre("save")) << "call " << calls;
@@ -208,11 +206,9 @@ TEST(AtomicFile, AKillAtAnyMomentLeavesOldOrNew) {
 TEST(AtomicFile, AFailureLeavesNothing) {
   TemporaryDirectory directory;
   fs::create_directory(directory.path() / "taken");
-  EXPECT_THAT(refusal([&] { atomic_write_file(directory.path() / "taken", "x"); }),
-              HasSubstr("cannot write"));
+  EXPECT_THAT(refusal([&] { atomic_write_file(directory.path() / "taken", "x"); }), HasSubstr("cannot write"));
   EXPECT_THAT(names_in(directory.path()), ElementsAre("taken"));
-  EXPECT_THAT(refusal([&] { atomic_write_file(directory.path() / "no" / "x", "x"); }),
-              HasSubstr("cannot write"));
+  EXPECT_THAT(refusal([&] { atomic_write_file(directory.path() / "no" / "x", "x"); }), HasSubstr("cannot write"));
 }
 
 }  // namespace

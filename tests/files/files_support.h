@@ -74,8 +74,7 @@ inline std::vector<ExpectedTensor> expected_tensors(const std::string& group) {
     ExpectedTensor tensor{json.at("name"), json.at("shape"), {}};
     const std::string hex = json.at("values");
     std::string bytes;
-    for (size_t i = 0; i < hex.size(); i += 2)
-      bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+    for (size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
     tensor.values.resize(bytes.size() / sizeof(float));
     if (!bytes.empty()) std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
     tensors.push_back(std::move(tensor));

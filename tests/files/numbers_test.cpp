@@ -32,8 +32,7 @@ struct Format {
   float (*widen)(uint16_t);
   uint16_t (*narrow)(float);
 };
-const Format kFormats[] = {{"f16", 10, 15, f16_to_float, float_to_f16},
-                           {"bf16", 7, 127, bf16_to_float, float_to_bf16}};
+const Format kFormats[] = {{"f16", 10, 15, f16_to_float, float_to_f16}, {"bf16", 7, 127, bf16_to_float, float_to_bf16}};
 
 TEST(Numbers, AllValuesAreTheDefinedOnesAndRoundTrip) {
   for (const auto& format : kFormats) {

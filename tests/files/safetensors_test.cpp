@@ -101,8 +101,7 @@ TEST(SafetensorsHeader, RefusesEachFaultWithItsOwnLine) {
                    "a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
                2),
        "key 'a' stands twice"},
-      {file_of(R"({"a":{"dtype":"U8","dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2),
-       "key 'dtype' stands twice"},
+      {file_of(R"({"a":{"dtype":"U8","dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2), "key 'dtype' stands twice"},
       {file_of(R"({"__metadata__":{"a":"1","a":"2"}})", 0), "key 'a' stands twice"},
       {file_of(R"({"__metadata__":{"a":1}})", 0), "is not a text"},
       {file_of(R"({"__metadata__":[]})", 0), "__metadata__ is not an object"},
@@ -172,17 +171,15 @@ TEST(SafetensorsFile, RefusesWhatIsNoFile) {
 TEST(SafetensorsWriter, WritesTheBytesOfTheFormat) {
   TemporaryDirectory directory;
   const auto path = directory.path() / "w.safetensors";
-  SafetensorsWriter writer(path,
-                           {{"none", Dtype::F32, {0}}, {"b", Dtype::U8, {3}}, {"a", Dtype::I16, {1, 1}}});
+  SafetensorsWriter writer(path, {{"none", Dtype::F32, {0}}, {"b", Dtype::U8, {3}}, {"a", Dtype::I16, {1, 1}}});
   writer.write("b", bytes_of("xy"));
   writer.write("b", bytes_of("z"));
   writer.write("a", bytes_of("AB"));
   writer.close();
   // Written out by hand from the format's description; the header is padded to a multiple of 8.
-  std::string header =
-      R"({"__metadata__":{"format":"pt"},"none":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},)"
-      R"("b":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
-      R"("a":{"dtype":"I16","shape":[1,1],"data_offsets":[3,5]}})";
+  std::string header = R"({"__metadata__":{"format":"pt"},"none":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},)"
+                       R"("b":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
+                       R"("a":{"dtype":"I16","shape":[1,1],"data_offsets":[3,5]}})";
   while (header.size() % 8) header += ' ';
   EXPECT_EQ(read_text(path), packed<uint64_t>(header.size()) + header + "xyzAB");
 }
@@ -204,8 +201,8 @@ assert a["dtype"] == "BF16" and a["shape"] == [] and bytes(a["data"]) == b"\xc0\
 with safetensors.safe_open(sys.argv[1], "np") as f:
     assert f.metadata() == {"k": "v\n"}, f.metadata()
 )");
-  const auto command = fmt::format("'{}' '{}' '{}'", kPython.string(),
-                                   (directory.path() / "check.py").string(), path.string());
+  const auto command =
+      fmt::format("'{}' '{}' '{}'", kPython.string(), (directory.path() / "check.py").string(), path.string());
   EXPECT_EQ(std::system(command.c_str()), 0);
 }
 
@@ -242,8 +239,7 @@ TEST(SafetensorsWriter, AFullDiskIsOneLineNamingThePath) {
               SafetensorsWriter(path, {{"a", Dtype::U8, {2}}});
             }),
             fmt::format("cannot write {}: No space left on device", path.string()));
-  EXPECT_THAT(refusal([&] { SafetensorsWriter(directory.path() / "no" / "w", {}); }),
-              HasSubstr("No such file"));
+  EXPECT_THAT(refusal([&] { SafetensorsWriter(directory.path() / "no" / "w", {}); }), HasSubstr("No such file"));
 }
 
 // A disk that fills up half way, played by a limit on file sizes in a child process.

@@ -28,8 +28,7 @@ void expect_same(const WeightSource& file, const std::string& group) {
     for (uint64_t first = 0; first < values.size(); ++first) {  // any part is that part of the whole
       std::vector<float> part(std::min<uint64_t>(2, values.size() - first));
       file.read_f32(*entry, first, part);
-      EXPECT_TRUE(std::equal(part.begin(), part.end(), values.begin() + static_cast<ptrdiff_t>(first)))
-          << tensor.name;
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), values.begin() + static_cast<ptrdiff_t>(first))) << tensor.name;
     }
   }
 }
@@ -85,8 +84,7 @@ TEST(TorchFile, DamagedFilesNeverPassTheirBounds) {
   int refused = 0;
   for (int i = 0; i < 3000; ++i) {
     std::string bytes = good;
-    for (size_t n = 1 + random() % 4; n > 0; --n)
-      bytes[random() % bytes.size()] = static_cast<char>(random());
+    for (size_t n = 1 + random() % 4; n > 0; --n) bytes[random() % bytes.size()] = static_cast<char>(random());
     std::filesystem::remove(path);  // some file systems wait for the disk when a file is overwritten
     write_text(path, bytes);
     const std::string text = refusal([&] {
@@ -105,17 +103,13 @@ TEST(TorchFile, DamagedFilesNeverPassTheirBounds) {
 // Pickles by hand, protocol 2. A storage "0" of eight floats, then what is asked of it.
 using namespace std::string_literals;
 
-std::string text_of(const std::string& text) {
-  return "X"s + packed(static_cast<uint32_t>(text.size())) + text;
-}
+std::string text_of(const std::string& text) { return "X"s + packed(static_cast<uint32_t>(text.size())) + text; }
 std::string pickled(const std::string& value) { return "\x80\x02}"s + text_of("w") + value + "s."; }
 std::string integer(int32_t value) { return "J"s + packed(value); }
 std::string storage(const std::string& type, int32_t elements) {
-  return "("s + text_of("storage") + "c" + type + "\n" + text_of("0") + text_of("cpu") + integer(elements) +
-         "tQ";
+  return "("s + text_of("storage") + "c" + type + "\n" + text_of("0") + text_of("cpu") + integer(elements) + "tQ";
 }
-std::string tensor(const std::string& storage, int32_t offset, const std::string& shape,
-                   const std::string& strides) {
+std::string tensor(const std::string& storage, int32_t offset, const std::string& shape, const std::string& strides) {
   return "ctorch._utils\n_rebuild_tensor_v2\n("s + storage + integer(offset) + shape + strides +
          "\x89"
          "ccollections\nOrderedDict\n)RtR";
@@ -129,8 +123,7 @@ std::string why(const std::string& pickle) {
 }
 
 TEST(Pickle, ReadsATensorByHand) {
-  const auto tensors =
-      parse_tensor_pickle(bytes_of(pickled(tensor(kFloats, 2, pair(2, 3), pair(1, 2)))), "w.bin");
+  const auto tensors = parse_tensor_pickle(bytes_of(pickled(tensor(kFloats, 2, pair(2, 3), pair(1, 2)))), "w.bin");
   ASSERT_EQ(tensors.size(), 1u);
   EXPECT_EQ(tensors[0].name, "w");
   EXPECT_EQ(tensors[0].storage, "0");
@@ -182,10 +175,8 @@ TEST(Pickle, RefusesEachFault) {
   // Index arithmetic beyond 63 bits: (2^32)^2 elements, and a stride of 2^62 taken three times.
   const std::string huge = "\x8a\x05"s + std::string(4, '\0') + "\x01";
   const std::string stride = "\x8a\x08"s + std::string(7, '\0') + "\x40";
-  EXPECT_THAT(why(pickled(tensor(kFloats, 0, huge + huge + "\x86", pair(0, 0)))),
-              HasSubstr("passes its storage"));
-  EXPECT_THAT(why(pickled(tensor(kFloats, 0, integer(4) + "\x85", stride + "\x85"))),
-              HasSubstr("passes its storage"));
+  EXPECT_THAT(why(pickled(tensor(kFloats, 0, huge + huge + "\x86", pair(0, 0)))), HasSubstr("passes its storage"));
+  EXPECT_THAT(why(pickled(tensor(kFloats, 0, integer(4) + "\x85", stride + "\x85"))), HasSubstr("passes its storage"));
 }
 
 // A zip archive by hand, with the sizes and the offset of its member in zip64 fields.
@@ -201,11 +192,10 @@ std::string zip64_archive(const std::string& name, const std::string& data, uint
   file += "PK\x01\x02"s + u16(45) + u16(45) + u16(0) + u16(method) + u32(0) + u32(0) + none32 + none32 +
           u16(name.size()) + u16(extra.size()) + u16(0) + u16(0) + u16(0) + u32(0) + none32 + name + extra;
   const size_t end64 = file.size();
-  file += "PK\x06\x06"s + u64(44) + u16(45) + u16(45) + u32(0) + u32(0) + u64(1) + u64(1) +
-          u64(end64 - directory) + u64(directory);
+  file += "PK\x06\x06"s + u64(44) + u16(45) + u16(45) + u32(0) + u32(0) + u64(1) + u64(1) + u64(end64 - directory) +
+          u64(directory);
   file += "PK\x06\x07"s + u32(0) + u64(end64) + u32(1);
-  return file + "PK\x05\x06" + u16(0) + u16(0) + u16(0xffff) + u16(0xffff) + none32 + none32 + u16(7) +
-         "comment";
+  return file + "PK\x05\x06" + u16(0) + u16(0) + u16(0xffff) + u16(0xffff) + none32 + none32 + u16(7) + "comment";
 }
 
 TEST(Zip, ReadsZip64) {

@@ -26,8 +26,7 @@ TEST(WeightDirectory, ReadsShardsAsTransformersWroteThem) {
     EXPECT_EQ(values, tensor.values) << tensor.name;
   }
   EXPECT_EQ(weights.find("model.norm"), nullptr);
-  EXPECT_THAT(refusal([&] { weights.at("model.norm.weigth"); }),
-              HasSubstr("did you mean 'model.norm.weight'?"));
+  EXPECT_THAT(refusal([&] { weights.at("model.norm.weigth"); }), HasSubstr("did you mean 'model.norm.weight'?"));
 }
 
 TEST(WeightDirectory, ReadsRows) {
@@ -42,8 +41,7 @@ TEST(WeightDirectory, ReadsRows) {
     weights.read_f32("transposed", 4, 0, {});
     EXPECT_THROW(weights.read_f32("transposed", 3, 2, rows), InternalError);
     EXPECT_THROW(weights.read_f32("transposed", rows), InternalError);
-    EXPECT_THAT(refusal([&] { weights.read_f32("positions", std::span(all).first(4)); }),
-                HasSubstr("holds I64"));
+    EXPECT_THAT(refusal([&] { weights.read_f32("positions", std::span(all).first(4)); }), HasSubstr("holds I64"));
   }
 }
 
@@ -77,10 +75,8 @@ TEST(WeightDirectory, AnIndexNamesFilesBesideItOnly) {
 TEST(WeightDirectory, RefusesABadIndex) {
   const auto why = [](const char* index) { return IndexedDirectory(index).refusal_text(); };
   EXPECT_THAT(why(R"({"weight_map":{"a":"two.safetensors"}})"), HasSubstr("two.safetensors is missing"));
-  EXPECT_THAT(why(R"({"weight_map":{"c":"one.safetensors"}})"),
-              HasSubstr("'c' is not in its shard one.safetensors"));
-  EXPECT_THAT(why(R"({"weight_map":{"a":"one.safetensors","a":"one.safetensors"}})"),
-              HasSubstr("stands twice"));
+  EXPECT_THAT(why(R"({"weight_map":{"c":"one.safetensors"}})"), HasSubstr("'c' is not in its shard one.safetensors"));
+  EXPECT_THAT(why(R"({"weight_map":{"a":"one.safetensors","a":"one.safetensors"}})"), HasSubstr("stands twice"));
   EXPECT_THAT(why(R"({"weight_map":{"a":1}})"), HasSubstr("beside the index"));
   EXPECT_THAT(why(R"({"weight_map":[]})"), HasSubstr("no weight_map"));
   EXPECT_THAT(why("[]"), HasSubstr("no weight_map"));
@@ -89,10 +85,8 @@ TEST(WeightDirectory, RefusesABadIndex) {
 
 TEST(WeightDirectory, PrefersSafetensorsAndSaysWhatItLookedFor) {
   TemporaryDirectory directory;
-  EXPECT_THAT(refusal([&] { WeightDirectory::open(directory.path()); }),
-              HasSubstr("looked for model.safetensors"));
-  EXPECT_THAT(refusal([&] { WeightDirectory::open(directory.path() / "no"); }),
-              HasSubstr("no such model directory"));
+  EXPECT_THAT(refusal([&] { WeightDirectory::open(directory.path()); }), HasSubstr("looked for model.safetensors"));
+  EXPECT_THAT(refusal([&] { WeightDirectory::open(directory.path() / "no"); }), HasSubstr("no such model directory"));
   fs::copy_file(kBins / "module.bin", directory.path() / "pytorch_model.bin");
   EXPECT_NE(WeightDirectory::open(directory.path()).find("bias"), nullptr);
   fs::copy_file(kBins / "python.safetensors", directory.path() / "model.safetensors");
@@ -142,8 +136,7 @@ TEST(WeightWriter, WritesOneFileWhereItFits) {
   writer.close();
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
   EXPECT_EQ(SafetensorsFile(directory.path() / "model.safetensors").entries().size(), tensors.size());
-  EXPECT_THAT(refusal([&] { WeightWriter(directory.path(), {}); }),
-              HasSubstr("already holds model.safetensors"));
+  EXPECT_THAT(refusal([&] { WeightWriter(directory.path(), {}); }), HasSubstr("already holds model.safetensors"));
 }
 
 TEST(WeightWriter, RoundsToTheDeclaredType) {
@@ -168,9 +161,9 @@ TEST(WeightWriter, RoundsToTheDeclaredType) {
 
 TEST(WeightWriter, ATensorAboveTheLimitHasAShardOfItsOwn) {
   TemporaryDirectory directory;
-  WeightWriter writer(directory.path(),
-                      {.tensors = {{"a", Dtype::F32, {2}}, {"b", Dtype::F32, {9}}, {"c", Dtype::F32, {2}}},
-                       .max_shard_bytes = 16});
+  WeightWriter writer(
+      directory.path(),
+      {.tensors = {{"a", Dtype::F32, {2}}, {"b", Dtype::F32, {9}}, {"c", Dtype::F32, {2}}}, .max_shard_bytes = 16});
   writer.write("a", std::vector<float>(2));
   writer.write("b", std::vector<float>(9));
   writer.write("c", std::vector<float>(2));

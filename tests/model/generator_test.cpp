@@ -34,7 +34,8 @@ TEST_P(Generation_, GreedyTokensAreTransformers) {
   for (const int64_t slots : {1, 8}) {
     const auto answers = Generator(model, {.slots = slots}).run(requests_of(given, 24), sampled(0), 1, 0);
     for (size_t i = 0; i < answers.size(); ++i)
-      EXPECT_EQ(answers[i].tokens, golden_cases[i].at("greedy").get<std::vector<int32_t>>()) << slots << " slots, " << i;
+      EXPECT_EQ(answers[i].tokens, golden_cases[i].at("greedy").get<std::vector<int32_t>>())
+          << slots << " slots, " << i;
   }
 }
 
@@ -45,7 +46,8 @@ TEST_P(Generation_, AnswersDoNotDependOnTheBatch) {
   for (size_t i = 0; i < requests.size(); ++i) requests[i].max_new_tokens = 3 + int64_t(i * 5 % 17);
   const auto options = sampled(1.0, {7, 11});
   const auto expected = Generator(model, {.slots = 12}).run(requests, options, 42, 5);
-  for (const auto& [slots, prefill] : std::vector<std::pair<int64_t, int64_t>>{{1, 8192}, {2, 20}, {3, 1}, {5, 8192}, {8, 40}}) {
+  for (const auto& [slots, prefill] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 8192}, {2, 20}, {3, 1}, {5, 8192}, {8, 40}}) {
     const auto answers = Generator(model, {.slots = slots, .prefill_tokens = prefill}).run(requests, options, 42, 5);
     for (size_t i = 0; i < answers.size(); ++i) {
       EXPECT_EQ(answers[i].tokens, expected[i].tokens) << slots << " slots, request " << i;
@@ -67,7 +69,8 @@ TEST_P(Generation_, LogProbsAreTheTrainingForwards) {
       const Packed batch = pack({whole});
       const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
       const at::Tensor rows = at::arange(first - 1, first + n - 1, at::kLong);
-      const auto logp = model.log_prob(model.hidden(batch), rows, batch.tokens.narrow(0, first, n), temperature, false).logp;
+      const auto logp =
+          model.log_prob(model.hidden(batch), rows, batch.tokens.narrow(0, first, n), temperature, false).logp;
       for (int64_t t = 0; t < n; ++t)
         worst = std::max(worst, std::abs(double(answers[i].logp[size_t(t)]) - logp[t].item<double>()));
     }

@@ -42,8 +42,8 @@ struct Objective {
 
 class ModelGradients : public testing::TestWithParam<const char*> {
  protected:
-  const ModelKind kind = std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value
-                                                                                      : ModelKind::language;
+  const ModelKind kind =
+      std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value : ModelKind::language;
   Model model = golden_model(GetParam(), kind, at::kDouble);
 };
 

@@ -59,8 +59,8 @@ TEST(Kernels, OtherDtypesFallBackToTheReference) {
   const int64_t before = calls(0);
   const at::Tensor h = model.hidden(pack_all(random_sequences({5}, 97)));
   EXPECT_EQ(calls(0), before);
-  EXPECT_TRUE(same_bits(h, golden_model("llama_gqa", ModelKind::language, at::kDouble).hidden(
-                               pack_all(random_sequences({5}, 97)))));
+  EXPECT_TRUE(same_bits(
+      h, golden_model("llama_gqa", ModelKind::language, at::kDouble).hidden(pack_all(random_sequences({5}, 97)))));
 }
 
 }  // namespace

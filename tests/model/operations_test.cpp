@@ -24,8 +24,8 @@ void expect_row_invariant(const char* what, const Tensor& x, const F& f) {
   for (const int64_t count : {1, 2, 3, 5, 7, 8, 9, 13, 16, 31, 64, 100})
     for (const int64_t first : {int64_t{0}, int64_t{3}, x.size(0) - count}) {
       const Tensor part = f(x.narrow(0, first, count).clone());
-      EXPECT_TRUE(same_bits(part, all.narrow(0, first, count))) << what << ": rows " << first << " + " << count << " of width " << x.size(1)
-                                                               << " -> " << all.size(1);
+      EXPECT_TRUE(same_bits(part, all.narrow(0, first, count)))
+          << what << ": rows " << first << " + " << count << " of width " << x.size(1) << " -> " << all.size(1);
     }
 }
 

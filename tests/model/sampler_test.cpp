@@ -45,7 +45,7 @@ TEST(Sampler, TemperatureSharpens) {
 
 TEST(Sampler, FiltersKeepTheLikeliest) {
   expect_frequencies({.top_k = 2}, {0, 0.5 / 0.7, 0, 0.2 / 0.7, 0});
-  expect_frequencies({.top_p = 0.6}, {0, 0.5 / 0.7, 0, 0.2 / 0.7, 0});   // 0.5 alone does not reach 0.6
+  expect_frequencies({.top_p = 0.6}, {0, 0.5 / 0.7, 0, 0.2 / 0.7, 0});  // 0.5 alone does not reach 0.6
   expect_frequencies({.top_p = 0.5}, {0, 1, 0, 0, 0});
   expect_frequencies({.min_p = 0.25}, {0.15 / 0.85, 0.5 / 0.85, 0, 0.2 / 0.85, 0});  // at least 0.125
   expect_frequencies({.top_k = 3, .top_p = 0.8}, {0, 0.5 / 0.7, 0, 0.2 / 0.7, 0});   // 0.7 of 0.85 reaches 0.8

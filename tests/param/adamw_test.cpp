@@ -26,7 +26,10 @@ TEST(ParamUnit, LaysMatricesOutFirstAligned) {
   EXPECT_EQ(unit.decayed_numel(), 32 + 32);  // 20 and 14 elements, each padded to 128 bytes
   EXPECT_EQ(unit.flat().numel(), 64 + 64);
   for (size_t b = 0; b < 4; ++b)
-    EXPECT_EQ((reinterpret_cast<uintptr_t>(unit.block(b).data_ptr()) - reinterpret_cast<uintptr_t>(unit.flat().data_ptr())) % 128, 0u);
+    EXPECT_EQ(
+        (reinterpret_cast<uintptr_t>(unit.block(b).data_ptr()) - reinterpret_cast<uintptr_t>(unit.flat().data_ptr())) %
+            128,
+        0u);
   // The parts of a block are adjacent rows of it, and all are views of the flat buffer.
   at::Tensor k = unit.part(1, 1);
   k.fill_(7);

@@ -62,8 +62,7 @@ TEST(Abi, FrozenFieldsStandWhereV1PutThem) {
 // Fields that the list forgot would be free to move.
 TEST(Abi, TheListLeavesNothingOut) {
   std::map<std::string, std::map<size_t, size_t>> ends;  // struct → offset → size
-  for (const auto& [name, field] : frozen_fields())
-    ends[name.substr(0, name.find(' '))][field.offset] = field.size;
+  for (const auto& [name, field] : frozen_fields()) ends[name.substr(0, name.find(' '))][field.offset] = field.size;
   EXPECT_EQ(ends.size(), 13u);
   for (const auto& [type, size] : compiled_sizes()) {
     size_t end = 0;

@@ -12,9 +12,7 @@ using testing::HasSubstr;
 
 TEST(Host, FailureTextIsPerThreadAndSpentOnce) {
   EXPECT_EQ(host_table().fail(DSE_BAD_DATA, "line 3: no prompt"), DSE_BAD_DATA);
-  std::thread([] {
-    EXPECT_THAT(error_of([] { check_status(DSE_ERROR, "x"); }), HasSubstr("gave no reason"));
-  }).join();
+  std::thread([] { EXPECT_THAT(error_of([] { check_status(DSE_ERROR, "x"); }), HasSubstr("gave no reason")); }).join();
   EXPECT_EQ(error_of([] { check_status(DSE_BAD_DATA, "dataset 'd'"); }), "dataset 'd': line 3: no prompt");
   EXPECT_THAT(error_of([] { check_status(DSE_BAD_DATA, "dataset 'd'"); }), HasSubstr("code 3"));
   EXPECT_NO_THROW(check_status(DSE_OK, "x"));
@@ -41,11 +39,10 @@ TEST(Host, ParallelForCoversTheRangeByDefaultAndAsInstalled) {
   };
   EXPECT_EQ(sum(0, 100), 4950);
   EXPECT_EQ(sum(5, 5), 0);
-  set_parallel_for(
-      [](int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t), void* c) {
-        for (; begin < end; begin += grain) body(c, begin, std::min(begin + grain, end));
-        body(c, 1000, 1001);  // a mark that this one ran
-      });
+  set_parallel_for([](int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t), void* c) {
+    for (; begin < end; begin += grain) body(c, begin, std::min(begin + grain, end));
+    body(c, 1000, 1001);  // a mark that this one ran
+  });
   EXPECT_EQ(sum(0, 100), 5950);
   set_parallel_for(nullptr);
   EXPECT_EQ(sum(0, 100), 4950);

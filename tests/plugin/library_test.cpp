@@ -48,8 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Fault{"bad_default", {"option 'rows'", "default 'many' is not of type integer"}},
                     Fault{"empty_name", {"an item has no name"}}, Fault{"unknown_kind", {"kind 99"}},
                     Fault{"duplicate", {"two items of one name: dataset 'empty'"}},
-                    Fault{"long_nonzero",
-                          {"items[1]", "fields that this host does not know", "newer dsengine"}}),
+                    Fault{"long_nonzero", {"items[1]", "fields that this host does not know", "newer dsengine"}}),
     [](const auto& info) { return std::string(info.param.fixture); });
 
 TEST(PluginLibrary, LoadsAWholePlugin) {

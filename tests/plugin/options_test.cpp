@@ -17,9 +17,7 @@ using testing::StartsWith;
 class Options : public testing::Test {
  protected:
   std::string error(const std::string& name, OptionVariant value) const {
-    return error_of([&] {
-      OptionSet(item(), {{name, {std::move(value), "run.toml:12: plugin.nll." + name}}});
-    });
+    return error_of([&] { OptionSet(item(), {{name, {std::move(value), "run.toml:12: plugin.nll." + name}}}); });
   }
   const Item& item() const { return library_.items()[0]; }
 
@@ -51,15 +49,14 @@ TEST_F(Options, GettersRefuseUnknownNamesAndOtherTypes) {
   double real = 0;
   int64_t integer = 0;
   EXPECT_EQ(host_table().get_real(options.values(), "slope", &real), DSE_BAD_OPTION);
-  EXPECT_THAT(error_of([] { check_status(DSE_BAD_OPTION, "create"); }),
-              HasSubstr("create: option 'slope' is not"));
+  EXPECT_THAT(error_of([] { check_status(DSE_BAD_OPTION, "create"); }), HasSubstr("create: option 'slope' is not"));
   EXPECT_EQ(host_table().get_integer(options.values(), "scale", &integer), DSE_BAD_OPTION);
   EXPECT_EQ(host_table().get_real(nullptr, "scale", &real), DSE_BAD_OPTION);
 }
 
 TEST_F(Options, ErrorsNameWhereWhatAndTheNearestName) {
-  EXPECT_THAT(error("scal", 1.0), AllOf(StartsWith("run.toml:12: plugin.nll.scal: "),
-                                        HasSubstr("algorithm 'nll'"), HasSubstr("did you mean 'scale'?")));
+  EXPECT_THAT(error("scal", 1.0), AllOf(StartsWith("run.toml:12: plugin.nll.scal: "), HasSubstr("algorithm 'nll'"),
+                                        HasSubstr("did you mean 'scale'?")));
   EXPECT_THAT(error("scale", std::string("big")), HasSubstr("plugin.nll.scale: wants real, not \"big\""));
   EXPECT_THAT(error("scale", true), HasSubstr("wants real, not true"));
   EXPECT_THAT(error("rounds", 2.0), HasSubstr("wants integer, not 2.0"));
@@ -82,8 +79,7 @@ TEST_F(Options, RequiredOptionsMustBeGiven) {
 }
 
 TEST(OptionTable, RowsAreChecked) {
-  const auto row = [](uint32_t type, const char* name, const char* text, const char* choices, double low,
-                      double high) {
+  const auto row = [](uint32_t type, const char* name, const char* text, const char* choices, double low, double high) {
     return option_fault({sizeof(dse_option), type, name, text, choices, low, high, "help"});
   };
   EXPECT_EQ(row(DSE_OPTION_REAL, "a_1", "1e-5", nullptr, 1, 0), "");

@@ -25,9 +25,8 @@ TEST(PluginRegistry, FindsByKindAndName) {
   EXPECT_EQ(registry.find(DSE_ALGORITHM, "nll").file.filename(), "libdse_nll.so");
   EXPECT_EQ(registry.items(DSE_DATASET).size(), 1u);
   EXPECT_TRUE(registry.items(DSE_MODEL).empty());
-  EXPECT_THAT(
-      error_of([&] { registry.find(DSE_ALGORITHM, "nil"); }),
-      AllOf(HasSubstr("no algorithm 'nil'"), HasSubstr("did you mean 'nll'?"), Not(HasSubstr("failed"))));
+  EXPECT_THAT(error_of([&] { registry.find(DSE_ALGORITHM, "nil"); }),
+              AllOf(HasSubstr("no algorithm 'nil'"), HasSubstr("did you mean 'nll'?"), Not(HasSubstr("failed"))));
   EXPECT_THAT(error_of([&] { registry.find(DSE_MODEL, "nll"); }),
               AllOf(HasSubstr("no model 'nll'"), HasSubstr(folder.path().string())));
   EXPECT_THAT(error_of([&] { registry.find_model("LlamaForCausalLM"); }), HasSubstr("'LlamaForCausalLM'"));
@@ -42,9 +41,8 @@ TEST(PluginRegistry, BrokenFileOnThePathIsRememberedOnly) {
   EXPECT_EQ(registry.find(DSE_ALGORITHM, "nll").name, "nll");
   ASSERT_EQ(registry.failures().size(), 1u);
   EXPECT_THAT(registry.failures()[0], HasSubstr("libdse_throws.so: threw"));
-  EXPECT_THAT(
-      error_of([&] { registry.find(DSE_ALGORITHM, "nlll"); }),
-      AllOf(HasSubstr("did you mean 'nll'?"), HasSubstr("failed to load: "), HasSubstr("libdse_throws.so")));
+  EXPECT_THAT(error_of([&] { registry.find(DSE_ALGORITHM, "nlll"); }),
+              AllOf(HasSubstr("did you mean 'nll'?"), HasSubstr("failed to load: "), HasSubstr("libdse_throws.so")));
 }
 
 TEST(PluginRegistry, ListedFilesAreErrorsAtOnceAndPinned) {
@@ -55,9 +53,8 @@ TEST(PluginRegistry, ListedFilesAreErrorsAtOnceAndPinned) {
   EXPECT_EQ(made({{fixture("nll"), ""}, {fixture("nll"), ""}}), "");  // the same file twice is one
   EXPECT_THAT(made({{fixture("throws"), ""}}), HasSubstr("C++ exception"));
   EXPECT_THAT(made({{fixture("nll"), std::string(64, 'a')}}), HasSubstr("sha256"));
-  EXPECT_THAT(
-      made({{fixture("whole"), ""}, {fixture("same_item"), ""}}),
-      AllOf(HasSubstr("dataset 'empty'"), HasSubstr("libdse_whole.so"), HasSubstr("libdse_same_item.so")));
+  EXPECT_THAT(made({{fixture("whole"), ""}, {fixture("same_item"), ""}}),
+              AllOf(HasSubstr("dataset 'empty'"), HasSubstr("libdse_whole.so"), HasSubstr("libdse_same_item.so")));
   EXPECT_THAT(error_of([] { PluginRegistry({"/nonexistent/plugins"}, {}, {}); }), HasSubstr("--plugin-path"));
 }
 
@@ -95,8 +92,7 @@ TEST(PluginRegistry, TheSameFileUnderTwoNamesIsOne) {
 }
 
 TEST(PluginRegistry, DefaultPathIsTheVariableThenTheInstallationNeverTheWorkingFolder) {
-  const auto program =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "lib/dsengine";
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "lib/dsengine";
   unsetenv("DSENGINE_PLUGIN_PATH");
   EXPECT_EQ(default_plugin_path(), Paths{program});
   setenv("DSENGINE_PLUGIN_PATH", ":/one::/two/three:", 1);

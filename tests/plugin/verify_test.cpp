@@ -59,8 +59,7 @@ TEST(Verify, ByNameAndWithHooks) {
                            }}};
   const auto checks = verify(registry, "empty", hooks);
   EXPECT_TRUE(all_ok(checks)) << format_checks(checks);
-  EXPECT_THAT(format_checks(checks),
-              AllOf(HasSubstr("missing file: refused"), HasSubstr("dataset empty: hook")));
+  EXPECT_THAT(format_checks(checks), AllOf(HasSubstr("missing file: refused"), HasSubstr("dataset empty: hook")));
   EXPECT_THAT(error_of([&] { verify(registry, "emty"); }), HasSubstr("did you mean 'empty'?"));
 }
 
@@ -82,9 +81,7 @@ TEST(Instance, RunsTheCPluginOnAHandMadeBatch) {
   batch.row_weight = weight, batch.mask = mask, batch.logp = logp;
   batch.advantage = advantage, batch.target = target;
   batch.context = &rows;
-  batch.metric = [](void* context, const char*, double value, double) {
-    *static_cast<double*>(context) = value;
-  };
+  batch.metric = [](void* context, const char*, double value, double) { *static_cast<double*>(context) = value; };
   double loss[3] = {};
   float d_logp[3] = {};
   dse_gradients gradients{sizeof gradients, 0, loss, d_logp, nullptr, nullptr};

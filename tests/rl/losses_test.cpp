@@ -1,8 +1,8 @@
 // The losses of the algorithm plugins against float64 values and hand-derived slopes in tests/golden/losses.json
 // (loss_reference.py): the templates themselves in double within 1e-10, and through the shared libraries,
 // whose columns are float32, within 1e-6 relative.
-#include <dsengine/algorithm.hpp>
 #include <gtest/gtest.h>
+#include <dsengine/algorithm.hpp>
 
 #include <filesystem>
 
@@ -54,8 +54,9 @@ struct HandMade {
     batch.all_reduce_sum = [](void*, double*, int64_t) -> dse_status { return DSE_OK; };
     loss.assign(size_t(unit_count(algorithm.needs(), batch.rows, batch.tokens)), 0);
     d_logp.assign(e.logp.size(), 0), d_value.assign(e.value.size(), 0);
-    dse_gradients g{sizeof g, 0, loss.data(), d_logp.empty() ? nullptr : d_logp.data(), nullptr,
-                    d_value.empty() ? nullptr : d_value.data()};
+    dse_gradients g{sizeof g,    0,
+                    loss.data(), d_logp.empty() ? nullptr : d_logp.data(),
+                    nullptr,     d_value.empty() ? nullptr : d_value.data()};
     algorithm.loss(batch, g);
   }
 };
@@ -73,8 +74,16 @@ TEST(PpoLoss, TemplateInDouble) {
   for (const auto& c : cases("ppo_token")) {
     const auto x = [&](const char* name) { return c.at(name).get<double>(); };
     const Ppo ppo = ppo_with(x("clip_ratio"), x("clip_value"));
-    const dse::Token<D> t{D::input(x("logp"), 0), D(0.0), D::input(x("value"), 2), x("old_logp"), x("old_value"), 0,
-                          x("advantage"), x("target"), 0, {}};
+    const dse::Token<D> t{D::input(x("logp"), 0),
+                          D(0.0),
+                          D::input(x("value"), 2),
+                          x("old_logp"),
+                          x("old_value"),
+                          0,
+                          x("advantage"),
+                          x("target"),
+                          0,
+                          {}};
     const D loss = ppo.token_loss(t);
     expect_near(ppo.policy_loss(t).value, x("policy_loss"), 1e-10, "policy_loss of " + c.dump());
     expect_near(ppo.value_loss(t).value, x("value_loss"), 1e-10, "value_loss of " + c.dump());

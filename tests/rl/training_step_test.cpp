@@ -74,13 +74,14 @@ void expect_units_near(Model& model, const fs::path& path, double tolerance, con
 }
 
 void expect_gradients(Role& role, const fs::path& path) {
-  expect_units_near(role.model, path, kGradientTolerance,
-                    [](const ParamUnit& u, size_t b, size_t p) { return u.grad_part(b, p); }, nullptr);
+  expect_units_near(
+      role.model, path, kGradientTolerance, [](const ParamUnit& u, size_t b, size_t p) { return u.grad_part(b, p); },
+      nullptr);
 }
 
 void expect_change(Role& role, const fs::path& path, const std::map<std::string, at::Tensor>& before) {
-  expect_units_near(role.model, path, kChangeTolerance,
-                    [](const ParamUnit& u, size_t b, size_t p) { return u.part(b, p); }, &before);
+  expect_units_near(
+      role.model, path, kChangeTolerance, [](const ParamUnit& u, size_t b, size_t p) { return u.part(b, p); }, &before);
 }
 
 void expect_column(const std::vector<float>& column, const Json& expected, const std::string& name) {
@@ -217,15 +218,14 @@ TEST(PpoStep, ASkippedUpdateIsNoticed) {
 // micro_batch_size changes neither losses nor gradients beyond rounding.
 TEST(PpoStep, MicroBatchSizeDoesNotChangeTheStep) {
   PpoStep whole(6), single(1);
-  for (size_t t = 0; t < whole.e.advantage.size(); ++t)
-    EXPECT_NEAR(whole.e.advantage[t], single.e.advantage[t], 1e-5);
+  for (size_t t = 0; t < whole.e.advantage.size(); ++t) EXPECT_NEAR(whole.e.advantage[t], single.e.advantage[t], 1e-5);
   MetricMeans a, b;
   const double loss = whole.learner.accumulate(whole.e, a, true), cut = single.learner.accumulate(single.e, b, true);
   EXPECT_NEAR(loss, cut, 1e-5 * loss);
   EXPECT_NEAR(a.mean("value_loss"), b.mean("value_loss"), 1e-5);
   EXPECT_EQ(b.mean("ratio"), 1.0);
-  for (auto [one, other] : {std::pair{&whole.roles.actor, &single.roles.actor},
-                            std::pair{&whole.roles.critic, &single.roles.critic}}) {
+  for (auto [one, other] :
+       {std::pair{&whole.roles.actor, &single.roles.actor}, std::pair{&whole.roles.critic, &single.roles.critic}}) {
     const auto units = (*one)->model.units(), others = (*other)->model.units();
     for (size_t u = 0; u < units.size(); ++u)
       EXPECT_LE(norm_of({(units[u]->grad() - others[u]->grad()).to(at::kDouble)}),
@@ -272,7 +272,8 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
     for (const auto& pair : golden.input.at("pairs"))
       for (const char* side : {"chosen_ids", "rejected_ids"}) {
         const auto& ids = sequences.emplace_back(pair.at(side).get<std::vector<int32_t>>());
-        add_row(e, {ids.begin(), ids.begin() + 1}, {ids.begin() + 1, ids.end()}, e.row_count() / 2, DSE_FINISH_RECORD, 0);
+        add_row(e, {ids.begin(), ids.begin() + 1}, {ids.begin() + 1, ids.end()}, e.row_count() / 2, DSE_FINISH_RECORD,
+                0);
       }
     std::vector<std::span<const int32_t>> views(sequences.begin(), sequences.end());
     const auto values = last_values(roles.reward->model, views);

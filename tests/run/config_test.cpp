@@ -42,9 +42,7 @@ data = { max_prompt_length = 5, heldout = [{ path = "/abs/b.jsonl" }] }
 )";
 
 // The smallest configuration, and then `more` from line 4 on, in the stage.
-std::string one_stage(const std::string& more) {
-  return "[[stage]]\nname = \"one\"\nalgorithm = \"sft\"\n" + more;
-}
+std::string one_stage(const std::string& more) { return "[[stage]]\nname = \"one\"\nalgorithm = \"sft\"\n" + more; }
 
 class ConfigTest : public testing::Test {
  protected:
@@ -60,8 +58,7 @@ class ConfigTest : public testing::Test {
     } catch (const UserError& problem) {
       std::string what = problem.what();
       const std::string folder = folder_.path.string() + "/";
-      for (auto at = what.find(folder); at != std::string::npos; at = what.find(folder))
-        what.erase(at, folder.size());
+      for (auto at = what.find(folder); at != std::string::npos; at = what.find(folder)) what.erase(at, folder.size());
       EXPECT_EQ(what.find('\n'), std::string::npos) << what;
       return what;
     }
@@ -125,12 +122,10 @@ TEST_F(ConfigTest, FromIsAnEarlierStageOrAFolderBesideTheFile) {
   EXPECT_EQ(config.stages[1].reward.from, "sft");
   EXPECT_EQ(config.stages[1].critic.from, (folder_.path / "other").string());
   EXPECT_EQ(config.stages[1].reference.from, "");
-  EXPECT_EQ(
-      error(one_stage("actor.from = \"one\"\n")),
-      "run.toml:2: stage 'one' takes a model from stage 'one', which does not come before it (for a folder, "
-      "write './one')");
-  EXPECT_EQ(load(one_stage("actor.from = \"./one\"\n")).stages[0].actor.from,
-            (folder_.path / "one").string());
+  EXPECT_EQ(error(one_stage("actor.from = \"one\"\n")),
+            "run.toml:2: stage 'one' takes a model from stage 'one', which does not come before it (for a folder, "
+            "write './one')");
+  EXPECT_EQ(load(one_stage("actor.from = \"./one\"\n")).stages[0].actor.from, (folder_.path / "one").string());
 }
 
 TEST_F(ConfigTest, DefaultsThenFileThenSet) {
@@ -141,9 +136,9 @@ TEST_F(ConfigTest, DefaultsThenFileThenSet) {
 }
 
 TEST_F(ConfigTest, SetReachesEveryStageOrOne) {
-  const RunConfig config = load(kTwoStages, {"max_steps=5", "stage.ppo.max_steps=6", "rollout.batch_size=3",
-                                             "stage.sft.rollout.top_k=2", "data.max_prompt_length=9",
-                                             "learning_rate=2e-3", "actor.beta1=0.5"});
+  const RunConfig config =
+      load(kTwoStages, {"max_steps=5", "stage.ppo.max_steps=6", "rollout.batch_size=3", "stage.sft.rollout.top_k=2",
+                        "data.max_prompt_length=9", "learning_rate=2e-3", "actor.beta1=0.5"});
   const StageConfig &sft = config.stages[0], &ppo = config.stages[1];
   EXPECT_EQ(sft.max_steps, 5);
   EXPECT_EQ(ppo.max_steps, 6);
@@ -170,9 +165,9 @@ TEST_F(ConfigTest, SetOfAPluginReachesTheStagesThatUseIt) {
 }
 
 TEST_F(ConfigTest, SetValuesAreTomlOrBareStrings) {
-  const RunConfig config =
-      load(kTwoStages, {"log_level=debug", "model.actor=123", "data.train_on=\"all\"", "rollout.record=",
-                        "data.sources=[{path=\"x\", weight=2}, {path=\"y\"}]", "reward={adapter=\"other\"}"});
+  const RunConfig config = load(kTwoStages, {"log_level=debug", "model.actor=123", "data.train_on=\"all\"",
+                                             "rollout.record=", "data.sources=[{path=\"x\", weight=2}, {path=\"y\"}]",
+                                             "reward={adapter=\"other\"}"});
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.model.actor,
             fs::current_path() / "123");  // wants a string, and --set is of the working directory
@@ -200,8 +195,7 @@ TEST_F(ConfigTest, ResolvedReadsBackToItself) {
   const RunConfig second = load_config(elsewhere / "config.toml");
   EXPECT_EQ(second.resolved, first.resolved);
   EXPECT_EQ(second.stages[1].rollout.top_p, 0.30000000000000004);
-  EXPECT_EQ(second.stages[1].reward.options.at("odd key").value,
-            first.stages[1].reward.options.at("odd key").value);
+  EXPECT_EQ(second.stages[1].reward.options.at("odd key").value, first.stages[1].reward.options.at("odd key").value);
   EXPECT_EQ(second.stages[1].critic.from, first.stages[1].critic.from);
   EXPECT_EQ(stage_settings(second, second.stages[1]), stage_settings(first, first.stages[1]));
   EXPECT_NE(first.resolved.find("\n[stage.critic]\n"), std::string::npos);
@@ -220,8 +214,7 @@ TEST_F(ConfigTest, MissingFileAndSyntax) {
     load_config(folder_.path / "none.toml");
     FAIL();
   } catch (const UserError& problem) {
-    EXPECT_EQ(problem.what(),
-              "cannot read " + (folder_.path / "none.toml").string() + ": No such file or directory");
+    EXPECT_EQ(problem.what(), "cannot read " + (folder_.path / "none.toml").string() + ": No such file or directory");
   }
   EXPECT_EQ(error("seed = 1\noutput_dir = \"a\n").substr(0, 13), "run.toml:2:16");
   EXPECT_NE(error("seed = 1\nseed = 2\n").find("run.toml:2:"), std::string::npos);
@@ -231,15 +224,12 @@ TEST_F(ConfigTest, UnknownKeys) {
   EXPECT_EQ(error("sed = 1\n" + one_stage("")), "run.toml:1: unknown key 'sed'; did you mean 'seed'?");
   EXPECT_EQ(error(one_stage("max_step = 1\n")),
             "run.toml:4: unknown key 'stage.one.max_step'; did you mean 'stage.one.max_steps'?");
-  EXPECT_EQ(
-      error(one_stage("[stage.rollout]\nbatchsize = 1\n")),
-      "run.toml:5: unknown key 'stage.one.rollout.batchsize'; did you mean 'stage.one.rollout.batch_size'?");
-  EXPECT_EQ(
-      error(one_stage("max_response_length = 1\n")),
-      "run.toml:4: unknown key 'stage.one.max_response_length'; did you mean 'rollout.max_response_length'?");
-  EXPECT_EQ(
-      error(one_stage("kl_coef = 1\n")),
-      "run.toml:4: unknown key 'stage.one.kl_coef'; an option of a plugin goes under plugin.<its name>");
+  EXPECT_EQ(error(one_stage("[stage.rollout]\nbatchsize = 1\n")),
+            "run.toml:5: unknown key 'stage.one.rollout.batchsize'; did you mean 'stage.one.rollout.batch_size'?");
+  EXPECT_EQ(error(one_stage("max_response_length = 1\n")),
+            "run.toml:4: unknown key 'stage.one.max_response_length'; did you mean 'rollout.max_response_length'?");
+  EXPECT_EQ(error(one_stage("kl_coef = 1\n")),
+            "run.toml:4: unknown key 'stage.one.kl_coef'; an option of a plugin goes under plugin.<its name>");
   EXPECT_EQ(error("max_steps = 1\n" + one_stage("")),
             "run.toml:1: unknown key 'max_steps'; it is a key of a [[stage]]");
   EXPECT_EQ(error("plugins = [{ file = \"a\", sha_256 = \"b\" }]\n" + one_stage("")),
@@ -271,16 +261,14 @@ TEST_F(ConfigTest, WrongTypes) {
 TEST_F(ConfigTest, Ranges) {
   EXPECT_EQ(error("seed = -1\n" + one_stage("")), "run.toml:1: 'seed' must be at least 0, is -1");
   EXPECT_EQ(error(one_stage("epochs = 0\n")), "run.toml:4: 'stage.one.epochs' must be at least 1, is 0");
-  EXPECT_EQ(error(one_stage("beta1 = 1\n")),
-            "run.toml:4: 'stage.one.beta1' must be at least 0 and below 1, is 1");
+  EXPECT_EQ(error(one_stage("beta1 = 1\n")), "run.toml:4: 'stage.one.beta1' must be at least 0 and below 1, is 1");
   EXPECT_EQ(error(one_stage("critic.min_lr_ratio = 1.5\n")),
             "run.toml:4: 'stage.one.critic.min_lr_ratio' must be from 0 to 1, is 1.5");
   EXPECT_EQ(error(one_stage("rollout.top_p = 0.0\n")),
             "run.toml:4: 'stage.one.rollout.top_p' must be above 0 and at most 1, is 0");
   EXPECT_EQ(error(one_stage("learning_rate = nan\n")),
             "run.toml:4: 'stage.one.learning_rate' must be at least 0, is nan");
-  EXPECT_EQ(error(one_stage("reward.weight = inf\n")),
-            "run.toml:4: 'stage.one.reward.weight' must be finite, is inf");
+  EXPECT_EQ(error(one_stage("reward.weight = inf\n")), "run.toml:4: 'stage.one.reward.weight' must be finite, is inf");
   EXPECT_EQ(error(one_stage("schedule = \"cosin\"\n")),
             "run.toml:4: 'stage.one.schedule' must be one of cosine, linear, constant, is 'cosin'");
 }
@@ -302,21 +290,16 @@ TEST_F(ConfigTest, SetErrors) {
   EXPECT_EQ(set_error("seed=abc"), "--set seed=abc: 'seed' expects an integer, has a string");
   EXPECT_EQ(set_error("max_step=2"), "--set max_step=2: unknown key 'max_step'; did you mean 'max_steps'?");
   EXPECT_EQ(set_error("sede=2"), "--set sede=2: unknown key 'sede'; did you mean 'seed'?");
-  EXPECT_EQ(set_error("modl.actor=2"),
-            "--set modl.actor=2: unknown key 'modl.actor'; did you mean 'model.actor'?");
-  EXPECT_EQ(
-      set_error("rollout_batch_size=2"),
-      "--set rollout_batch_size=2: unknown key 'rollout_batch_size'; did you mean 'rollout.batch_size'?");
+  EXPECT_EQ(set_error("modl.actor=2"), "--set modl.actor=2: unknown key 'modl.actor'; did you mean 'model.actor'?");
+  EXPECT_EQ(set_error("rollout_batch_size=2"),
+            "--set rollout_batch_size=2: unknown key 'rollout_batch_size'; did you mean 'rollout.batch_size'?");
   EXPECT_EQ(set_error("kl_coef=2"),
             "--set kl_coef=2: unknown key 'kl_coef'; an option of a plugin goes under plugin.<its name>");
   EXPECT_EQ(set_error("stage.pp.epochs=2"), "--set stage.pp.epochs=2: no stage 'pp'; did you mean 'ppo'?");
   EXPECT_EQ(set_error("stage.ppo=2"), "--set stage.ppo=2: give it as stage.<name>.<key>");
-  EXPECT_EQ(set_error("stage.ppo.epoch=2"),
-            "--set stage.ppo.epoch=2: unknown key 'epoch'; did you mean 'epochs'?");
-  EXPECT_EQ(set_error("stage.ppo.epochs=0"),
-            "--set stage.ppo.epochs=0: 'stage.ppo.epochs' must be at least 1, is 0");
-  EXPECT_EQ(set_error("data.sources=[{path=x}]").substr(0, 49),
-            "--set data.sources=[{path=x}]: not valid TOML: Er");
+  EXPECT_EQ(set_error("stage.ppo.epoch=2"), "--set stage.ppo.epoch=2: unknown key 'epoch'; did you mean 'epochs'?");
+  EXPECT_EQ(set_error("stage.ppo.epochs=0"), "--set stage.ppo.epochs=0: 'stage.ppo.epochs' must be at least 1, is 0");
+  EXPECT_EQ(set_error("data.sources=[{path=x}]").substr(0, 49), "--set data.sources=[{path=x}]: not valid TOML: Er");
   EXPECT_EQ(set_error("model=3"), "--set model=3: 'model' expects a table, has an integer");
   EXPECT_EQ(error(one_stage("actor = 3\n"), {"actor.beta1=0.5"}),
             "--set actor.beta1=0.5: 'actor' is not a table in the file");
@@ -326,11 +309,9 @@ TEST_F(ConfigTest, ReferenceNamesEveryKeyWithItsDefault) {
   const std::string docs = config_reference_markdown();
   EXPECT_NE(docs.find("| `seed` | integer | `1234` |"), std::string::npos) << docs;
   EXPECT_NE(docs.find("## `stage[].rollout`"), std::string::npos);
-  EXPECT_NE(
-      docs.find(
-          "| `top_p` | number | `1.0` | keep the likeliest tokens up to this probability (above 0 and at "
-          "most 1) |"),
-      std::string::npos);
+  EXPECT_NE(docs.find("| `top_p` | number | `1.0` | keep the likeliest tokens up to this probability (above 0 and at "
+                      "most 1) |"),
+            std::string::npos);
   EXPECT_NE(docs.find("The keys of `stage[].actor`."), std::string::npos);
 }
 

@@ -35,8 +35,7 @@ TEST_F(MetricsTest, ALineAnObjectInTheOrderGiven) {
 TEST_F(MetricsTest, NanAndInfinityBecomeNull) {
   MetricsLog metrics(file_);
   const double infinity = std::numeric_limits<double>::infinity();
-  metrics.append(
-      {{"loss", std::nan("")}, {"kl", -infinity}, {"inner", {{"a", infinity}}}, {"list", {1.5, infinity}}});
+  metrics.append({{"loss", std::nan("")}, {"kl", -infinity}, {"inner", {{"a", infinity}}}, {"list", {1.5, infinity}}});
   EXPECT_EQ(read_text(file_), "{\"loss\":null,\"kl\":null,\"inner\":{\"a\":null},\"list\":[1.5,null]}\n");
 }
 
@@ -90,8 +89,8 @@ TEST_F(MetricsTest, CannotOpen) {
     MetricsLog metrics(folder_.path / "none" / "metrics.jsonl");
     FAIL();
   } catch (const UserError& problem) {
-    EXPECT_EQ(problem.what(), "cannot open " + (folder_.path / "none/metrics.jsonl").string() +
-                                  ": No such file or directory");
+    EXPECT_EQ(problem.what(),
+              "cannot open " + (folder_.path / "none/metrics.jsonl").string() + ": No such file or directory");
   }
 }
 
@@ -110,8 +109,7 @@ TEST_F(MetricsTest, KilledWriterLeavesWholeLines) {
     MetricsLog reopened(file_);
     std::istringstream lines(read_text(file_));
     next = 0;
-    for (std::string line; std::getline(lines, line); ++next)
-      ASSERT_EQ(parse_json(line, "line")["step"], next);
+    for (std::string line; std::getline(lines, line); ++next) ASSERT_EQ(parse_json(line, "line")["step"], next);
     ASSERT_EQ(fs::file_size(file_), reopened.offset());
   }
   EXPECT_GT(next, 0);

@@ -27,8 +27,7 @@ using testing::MatchesRegex;
 class LogCapture {
  public:
   LogCapture() : former_(spdlog::default_logger()) {
-    auto logger =
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
+    auto logger = std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
     logger->set_pattern("%v");
     spdlog::set_default_logger(logger);
   }
@@ -73,13 +72,11 @@ TEST(Progress, LogsEverySoManySteps) {
   LogCapture log;
   {
     Progress progress("ppo", 25, {.log_every = 10, .terminal = -1});
-    for (int64_t step = 1; step <= 25; ++step)
-      progress.update(step, {{"reward", 0.25 * static_cast<double>(step)}});
+    for (int64_t step = 1; step <= 25; ++step) progress.update(step, {{"reward", 0.25 * static_cast<double>(step)}});
   }
-  EXPECT_THAT(log.text(),
-              MatchesRegex("progress name=ppo step=10 steps=25 steps_per_s=[^ ]+ left=[^ ]+ reward=2.5\n"
-                           "progress name=ppo step=20 steps=25 steps_per_s=[^ ]+ left=[^ ]+ reward=5\n"
-                           "progress name=ppo step=25 steps=25 steps_per_s=[^ ]+ reward=6.25\n"));
+  EXPECT_THAT(log.text(), MatchesRegex("progress name=ppo step=10 steps=25 steps_per_s=[^ ]+ left=[^ ]+ reward=2.5\n"
+                                       "progress name=ppo step=20 steps=25 steps_per_s=[^ ]+ left=[^ ]+ reward=5\n"
+                                       "progress name=ppo step=25 steps=25 steps_per_s=[^ ]+ reward=6.25\n"));
 }
 
 TEST(Progress, StepsBeforeAResumeDoNotCountForTheRate) {
@@ -102,8 +99,7 @@ TEST(Progress, RedrawsOneLineOnATerminal) {
   LogCapture log;
   Progress progress("ppo", 500, {.terminal = terminal.descriptor()});
   progress.update(120, {{"reward", 0.512}});
-  EXPECT_THAT(terminal.text(),
-              MatchesRegex("\r\x1b\\[Kppo 120/500 24% [^ ]+ steps/s [^ ]+ left reward=0.512"));
+  EXPECT_THAT(terminal.text(), MatchesRegex("\r\x1b\\[Kppo 120/500 24% [^ ]+ steps/s [^ ]+ left reward=0.512"));
   for (int64_t step = 121; step < 500; ++step) progress.update(step);
   progress.update(500, {{"reward", 1}});
   progress.finish();

@@ -19,9 +19,8 @@ using testing::HasSubstr;
 class RunDirectoryTest : public testing::Test {
  protected:
   RunConfig config(std::vector<std::string> sets = {}) {
-    write_text(
-        folder_.path / "run.toml",
-        "[[stage]]\nname = \"sft\"\nalgorithm = \"sft\"\n[[stage]]\nname = \"ppo\"\nalgorithm = \"ppo\"\n");
+    write_text(folder_.path / "run.toml",
+               "[[stage]]\nname = \"sft\"\nalgorithm = \"sft\"\n[[stage]]\nname = \"ppo\"\nalgorithm = \"ppo\"\n");
     sets.push_back("output_dir=" + out_.string());
     return load_config(folder_.path / "run.toml", sets);
   }
@@ -77,8 +76,8 @@ TEST_F(RunDirectoryTest, ASecondProcessIsKeptOut) {
   const RunConfig config = this->config();
   {
     RunDirectory run(config);
-    EXPECT_EQ(error(config), "output_dir " + out_.string() + " is in use by process " +
-                                 std::to_string(getpid()) + ": wait for it, or choose another output_dir");
+    EXPECT_EQ(error(config), "output_dir " + out_.string() + " is in use by process " + std::to_string(getpid()) +
+                                 ": wait for it, or choose another output_dir");
     const pid_t child = fork();
     if (child == 0) _exit(error(config) == "no error" ? 1 : 0);
     int status = -1;
@@ -102,20 +101,19 @@ TEST_F(RunDirectoryTest, AKilledProcessLeavesNoLock) {
 
 TEST_F(RunDirectoryTest, ResumeNeverRefusesAUsedFolder) {
   EXPECT_EQ(error(config({"resume=never"})), "no error");
-  EXPECT_EQ(error(config({"resume=never"})),
-            "output_dir " + out_.string() +
-                " holds a run already: choose another, delete it, or set resume = \"auto\"");
+  EXPECT_EQ(
+      error(config({"resume=never"})),
+      "output_dir " + out_.string() + " holds a run already: choose another, delete it, or set resume = \"auto\"");
   EXPECT_EQ(error(config()), "no error");  // and the refusal left no lock
 }
 
 TEST_F(RunDirectoryTest, ChangedSettingsAreRefusedByName) {
   begin(config());
   const std::string saved = read_text(out_ / "config.toml");
-  EXPECT_EQ(
-      error(config({"stage.sft.actor.learning_rate=0.5", "seed=9", "plugin.sft.x=1"})),
-      (out_ / "sft").string() +
-          " was begun with other settings (actor.learning_rate: 1e-05 -> 0.5; plugin.sft.x: (absent) -> 1; "
-          "seed: 1234 -> 9): go back to them, delete that folder, or choose another output_dir");
+  EXPECT_EQ(error(config({"stage.sft.actor.learning_rate=0.5", "seed=9", "plugin.sft.x=1"})),
+            (out_ / "sft").string() +
+                " was begun with other settings (actor.learning_rate: 1e-05 -> 0.5; plugin.sft.x: (absent) -> 1; "
+                "seed: 1234 -> 9): go back to them, delete that folder, or choose another output_dir");
   EXPECT_EQ(read_text(out_ / "config.toml"), saved);
   EXPECT_EQ(error(config({"stage.ppo.actor.learning_rate=0.5"})), "no error");  // not begun yet
 }
@@ -133,8 +131,8 @@ TEST_F(RunDirectoryTest, AStageWithoutResultsMayBeginAgain) {
 
 TEST_F(RunDirectoryTest, KeysThatChangeNoResultMayChange) {
   begin(config());
-  const RunConfig changed = config({"log_every=3", "checkpoint_every=1", "keep_checkpoints=7",
-                                    "log_level=debug", "threads=3", "plugin_path=[\"x\"]"});
+  const RunConfig changed = config({"log_every=3", "checkpoint_every=1", "keep_checkpoints=7", "log_level=debug",
+                                    "threads=3", "plugin_path=[\"x\"]"});
   RunDirectory run(changed);
   const StageDirectory stage = run.open_stage(changed, changed.stages[0]);
   EXPECT_EQ(stage.fingerprint(), settings_fingerprint(stage_settings(config(), config().stages[0])));

@@ -26,8 +26,7 @@ TEST(Parts, NormalizersMatch) {
     for (size_t i = 0; i < file["inputs"].size(); ++i) {
       Segment segment{file["inputs"][i].get<std::string>()};
       normalizer(segment);
-      EXPECT_EQ(segment.text, part["outputs"][i].get<std::string>())
-          << part["json"] << " of " << file["inputs"][i];
+      EXPECT_EQ(segment.text, part["outputs"][i].get<std::string>()) << part["json"] << " of " << file["inputs"][i];
     }
   }
 }

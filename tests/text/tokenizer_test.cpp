@@ -20,9 +20,7 @@ using Ids = std::vector<TokenId>;
 
 const fs::path golden = fs::path(DSE_TEST_DIR) / "golden/tokenizers";
 
-std::vector<std::string> golden_strings() {
-  return read_json(golden / "strings.json").get<std::vector<std::string>>();
-}
+std::vector<std::string> golden_strings() { return read_json(golden / "strings.json").get<std::vector<std::string>>(); }
 
 std::string stream(const Tokenizer& tokenizer, const Ids& ids, bool skip) {
   StreamDecoder decoder(tokenizer, skip);
@@ -48,8 +46,7 @@ TEST_P(SmallTokenizer, EncodesAsHuggingFace) {
     EXPECT_EQ(tokenizer.encode(strings[i]), expected["ids"][i].get<Ids>()) << i << ": " << Json(strings[i]);
   }
   for (size_t i = 0; i < expected["plain"].size(); ++i) {
-    EXPECT_EQ(tokenizer.encode(strings[i], false), expected["plain"][i].get<Ids>())
-        << i << ": " << Json(strings[i]);
+    EXPECT_EQ(tokenizer.encode(strings[i], false), expected["plain"][i].get<Ids>()) << i << ": " << Json(strings[i]);
   }
   EXPECT_EQ(tokenizer.vocab_size(), expected["vocab_size"].get<int64_t>());
 }
@@ -106,8 +103,7 @@ TEST_P(SmallTokenizer, StreamsArbitraryIds) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, SmallTokenizer,
-                         testing::Values("llama3_style", "metaspace", "mixed", "opt_style"),
+INSTANTIATE_TEST_SUITE_P(Golden, SmallTokenizer, testing::Values("llama3_style", "metaspace", "mixed", "opt_style"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 TEST(Tokenizer, NamesItsSpecialTokens) {
@@ -195,11 +191,9 @@ TEST_F(WrittenTokenizer, IsOneClearError) {
       {R"({"model":{"vocab":{"a":-5},"merges":[]}})", "has id -5"},
       {R"({"model":{"vocab":{"a":2000000000},"merges":[]}})", "has id 2000000000"},
       {"{" + model + R"(},"normalizer":{"type":"Precompiled"}})", "normalizer of type Precompiled"},
-      {"{" + model + R"(},"pre_tokenizer":{"type":"UnicodeScripts"}})",
-       "pre_tokenizer of type UnicodeScripts"},
+      {"{" + model + R"(},"pre_tokenizer":{"type":"UnicodeScripts"}})", "pre_tokenizer of type UnicodeScripts"},
       {"{" + model + R"(},"decoder":{"type":"CTC"}})", "decoder of type CTC"},
-      {"{" + model + R"(},"post_processor":{"type":"BertProcessing"}})",
-       "post_processor of type BertProcessing"},
+      {"{" + model + R"(},"post_processor":{"type":"BertProcessing"}})", "post_processor of type BertProcessing"},
       {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated"}})",
        "cannot compile pattern (a"},
       {std::string(100000, '['), "nested deeper"}};
@@ -252,8 +246,7 @@ class RealTokenizer : public testing::TestWithParam<const char*> {
 TEST_P(RealTokenizer, EncodesAsHuggingFace) {
   const fs::path directory = data() / "tokenizers" / GetParam();
   if (!Tokenizer::exists_in(directory)) {
-    GTEST_SKIP() << "NO REAL TOKENIZER " << directory
-                 << ": set DSENGINE_TEST_DATA to the test data to run this";
+    GTEST_SKIP() << "NO REAL TOKENIZER " << directory << ": set DSENGINE_TEST_DATA to the test data to run this";
   }
   const auto tokenizer = Tokenizer::from_directory(directory);
   const auto strings = golden_strings();

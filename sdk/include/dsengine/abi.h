@@ -126,10 +126,10 @@ enum {
 
 /* Columns that cost something to compute; the others are always there. */
 enum {
-  DSE_COLUMN_LOGP = 1,      /* of the actor, in the loss */
-  DSE_COLUMN_ENTROPY = 2,   /* of the actor, in the loss */
-  DSE_COLUMN_VALUE = 4,     /* of the critic or the trained reward model, in the loss */
-  DSE_COLUMN_OLD_LOGP = 8,  /* of the actor, before the first update on this batch */
+  DSE_COLUMN_LOGP = 1,     /* of the actor, in the loss */
+  DSE_COLUMN_ENTROPY = 2,  /* of the actor, in the loss */
+  DSE_COLUMN_VALUE = 4,    /* of the critic or the trained reward model, in the loss */
+  DSE_COLUMN_OLD_LOGP = 8, /* of the actor, before the first update on this batch */
   DSE_COLUMN_OLD_VALUE = 16,
   DSE_COLUMN_REF_LOGP = 32, /* of the reference */
   DSE_COLUMN_SCORE = 64     /* of the reward */
@@ -146,7 +146,7 @@ typedef struct dse_needs {
   uint32_t columns;       /* DSE_COLUMN_… that prepare or loss read */
   uint32_t own_columns;   /* float32 per-token columns that prepare fills and loss reads */
   double normalisation_constant;
-  int64_t group_size;     /* rollouts: answers per prompt it wants at least (1: any); never split */
+  int64_t group_size; /* rollouts: answers per prompt it wants at least (1: any); never split */
 } dse_needs;
 
 enum { DSE_FINISH_EOS = 0, DSE_FINISH_LENGTH = 1, DSE_FINISH_STOP = 2, DSE_FINISH_RECORD = 3 };
@@ -158,24 +158,24 @@ typedef struct dse_batch {
   uint32_t struct_size;
   uint32_t own_column_count;
   int64_t rows, tokens;
-  const int64_t* offsets;  /* [rows + 1] */
+  const int64_t* offsets; /* [rows + 1] */
   /* per row */
   const int64_t* prompt;   /* id of the prompt: rows of one group share it and are adjacent */
   const int32_t* finish;   /* DSE_FINISH_… */
   const float* score;      /* reward of the whole answer */
   const float* row_weight; /* weight of the row (pairs: of the pair, in both rows); 1 unless the data says */
   /* per token */
-  const int32_t* token;    /* id */
-  const float* mask;       /* 1 where the token is a loss target, else 0 */
-  const float* logp;       /* log-softmax(logits / temperature)[token] */
-  const float* entropy;    /* of that distribution, nats */
-  const float* value;      /* critic: of the state before the token; reward model: after the token */
+  const int32_t* token; /* id */
+  const float* mask;    /* 1 where the token is a loss target, else 0 */
+  const float* logp;    /* log-softmax(logits / temperature)[token] */
+  const float* entropy; /* of that distribution, nats */
+  const float* value;   /* critic: of the state before the token; reward model: after the token */
   const float* old_logp;
   const float* old_value;
   const float* ref_logp;
-  float* advantage;        /* prepare writes, loss reads */
-  float* target;           /* prepare writes, loss reads: what the value should become */
-  float* const* own;       /* [own_column_count] of [tokens]: prepare writes, loss reads */
+  float* advantage;  /* prepare writes, loss reads */
+  float* target;     /* prepare writes, loss reads: what the value should become */
+  float* const* own; /* [own_column_count] of [tokens]: prepare writes, loss reads */
   /* services, valid during the call */
   void* context;
   /* Adds to the weighted mean of a metric; reduced over micro-batches and ranks by the host. */
@@ -224,8 +224,8 @@ enum {
 
 typedef struct dse_message {
   uint32_t struct_size;
-  uint32_t train;      /* 1: an assistant turn to imitate (the default for assistant turns); 0: context */
-  const char* role;    /* system, user, assistant, … */
+  uint32_t train;   /* 1: an assistant turn to imitate (the default for assistant turns); 0: context */
+  const char* role; /* system, user, assistant, … */
   const char* content;
 } dse_message;
 
@@ -260,13 +260,13 @@ typedef struct dse_dataset {
 
 typedef struct dse_answer {
   uint32_t struct_size;
-  uint32_t finish;      /* DSE_FINISH_… */
-  const char* prompt;   /* text as the model saw it, special tokens left out */
-  const char* reply;    /* the answer without its end-of-sequence token */
-  const char* metadata; /* of the record, JSON object or NULL */
-  double model_score;   /* the reward model's value at the last token, where needs_model is 1 */
+  uint32_t finish;             /* DSE_FINISH_… */
+  const char* prompt;          /* text as the model saw it, special tokens left out */
+  const char* reply;           /* the answer without its end-of-sequence token */
+  const char* metadata;        /* of the record, JSON object or NULL */
+  double model_score;          /* the reward model's value at the last token, where needs_model is 1 */
   double model_mean, model_sd; /* of that model's scores on its training answers; 0 and 1 when not recorded */
-  int64_t token_count;  /* of the reply, the ending eos included */
+  int64_t token_count;         /* of the reply, the ending eos included */
 } dse_answer;
 
 typedef struct dse_reward {
@@ -302,10 +302,10 @@ typedef struct dse_attribute {
  * tensor, they name the same tensor and `first_row` says where each begins (rows of [out, in]). */
 typedef struct dse_parameter {
   uint32_t struct_size;
-  uint32_t transposed;  /* 1: the checkpoint stores [in, out] */
-  const char* role;     /* "weight", "bias", "q.weight", … as the operator's entry in the docs names it */
-  const char* tensor;   /* checkpoint name */
-  int64_t first_row;    /* -1: the tensor is this parameter alone */
+  uint32_t transposed; /* 1: the checkpoint stores [in, out] */
+  const char* role;    /* "weight", "bias", "q.weight", … as the operator's entry in the docs names it */
+  const char* tensor;  /* checkpoint name */
+  int64_t first_row;   /* -1: the tensor is this parameter alone */
 } dse_parameter;
 
 /* One operator: reads `inputs`, makes one output. Names, attributes and roles: sdk/include/dsengine/model.hpp. */
