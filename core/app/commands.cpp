@@ -8,7 +8,6 @@
 #include "app/json_lines.h"
 #include "base/check.h"
 #include "model/generator.h"
-#include "rl/chat_format.h"
 #include "rl/scorer.h"
 
 namespace dsengine {
@@ -66,7 +65,7 @@ int score_command(const Session& session, const std::string& model, const std::s
     size_t next = first;
     for (; next < lines.size() && tokens < kTokensPerForward; ++next)
       lines.attempt(next, [&](Json& line) {
-        auto sequence = tokens_of(line, tokenizer_of(loaded), loaded.model.graph().vocabulary, false);
+        auto sequence = tokens_of(line, tokenizer_of(loaded), nullptr, loaded.model.graph().vocabulary);
         const auto limit = loaded.model.graph().max_positions;
         DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
                        sequence.size(), limit);
@@ -97,7 +96,7 @@ int generate_command(const Session& session, const std::string& model, const Lin
   std::vector<size_t> which;
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      const auto ids = tokens_of(line, tokenizer_of(loaded), loaded.model.graph().vocabulary, true);
+      const auto ids = tokens_of(line, tokenizer_of(loaded), &loaded.chat, loaded.model.graph().vocabulary);
       const auto limit = loaded.model.graph().max_positions;
       DSE_CHECK_USER(limit == 0 || int64_t(ids.size()) + o.max_new_tokens <= limit,
                      "{} prompt tokens and {} new ones exceed the model's {} positions", ids.size(), o.max_new_tokens,
@@ -136,14 +135,15 @@ int generate_command(const Session& session, const std::string& model, const Lin
 
 int tokenize_command(const std::string& model, const LineFiles& files) {
   const Tokenizer tokenizer = Tokenizer::from_directory(model);
+  const ChatFormat chat = ChatFormat::of(model);
   JsonLines lines(files.input);
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      if (line.contains("messages")) line["text"] = render_messages(line["messages"]);
+      if (line.contains("messages")) line["text"] = render_messages(line["messages"], chat);
       if (line.contains("text") || !line.contains("input_ids"))
-        line["input_ids"] = tokens_of(line, &tokenizer, tokenizer.vocab_size(), false);
+        line["input_ids"] = tokens_of(line, &tokenizer, nullptr, tokenizer.vocab_size());
       else
-        line["text"] = tokenizer.decode(tokens_of(line, &tokenizer, tokenizer.vocab_size(), false), false);
+        line["text"] = tokenizer.decode(tokens_of(line, &tokenizer, nullptr, tokenizer.vocab_size()), false);
     });
   return lines.finish(files.output);
 }
@@ -181,8 +181,17 @@ int chat_command(const Session& session, const std::string& model, const Generat
         .eos = loaded.eos,
         .on_token = [&](size_t, const std::vector<int32_t>& tokens) { return say(stream.push(tokens.back())), false; },
         .on_step = {}};
-    const auto prompt = loaded.tokenizer->encode(chat_prompt(turns));
-    Generator(loaded.model, {.slots = 1}).run({{prompt, o.max_new_tokens, 0}}, options, o.seed, turn);
+    const auto prompt = loaded.tokenizer->encode(loaded.chat.prompt(turns));
+    int64_t room = o.max_new_tokens;
+    if (const auto limit = loaded.model.graph().max_positions; limit > 0)
+      room = std::min(room, limit - int64_t(prompt.size()));
+    if (room < 1) {
+      std::cerr << "the conversation fills the model's context of " << loaded.model.graph().max_positions
+                << " tokens: /clear starts a new one\n";
+      turns.pop_back();
+      continue;
+    }
+    Generator(loaded.model, {.slots = 1}).run({{prompt, room, 0}}, options, o.seed, turn);
     say(stream.finish());
     std::cout << std::endl;
     if (reply.starts_with(' ')) reply.erase(0, 1);

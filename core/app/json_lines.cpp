@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "files/atomic_directory.h"
-#include "rl/chat_format.h"
 
 namespace dsengine {
 
@@ -55,7 +54,7 @@ int JsonLines::finish(const std::string& output) const {
   return failures > 0;
 }
 
-std::string render_messages(const Json& messages) {
+std::string render_messages(const Json& messages, const ChatFormat& chat) {
   DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'messages' should be a list of {{role, content}}");
   std::vector<ChatMessage> turns;
   for (const auto& m : messages) {
@@ -64,10 +63,11 @@ std::string render_messages(const Json& messages) {
                    "a message should be {{role, content}}, both strings");
     turns.push_back({m["role"], m["content"], false});
   }
-  return chat_prompt(turns);
+  return chat.prompt(turns);
 }
 
-std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, int64_t vocabulary, bool prompts) {
+std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, const ChatFormat* chat,
+                               int64_t vocabulary) {
   std::vector<int32_t> ids;
   if (line.contains("input_ids")) {
     const auto& list = line["input_ids"];
@@ -86,12 +86,12 @@ std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, int
   };
   if (line.contains("text"))
     ids = tokenizer->encode(text_of("text"));
-  else if (prompts && line.contains("messages"))
-    ids = tokenizer->encode(render_messages(line["messages"]));
-  else if (prompts && line.contains("prompt"))
-    ids = tokenizer->encode(chat_prompt({{"user", text_of("prompt"), false}}));
+  else if (chat && line.contains("messages"))
+    ids = tokenizer->encode(render_messages(line["messages"], *chat));
+  else if (chat && line.contains("prompt"))
+    ids = tokenizer->encode(chat->prompt({{"user", text_of("prompt"), false}}));
   else
-    user_error(prompts ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
+    user_error(chat ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
   DSE_CHECK_USER(!ids.empty(), "the text has no tokens");
   for (const auto id : ids)
     DSE_CHECK_USER(id < vocabulary, "the tokenizer gave the id {}, the model's vocabulary is {}", id, vocabulary);

@@ -33,11 +33,12 @@ class JsonLines {
   std::vector<Json> lines_;
 };
 
-// Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where
-// `prompts`, "messages" or "prompt" (one user turn) in the chat's form.
-std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, int64_t vocabulary, bool prompts);
+// Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where a
+// chat's form is given, "messages" or "prompt" (one user turn) in it. Without a tokenizer (null): ids alone.
+std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, const ChatFormat* chat,
+                               int64_t vocabulary);
 
 // Text of a list of {role, content}, with the opening of the answer.
-std::string render_messages(const Json& messages);
+std::string render_messages(const Json& messages, const ChatFormat& chat);
 
 }  // namespace dsengine

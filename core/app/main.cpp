@@ -7,6 +7,7 @@
 
 #include "app/commands.h"
 #include "base/check.h"
+#include "base/printable.h"
 #include "plugin/list.h"
 #include "plugin/verify.h"
 #include "rl/pipeline.h"
@@ -102,8 +103,10 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
+  } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    throw UserError(fmt::format("{} (see --help)", e.what()));
   }
   set_up_logging({});
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
@@ -138,9 +141,9 @@ int main(int argc, char** argv) {
   try {
     return dsengine::run(argc, argv);
   } catch (const dsengine::UserError& e) {
-    std::cerr << "dsengine: error: " << e.what() << "\n";
+    std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
   } catch (const std::exception& e) {
-    std::cerr << "dsengine: internal error: " << e.what() << "\n";
+    std::cerr << "dsengine: internal error: " << dsengine::printable_line(e.what()) << "\n";
   }
   return 1;
 }

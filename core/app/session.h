@@ -20,6 +20,7 @@ struct LoadedModel {
   Model model;
   std::optional<Tokenizer> tokenizer;
   std::vector<int32_t> eos;
+  ChatFormat chat;
 };
 
 // Threads for computing: 0 takes the cores this process may use. Also sets what bitwise repeatability needs

@@ -59,12 +59,20 @@ void sync_tree(const fs::path& directory) {
 // Whether ".F.tmp-<pid>" is a leftover: its process is gone, or is this one (of one path there is one
 // writer).
 bool is_leftover(const std::string& name, const std::string& prefix) {
-  if (!name.starts_with(prefix)) return false;
+  constexpr std::string_view mark = ".tmp-";
+  const auto at = name.rfind(mark);
+  if (at == name.npos || !name.starts_with(prefix)) return false;
   pid_t pid = 0;
   const char* const end = name.data() + name.size();
-  const auto [parsed, error] = std::from_chars(name.data() + prefix.size(), end, pid);
+  const auto [parsed, error] = std::from_chars(name.data() + at + mark.size(), end, pid);
   if (error != std::errc() || parsed != end || pid <= 0) return false;
   return pid == ::getpid() || (::kill(pid, 0) != 0 && errno == ESRCH);
+}
+
+// Removes the leftovers in a directory whose names begin so.
+void sweep(const fs::path& directory, const std::string& prefix) {
+  for (const auto& item : fs::directory_iterator(directory))
+    if (is_leftover(item.path().filename().string(), prefix)) remove_tree(item.path());
 }
 
 }  // namespace
@@ -107,11 +115,10 @@ void AtomicDirectory::recover(const fs::path& final_path) {
     move_to(aside, target);
     sync_path(parent);
   }
-  for (const auto& item : fs::directory_iterator(parent)) {
-    if (is_leftover(item.path().filename().string(), sibling(path, ".tmp-").filename().string()))
-      remove_tree(item.path());
-  }
+  sweep(parent, sibling(path, ".tmp-").filename().string());
 }
+
+void remove_leftovers(const fs::path& directory) { sweep(directory, "."); }
 
 void atomic_write_file(const fs::path& path, std::string_view text) {
   const fs::path target = normal(path), temporary = sibling(target, temporary_ending());

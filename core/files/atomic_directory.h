@@ -33,6 +33,10 @@ class AtomicDirectory {
   bool committed_ = false;
 };
 
+// Removes what writers that no longer run left in a directory, of whatever file or directory. For a directory
+// that has one writing process.
+void remove_leftovers(const std::filesystem::path& directory);
+
 // Replaces the file as a whole.
 void atomic_write_file(const std::filesystem::path& path, std::string_view text);
 

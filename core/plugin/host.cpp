@@ -2,10 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <atomic>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "plugin/options.h"
 
 namespace dsengine {
@@ -13,12 +13,7 @@ namespace {
 
 thread_local std::string failure_text;
 
-std::string one_line(const char* text) {
-  std::string line = text ? text : "";
-  std::replace_if(
-      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-  return line;
-}
+std::string one_line(const char* text) { return printable_line(text ? text : ""); }
 
 dse_status fail(dse_status code, const char* text) {
   failure_text = one_line(text);

@@ -10,7 +10,6 @@
 #include "base/philox.h"
 #include "model/model_files.h"
 #include "plugin/instance.h"
-#include "rl/chat_format.h"
 
 namespace dsengine {
 
@@ -39,19 +38,19 @@ class Encoder {
     };
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
-      set_prompt(e, chat_prompt(turns));
+      set_prompt(e, text_.chat.prompt(turns));
       e.answer = answer(record.chosen), e.rejected = answer(record.rejected);
     } else if (source_ == DSE_SOURCE_ROLLOUT) {
       if (record.kind == DSE_RECORD_TEXT) wrong("prompts");
       while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
       if (turns.empty()) wrong("prompts that end with a user's turn");
-      set_prompt(e, chat_prompt(turns));
+      set_prompt(e, text_.chat.prompt(turns));
     } else if (record.kind == DSE_RECORD_TEXT) {
       plain_text(e, record.text);
     } else if (record.kind == DSE_RECORD_MESSAGES) {
       conversation(e, turns);
     } else if (record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_PAIR) {
-      set_prompt(e, chat_prompt(turns));
+      set_prompt(e, text_.chat.prompt(turns));
       e.answer = answer(record.kind == DSE_RECORD_PAIR ? record.chosen : record.completion);
     } else {
       wrong("texts, messages, or prompts with completions");
@@ -70,7 +69,7 @@ class Encoder {
     e.prompt_text = std::move(text);
   }
   AnswerTokens answer(const std::string& content) const {
-    AnswerTokens a{text_.tokenizer.encode(chat_answer(content), false), {}};
+    AnswerTokens a{text_.tokenizer.encode(text_.chat.answer(content), false), {}};
     if (!text_.eos.empty()) a.tokens.push_back(text_.eos[0]);
     a.mask.assign(a.tokens.size(), 1);
     return a;
@@ -89,7 +88,7 @@ class Encoder {
     size_t first = 0;
     while (first < turns.size() && !(turns[first].role == "assistant" && turns[first].train)) ++first;
     DSE_CHECK_USER(first < turns.size(), "a conversation without an assistant turn to learn from");
-    set_prompt(e, chat_prompt({turns.begin(), turns.begin() + int64_t(first)}));
+    set_prompt(e, text_.chat.prompt({turns.begin(), turns.begin() + int64_t(first)}));
     std::string between;
     for (size_t i = first; i < turns.size(); ++i) {
       if (turns[i].role == "assistant" && turns[i].train) {
@@ -98,7 +97,7 @@ class Encoder {
         append(e.answer, a.tokens, 1);
         between = "\n";
       } else {
-        between += chat_turn(turns[i]);
+        between += text_.chat.turn(turns[i]);
       }
       if (i + 1 < turns.size() && turns[i + 1].role == "assistant" && turns[i + 1].train) between += "Assistant:";
     }
@@ -124,7 +123,8 @@ class Encoder {
 
 TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
                           const std::filesystem::path& model_directory) {
-  TextModel text{Tokenizer::from_directory(tokenizer_directory), eos_ids(model_directory)};
+  TextModel text{Tokenizer::from_directory(tokenizer_directory), eos_ids(model_directory),
+                 ChatFormat::of(tokenizer_directory)};
   if (text.eos.empty())
     if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);
   return text;

@@ -13,14 +13,16 @@
 
 #include "plugin/registry.h"
 #include "run/config.h"
+#include "text/chat_format.h"
 #include "text/tokenizer.h"
 
 namespace dsengine {
 
-// A tokenizer and the ids that end an answer.
+// A tokenizer, the ids that end an answer, and how conversations are written.
 struct TextModel {
   Tokenizer tokenizer;
   std::vector<TokenId> eos;  // the first is what training appends
+  ChatFormat chat;
 
   // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
   static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);

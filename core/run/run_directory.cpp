@@ -119,6 +119,7 @@ RunDirectory::RunDirectory(const RunConfig& config) : path_(config.output_dir) {
                  error ? error.message() : "it is a file");
   lock();
   try {
+    remove_leftovers(path_);
     DSE_CHECK_USER(config.resume != "never" || !fs::exists(config_file()),
                    "output_dir {} holds a run already: choose another, delete it, or set resume = \"auto\"",
                    path_.string());
@@ -154,6 +155,7 @@ StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConf
   std::error_code error;
   fs::create_directories(folder, error);
   DSE_CHECK_USER(!error, "cannot make {}: {}", folder.string(), error.message());
+  remove_leftovers(folder);
   const std::string settings = stage_settings(config, stage);
   check_unchanged(folder, settings);
   if (fs::exists(settings_file(folder))) warn_of_threads(folder, settings);

@@ -9,6 +9,9 @@ sees it, only the preference pairs drawn by it, so it tells whether learning fro
     python3 task.py score sft_out.jsonl ppo_out.jsonl    # files written by `dsengine generate`
     python3 task.py compare sft_out.jsonl ppo_out.jsonl  # paired gain of the second over the first
     python3 task.py constants data/prompts_heldout.jsonl # the best reply that ignores the question
+    python3 task.py samples sft_out.jsonl ppo_out.jsonl  # replies side by side
+    python3 task.py pairs data/pairs_heldout.jsonl       # both sides of each pair as text, for `dsengine score`
+    python3 task.py accuracy scored.jsonl                # how often the first of two rewards is the higher
 
 Python's standard library only. Of random.Random only .random() is used, whose numbers are the same in
 every version of Python.
@@ -279,6 +282,27 @@ def constants(prompts_path, answer_paths):
                       "true_score": round(mean(true_score(p, best) for p in prompts), 4)}))
 
 
+def samples(before_path, after_path, count):
+    for before, after in list(zip(read_records(before_path), read_records(after_path)))[:count]:
+        print(before["prompt"])
+        for name, record in (("before", before), ("after", after)):
+            print(f"  {name:<7}{record['text'].replace('</s>', '').strip()}")
+
+
+def pairs(path):
+    """The text of both answers as training shows them to the reward model."""
+    for record in read_records(path):
+        for side in ("chosen", "rejected"):
+            print(json.dumps({"text": f"Human: {record['prompt']}\nAssistant: {record[side]}</s>"}))
+
+
+def accuracy(path):
+    rewards = [r["reward"] for r in read_records(path)]
+    right = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in zip(rewards[::2], rewards[1::2])]
+    print(f"reward model on pairs that differ in correctness alone: accuracy {mean(right):.3f} "
+          f"+- {standard_error(right):.3f} ({len(right)} pairs)")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -292,6 +316,12 @@ def main():
     constant = commands.add_parser("constants", help="the best constant reply")
     constant.add_argument("prompts")
     constant.add_argument("answers", nargs="*", help="generated files whose every reply is tried too")
+    beside = commands.add_parser("samples", help="replies of two files side by side")
+    beside.add_argument("before")
+    beside.add_argument("after")
+    beside.add_argument("--count", type=int, default=6)
+    commands.add_parser("pairs", help="both sides of pairs as text lines").add_argument("file")
+    commands.add_parser("accuracy", help="of rewards, chosen and rejected in turn").add_argument("file")
     args = parser.parse_args()
     if args.command == "generate":
         generate(args.out, args.seed)
@@ -299,6 +329,12 @@ def main():
         score(args.files)
     elif args.command == "compare":
         compare(args.before, args.after)
+    elif args.command == "samples":
+        samples(args.before, args.after, args.count)
+    elif args.command == "pairs":
+        pairs(args.file)
+    elif args.command == "accuracy":
+        accuracy(args.file)
     else:
         constants(args.prompts, args.answers)
 

@@ -12,6 +12,7 @@
 namespace {
 
 using Json = nlohmann::ordered_json;
+constexpr int kMaxDepth = 100;
 
 std::string read_file(const std::string& path) {
   std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
@@ -72,7 +73,11 @@ class JsonLines {
     const auto& [begin, end, line] = lines_[size_t(index)];
     Json json;
     try {
-      json = Json::parse(text_.begin() + int64_t(begin), text_.begin() + int64_t(end));
+      json = Json::parse(text_.begin() + int64_t(begin), text_.begin() + int64_t(end),
+                         [&, line = line](int depth, Json::parse_event_t, Json&) {
+                           if (depth > kMaxDepth) fail(line, "JSON nested deeper than 100 levels");
+                           return true;
+                         });
     } catch (const Json::exception& e) {
       std::string what = e.what();
       fail(line, "not valid JSON: " + what.substr(what.find("] ") + 2));

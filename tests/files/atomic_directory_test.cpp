@@ -195,6 +195,8 @@ TEST(AtomicFile, AKillAtAnyMomentLeavesOldOrNew) {
       const std::string text = read_text(path);
       ASSERT_TRUE(text == old_text || text == new_text) << "call " << calls;
       seen.insert(text);
+      remove_leftovers(directory.path());
+      ASSERT_THAT(names_in(directory.path()), ElementsAre("state.json")) << "call " << calls;
       if (!killed) break;
     }
   } catch (const std::runtime_error& e) {

@@ -21,48 +21,48 @@
 #pragma once
 #include "plugin.hpp"
 
-namespace dse __attribute__((visibility("hidden"))) {
+namespace [[gnu::visibility("hidden")]] dse {
 
-  struct KernelTraits {
-    const char* operation;
-    uint32_t dtype = DSE_F32, device = DSE_CPU;
-    int32_t minimum_sm = 0, score = 1;
-  };
+struct KernelTraits {
+  const char* operation;
+  uint32_t dtype = DSE_F32, device = DSE_CPU;
+  int32_t minimum_sm = 0, score = 1;
+};
 
-  // An attribute of a call by name; fallback where it is absent.
-  inline double real_attribute(const dse_call& call, const char* name, double fallback) {
-    for (uint32_t i = 0; i < call.attribute_count; ++i)
-      if (std::string(call.attributes[i].name) == name) return call.attributes[i].real;
-    return fallback;
-  }
+// An attribute of a call by name; fallback where it is absent.
+inline double real_attribute(const dse_call& call, const char* name, double fallback) {
+  for (uint32_t i = 0; i < call.attribute_count; ++i)
+    if (std::string(call.attributes[i].name) == name) return call.attributes[i].real;
+  return fallback;
+}
 
-  template <class T>
-  Item kernel_item(const char* name) {
-    static const dse_kernel table{
-        sizeof(dse_kernel),
-        1,
-        T::traits.operation,
-        T::traits.dtype,
-        T::traits.device,
-        T::traits.minimum_sm,
-        T::traits.score,
-        [](uint32_t, void** self) { return guard([&] { *self = new T(); }); },
-        destroy<T>,
-        [](const void* self, const dse_call* call) -> int32_t {
-          bool yes = false;
-          guard([&] { yes = static_cast<const T*>(self)->supports(*call); });
-          return yes;
-        },
-        [](const void* self, const dse_call* call) -> int64_t {
-          int64_t bytes = 0;
-          if constexpr (requires(const T& k) { k.workspace_bytes(*call); })
-            guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(*call); });
-          return bytes;
-        },
-        [](void* self, const dse_call* call) { return guard([&] { static_cast<T*>(self)->run(*call); }); }};
-    return {DSE_KERNEL, name, summary_of<T>(), &table, {}};
-  }
+template <class T>
+Item kernel_item(const char* name) {
+  static const dse_kernel table{
+      sizeof(dse_kernel),
+      1,
+      T::traits.operation,
+      T::traits.dtype,
+      T::traits.device,
+      T::traits.minimum_sm,
+      T::traits.score,
+      [](uint32_t, void** self) { return guard([&] { *self = new T(); }); },
+      destroy<T>,
+      [](const void* self, const dse_call* call) -> int32_t {
+        bool yes = false;
+        guard([&] { yes = static_cast<const T*>(self)->supports(*call); });
+        return yes;
+      },
+      [](const void* self, const dse_call* call) -> int64_t {
+        int64_t bytes = 0;
+        if constexpr (requires(const T& k) { k.workspace_bytes(*call); })
+          guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(*call); });
+        return bytes;
+      },
+      [](void* self, const dse_call* call) { return guard([&] { static_cast<T*>(self)->run(*call); }); }};
+  return {DSE_KERNEL, name, summary_of<T>(), &table, {}};
+}
 
-}  // namespace )
+}  // namespace gnu::visibility("hidden")]]dse
 
 #define DSE_KERNEL(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::kernel_item<Type>(name)))

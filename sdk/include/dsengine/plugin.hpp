@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
+#include <exception>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -17,171 +19,192 @@
 
 #include "abi.h"
 
-namespace dse __attribute__((visibility("hidden"))) {
+namespace [[gnu::visibility("hidden")]] dse {
 
-  // An error with the ABI's code; its text becomes the one line the user sees.
-  struct Failure : std::runtime_error {
-    dse_status code;
-    explicit Failure(const std::string& text, dse_status code_ = DSE_ERROR) : runtime_error(text), code(code_) {}
-  };
+// An error with the ABI's code; its text becomes the one line the user sees.
+struct Failure : std::runtime_error {
+  dse_status code;
+  explicit Failure(const std::string& text, dse_status code_ = DSE_ERROR) : runtime_error(text), code(code_) {}
+};
 
-  inline const dse_host* host_table = nullptr;  // set once by the entry point
-  inline const dse_host& host() { return *host_table; }
+inline const dse_host* host_table = nullptr;  // set once by the entry point
+inline const dse_host& host() { return *host_table; }
 
-  inline void check(dse_status status, const char* what) {
-    if (status != DSE_OK) throw Failure(what, status);
+// A call of the host failed; the host has the reason already.
+struct HostFailure {
+  dse_status code;
+};
+inline void check(dse_status status) {
+  if (status != DSE_OK) throw HostFailure{status};
+}
+
+template <class Body>
+dse_status guard(Body&& body) noexcept {
+  try {
+    body();
+    return DSE_OK;
+  } catch (const HostFailure& e) {
+    return e.code;
+  } catch (const Failure& e) {
+    return host().fail(e.code, e.what());
+  } catch (const std::exception& e) {
+    return host().fail(DSE_ERROR, e.what());
+  } catch (...) {
+    return host().fail(DSE_ERROR, "an exception that is no std::exception");
   }
+}
 
-  template <class Body>
-  dse_status guard(Body && body) noexcept {
-    try {
-      body();
-      return DSE_OK;
-    } catch (const Failure& e) {
-      return host().fail(e.code, e.what());
-    } catch (const std::exception& e) {
-      return host().fail(DSE_ERROR, e.what());
-    } catch (...) {
-      return host().fail(DSE_ERROR, "an exception that is no std::exception");
-    }
-  }
-
-  // Runs body(first, last) over pieces of [begin, end) on the host's threads.
-  template <class Body>
-  void parallel_for(int64_t begin, int64_t end, int64_t grain, const Body& body) {
-    host().parallel_for(
-        begin, end, grain,
-        [](void* context, int64_t first, int64_t last) { (*static_cast<const Body*>(context))(first, last); },
-        const_cast<Body*>(&body));
-  }
-
-  struct Range {
-    double minimum = 1, maximum = 0;  // minimum > maximum: no range
-  };
-  inline constexpr double infinity = HUGE_VAL;
-
-  // The settings of an item. Its constructor asks for each by name; asked without values, Options records the
-  // name, type, default and help instead: that is the option table which the host checks TOML against.
-  class Options {
-   public:
-    Options() = default;
-    Options(Options&&) = default;  // move-only: the table points into the strings
-    explicit Options(const dse_values* values) : values_(values) {}
-
-    double real(const char* name, double fallback, const char* help, Range range = {}) {
-      char text[32];
-      std::snprintf(text, sizeof text, "%.17g", fallback);
-      if (std::strtod(shorter(fallback).c_str(), nullptr) == fallback)
-        std::snprintf(text, sizeof text, "%s", shorter(fallback).c_str());
-      return get(DSE_OPTION_REAL, name, text, nullptr, help, range, fallback, host_table ? host().get_real : nullptr);
-    }
-    int64_t integer(const char* name, int64_t fallback, const char* help, Range range = {}) {
-      return get(DSE_OPTION_INTEGER, name, std::to_string(fallback), nullptr, help, range, fallback,
-                 host_table ? host().get_integer : nullptr);
-    }
-    bool boolean(const char* name, bool fallback, const char* help) {
-      return get(DSE_OPTION_BOOLEAN, name, fallback ? "true" : "false", nullptr, help, Range{}, int32_t{fallback},
-                 host_table ? host().get_boolean : nullptr) != 0;
-    }
-    // choices: allowed values separated by '|', or nullptr for any text.
-    std::string string(const char* name, const char* fallback, const char* help, const char* choices = nullptr) {
-      return get(DSE_OPTION_STRING, name, fallback, choices, help, Range{}, fallback,
-                 host_table ? host().get_string : nullptr);
-    }
-
-    const std::vector<dse_option>& table() const { return table_; }
-
-   private:
-    static std::string shorter(double value) {
-      char text[32];
-      std::snprintf(text, sizeof text, "%.12g", value);
-      return text;
-    }
-    const char* keep(const std::string& text) { return strings_.emplace_back(text).c_str(); }
-
-    template <class T>
-    T get(uint32_t type, const char* name, const std::string& text, const char* choices, const char* help, Range range,
-          T fallback, dse_status (*read)(const dse_values*, const char*, T*)) {
-      if (!values_) {
-        table_.push_back({sizeof(dse_option), type, keep(name), keep(text), choices ? keep(choices) : nullptr,
-                          range.minimum, range.maximum, keep(help)});
-        return fallback;
-      }
-      T value{};
-      check(read(values_, name, &value), name);
-      return value;
-    }
-
-    const dse_values* values_ = nullptr;
-    std::vector<dse_option> table_;
-    std::deque<std::string> strings_;
-  };
-
-  // One item of a plugin, under construction: fills a dse_item when the library is entered.
-  struct Item {
-    uint32_t kind;
-    const char* name;
-    const char* summary;
-    const void* table;
-    Options options;  // recorded
-  };
-
-  // Builds the library's table; called by the DSE_… macros.
-  class Library {
-   public:
-    static dse_status enter(const dse_host* from, const dse_plugin** out, const char* name, const char* version,
-                            void (*add_items)(std::deque<Item>&)) noexcept {
-      host_table = from;
-      static Library library;
-      return guard([&] {
-        if (library.items_.empty()) {
-          add_items(library.items_);
-          for (auto& item : library.items_)
-            library.table_.push_back({sizeof(dse_item), item.kind, item.name, item.summary, item.options.table().data(),
-                                      uint32_t(item.options.table().size()), 0, item.table});
+// Runs body(first, last) over pieces of [begin, end) on the host's threads. The first exception of a body is
+// thrown again here, once all pieces are done.
+template <class Body>
+void parallel_for(int64_t begin, int64_t end, int64_t grain, const Body& body) {
+  struct Call {
+    const Body& body;
+    std::mutex mutex{};
+    std::exception_ptr failure{};
+  } call{body};
+  host().parallel_for(
+      begin, end, grain,
+      [](void* context, int64_t first, int64_t last) {
+        auto& c = *static_cast<Call*>(context);
+        try {
+          c.body(first, last);
+        } catch (...) {
+          const std::lock_guard<std::mutex> lock(c.mutex);
+          if (!c.failure) c.failure = std::current_exception();
         }
-        library.plugin_ = {
-            sizeof(dse_plugin),   DSE_ABI_MAJOR, DSE_ABI_MINOR, uint32_t(library.table_.size()), name, version,
-            library.table_.data()};
-        *out = &library.plugin_;
-      });
-    }
+      },
+      &call);
+  if (call.failure) std::rethrow_exception(call.failure);
+}
 
-   private:
-    std::deque<Item> items_;
-    std::vector<dse_item> table_;
-    dse_plugin plugin_{};
-  };
+struct Range {
+  double minimum = 1, maximum = 0;  // minimum > maximum: no range
+};
+inline constexpr double infinity = HUGE_VAL;
 
-  // create and destroy of a type that is constructed from Options.
+// The settings of an item. Its constructor asks for each by name; asked without values, Options records the
+// name, type, default and help instead: that is the option table which the host checks TOML against.
+class Options {
+ public:
+  Options() = default;
+  Options(Options&&) = default;  // move-only: the table points into the strings
+  explicit Options(const dse_values* values) : values_(values) {}
+
+  double real(const char* name, double fallback, const char* help, Range range = {}) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.17g", fallback);
+    if (std::strtod(shorter(fallback).c_str(), nullptr) == fallback)
+      std::snprintf(text, sizeof text, "%s", shorter(fallback).c_str());
+    return get(DSE_OPTION_REAL, name, text, nullptr, help, range, fallback, host_table ? host().get_real : nullptr);
+  }
+  int64_t integer(const char* name, int64_t fallback, const char* help, Range range = {}) {
+    return get(DSE_OPTION_INTEGER, name, std::to_string(fallback), nullptr, help, range, fallback,
+               host_table ? host().get_integer : nullptr);
+  }
+  bool boolean(const char* name, bool fallback, const char* help) {
+    return get(DSE_OPTION_BOOLEAN, name, fallback ? "true" : "false", nullptr, help, Range{}, int32_t{fallback},
+               host_table ? host().get_boolean : nullptr) != 0;
+  }
+  // choices: allowed values separated by '|', or nullptr for any text.
+  std::string string(const char* name, const char* fallback, const char* help, const char* choices = nullptr) {
+    return get(DSE_OPTION_STRING, name, fallback, choices, help, Range{}, fallback,
+               host_table ? host().get_string : nullptr);
+  }
+
+  const std::vector<dse_option>& table() const { return table_; }
+
+ private:
+  static std::string shorter(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.12g", value);
+    return text;
+  }
+  const char* keep(const std::string& text) { return strings_.emplace_back(text).c_str(); }
+
   template <class T>
-  dse_status create(const dse_values* values, void** self) noexcept {
+  T get(uint32_t type, const char* name, const std::string& text, const char* choices, const char* help, Range range,
+        T fallback, dse_status (*read)(const dse_values*, const char*, T*)) {
+    if (!values_) {
+      table_.push_back({sizeof(dse_option), type, keep(name), keep(text), choices ? keep(choices) : nullptr,
+                        range.minimum, range.maximum, keep(help)});
+      return fallback;
+    }
+    T value{};
+    check(read(values_, name, &value));
+    return value;
+  }
+
+  const dse_values* values_ = nullptr;
+  std::vector<dse_option> table_;
+  std::deque<std::string> strings_;
+};
+
+// One item of a plugin, under construction: fills a dse_item when the library is entered.
+struct Item {
+  uint32_t kind;
+  const char* name;
+  const char* summary;
+  const void* table;
+  Options options;  // recorded
+};
+
+// Builds the library's table; called by the DSE_… macros.
+class Library {
+ public:
+  static dse_status enter(const dse_host* from, const dse_plugin** out, const char* name, const char* version,
+                          void (*add_items)(std::deque<Item>&)) noexcept {
+    host_table = from;
+    static Library library;
     return guard([&] {
-      Options options(values);
-      *self = new T(options);
+      if (library.items_.empty()) {
+        add_items(library.items_);
+        for (auto& item : library.items_)
+          library.table_.push_back({sizeof(dse_item), item.kind, item.name, item.summary, item.options.table().data(),
+                                    uint32_t(item.options.table().size()), 0, item.table});
+      }
+      library.plugin_ = {
+          sizeof(dse_plugin),   DSE_ABI_MAJOR, DSE_ABI_MINOR, uint32_t(library.table_.size()), name, version,
+          library.table_.data()};
+      *out = &library.plugin_;
     });
   }
-  template <class T>
-  void destroy(void* self) noexcept {
-    delete static_cast<T*>(self);
-  }
-  template <class T>
-  Options recorded_options() {
-    Options options;
-    T probe(options);
-    return options;
-  }
 
-  // The item's one-line description: `static constexpr const char* summary` of its type, if there is one.
-  template <class T>
-  constexpr const char* summary_of() {
-    if constexpr (requires { T::summary; })
-      return T::summary;
-    else
-      return "";
-  }
+ private:
+  std::deque<Item> items_;
+  std::vector<dse_item> table_;
+  dse_plugin plugin_{};
+};
 
-}  // namespace )
+// create and destroy of a type that is constructed from Options.
+template <class T>
+dse_status create(const dse_values* values, void** self) noexcept {
+  return guard([&] {
+    Options options(values);
+    *self = new T(options);
+  });
+}
+template <class T>
+void destroy(void* self) noexcept {
+  delete static_cast<T*>(self);
+}
+template <class T>
+Options recorded_options() {
+  Options options;
+  T probe(options);
+  return options;
+}
+
+// The item's one-line description: `static constexpr const char* summary` of its type, if there is one.
+template <class T>
+constexpr const char* summary_of() {
+  if constexpr (requires { T::summary; })
+    return T::summary;
+  else
+    return "";
+}
+
+}  // namespace gnu::visibility("hidden")]]dse
 
 // DSE_PLUGIN("name", "1.0", items.push_back(dse::algorithm_item<Ppo>("ppo")); …): a library of several items.
 #define DSE_PLUGIN(name, version, ...)                                                                       \

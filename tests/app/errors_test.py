@@ -1,0 +1,270 @@
+"""Bad input gets one clear line and a non-zero exit, and leaves nothing half-written: errors_test.py BINARY TESTS_BUILD_DIR
+
+Each case is a command and what its one error line must say. Every run is held to: exit status 1, a single line
+"dsengine: error: …" at the end of standard error, no crash, no word of an internal error.
+"""
+import gzip
+import json
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+BINARY, BUILD = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve()
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+TINY = pathlib.Path(__file__).resolve().parent.parent.parent / "examples/tiny"
+failures = []
+count = 0
+
+
+def check(name, command, expected, stdin="", status=1):
+    global count
+    count += 1
+    p = subprocess.run([BINARY, *map(str, command)], input=stdin, capture_output=True, text=True, timeout=120)
+    error_lines = [line for line in p.stderr.splitlines() if line.startswith("dsengine: ")]
+    wrong = None
+    if p.returncode != status:
+        wrong = f"exit {p.returncode}, expected {status}"
+    elif len(error_lines) != 1 or p.stderr.splitlines()[-1] != error_lines[0]:
+        wrong = "not one error line at the end"
+    elif "internal error" in error_lines[0]:
+        wrong = "an internal error"
+    else:
+        missing = [e for e in ([expected] if isinstance(expected, str) else expected) if e not in error_lines[0]]
+        if missing:
+            wrong = f"the line does not say {missing}"
+    if wrong:
+        failures.append(name)
+        print(f"FAILED {name}: {wrong}\n  {' '.join(map(str, command))}\n  {p.stderr[-700:]}")
+
+
+def run_with(work, name, expected, toml=None, sets=(), **files):
+    """A run whose configuration or files are wrong; no model directory may come of it."""
+    folder = work / f"run{count}"
+    folder.mkdir()
+    for file, content in files.items():
+        path = folder / file.replace("_jsonl", ".jsonl").replace("_gz", ".gz")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    config = folder / "run.toml"
+    config.write_text(toml if toml is not None else BASE)
+    command = ["run", "--config", config, "--set", f"output_dir={folder}/out"]
+    for s in sets:
+        command += ["--set", s.replace("FOLDER", str(folder))]
+    check(name, command, expected)
+    left = list(folder.glob("out/*/model")) + list(folder.glob("out/**/.*"))
+    if left:
+        failures.append(name)
+        print(f"FAILED {name}: left behind {left}")
+
+
+BASE = f"""
+[model]
+actor = "{TINY}/model"
+init = "random"
+[[stage]]
+name = "sft"
+algorithm = "sft"
+max_steps = 1
+mini_batch_size = 2
+data.sources = [{{ path = "{TINY}/data/sft.jsonl" }}]
+"""
+
+
+def configurations(work):
+    bad = lambda name, expected, *sets: run_with(work, name, expected, sets=sets)
+    run_with(work, "not TOML", ["run.toml:2"], toml="a = 1\nb = = 2\n")
+    run_with(work, "misspelt key", ["run.toml", "learning_rat", "learning_rate"], toml=BASE + "learning_rat = 1\n")
+    run_with(work, "wrong type", ["run.toml", "max_steps"], toml=BASE.replace("max_steps = 1", 'max_steps = "one"'))
+    run_with(work, "out of range", ["mini_batch_size"], toml=BASE.replace("mini_batch_size = 2", "mini_batch_size = 0"))
+    run_with(work, "no stage", "stage", toml="seed = 1\n")
+    bad("misspelt key of --set", ["learning_rat", "learning_rate"], "learning_rat=1e-3")
+    bad("a --set without a value", "seed", "seed")
+    bad("unknown algorithm", ["'sfd'", "sft"], "stage.sft.algorithm=sfd")
+    bad("unknown plugin option", ["kl_coeff", "kl_coef"], "stage.sft.algorithm=ppo", "stage.sft.plugin.ppo.kl_coeff=0.1")
+    bad("plugin option out of range", ["gamma"], "stage.sft.algorithm=ppo", "stage.sft.plugin.ppo.gamma=2")
+    bad("options of another plugin", ["plugin.ppo"], "stage.sft.plugin.ppo.gamma=1")
+    bad("no such model", ["nowhere"], "model.actor=/nowhere")
+    bad("no such data", ["/nowhere.jsonl"], 'stage.sft.data.sources=[{path="/nowhere.jsonl"}]')
+    bad("unknown adapter", ["'csv'"], f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", adapter="csv"}}]')
+    bad("unknown adapter option", ["prompt_feld", "prompt_field"],
+        f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", prompt_feld="x"}}]')
+    bad("records too long", ["max_length"], "data.max_length=3")
+    bad("records that are no pairs", ["pairs", "record 1"], "stage.sft.algorithm=reward")
+    bad("uneven pairs", ["mini_batch_size", "even"], "stage.sft.algorithm=reward", "mini_batch_size=3",
+        f'stage.sft.data.sources=[{{path="{TINY}/data/pairs.jsonl"}}]')
+    bad("PPO without a reward model", ["reward"], "stage.sft.algorithm=ppo")
+    bad("from a later stage", ["'sft'", "neither"], "stage.sft.actor.from=later")
+    bad("output_dir is a file", ["output_dir"], "output_dir=FOLDER/run.toml")
+    check("no such configuration", ["run", "--config", "/nowhere.toml"], "/nowhere.toml")
+    check("unknown command line option", ["run", "--confg", "x"], "--confg")
+    check("unknown command", ["trian"], "trian")
+    check("no algorithm of that name", ["--plugin", "pqo", "--set", f"output_dir={work}/none"], ["'pqo'", "ppo"])
+
+
+def records(work):
+    source = ['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]']
+    bad = lambda name, expected, content: run_with(work, name, expected, sets=source, data_jsonl=content)
+    good = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
+    bad("empty file", ["data.jsonl", "no records"], "")
+    bad("blank lines alone", ["data.jsonl", "no records"], "\n  \n")
+    bad("malformed JSON", ["data.jsonl:2"], good + '{"prompt": "a", "completion"\n')
+    bad("not an object", ["data.jsonl:1", "object"], "[1, 2]\n")
+    bad("not UTF-8", ["data.jsonl:2"], good.encode() + b'{"prompt": "\xff\xfe", "completion": "b"}\n')
+    bad("missing field", ["data.jsonl:1"], '{"completion": "b"}\n')
+    bad("field of the wrong type", ["data.jsonl:1", "completion"], '{"prompt": "a", "completion": 3}\n')
+    bad("messages of the wrong type", ["data.jsonl:1", "messages"], '{"messages": "hello"}\n')
+    bad("an unknown role", ["robot"], '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    bad("a zero byte", ["data.jsonl:1", "zero"], '{"prompt": "a\\u0000b", "completion": "b"}\n')
+    bad("deep nesting", ["data.jsonl:1"], '{"prompt": "a", "completion": "b", "x": ' + "[" * 100000 + "]" * 100000 + "}\n")
+    bad("a negative weight", ["data.jsonl:1", "weight"], '{"prompt": "a", "completion": "b", "weight": -1}\n')
+    whole = gzip.compress((good * 200).encode())
+    run_with(work, "truncated gzip", ["data.jsonl.gz"], sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl.gz"}]'],
+             data_jsonl_gz=whole[: len(whole) // 2])
+
+
+def weights(work):
+    ids = work / "ids.jsonl"
+    ids.write_text('{"input_ids": [5, 6, 7]}\n')
+
+    def bad(name, expected, change):
+        folder = work / f"model{count}"
+        shutil.copytree(GOLDEN / "llama_gqa", folder)
+        change(folder)
+        check(name, ["score", "--model", folder, "--input", ids, "--output", work / "out.jsonl"], expected)
+        if (work / "out.jsonl").exists():
+            failures.append(name)
+            print(f"FAILED {name}: wrote its output")
+
+    def rewrite(change):  # header of model.safetensors as JSON
+        def apply(folder):
+            path = folder / "model.safetensors"
+            data = path.read_bytes()
+            size = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8 : 8 + size])
+            change(header)
+            text = json.dumps(header).encode()
+            path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+        return apply
+
+    def config(**changes):
+        def apply(folder):
+            text = json.loads((folder / "config.json").read_text())
+            for key, value in changes.items():
+                text.pop(key) if value is None else text.update({key: value})
+            (folder / "config.json").write_text(json.dumps(text))
+        return apply
+
+    file = lambda f: f / "model.safetensors"
+    bad("truncated weights", "model.safetensors", lambda f: file(f).write_bytes(file(f).read_bytes()[:-100]))
+    bad("weights cut in the header", "model.safetensors", lambda f: file(f).write_bytes(file(f).read_bytes()[:50]))
+    bad("empty weights", "model.safetensors", lambda f: file(f).write_bytes(b""))
+    bad("trailing bytes", "model.safetensors", lambda f: file(f).write_bytes(file(f).read_bytes() + b"x"))
+    bad("no weights", "model.safetensors", lambda f: file(f).unlink())
+    bad("no config.json", "config.json", lambda f: (f / "config.json").unlink())
+    bad("config.json cut", "config.json", lambda f: (f / "config.json").write_text('{"architectures": ['))
+    bad("unknown architecture", "MambaForCausalLM", config(architectures=["MambaForCausalLM"]))
+    bad("no architecture", "architectures", config(architectures=None))
+    bad("a missing key", "num_hidden_layers", config(num_hidden_layers=None))
+    bad("a key of the wrong type", "hidden_size", config(hidden_size="large"))
+    bad("other shapes", ["shape", "[97, 24]"], config(vocab_size=96))
+    bad("more layers than weights", ["missing", "model.layers.2."], config(num_hidden_layers=3))
+    bad("fewer layers than weights", ["does not declare", "model.layers.1."], config(num_hidden_layers=1))
+    bad("heads that do not divide", "key-value heads", config(num_key_value_heads=3))
+    bad("overlapping tensors", "model.safetensors", rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[0, 96])))
+    bad("a tensor outside the file", "model.safetensors",
+        rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[10**12, 10**12 + 96])))
+    pickles = GOLDEN / "bins"
+    for malicious in sorted(pickles.glob("malicious*.bin")):
+        def use(folder, malicious=malicious):
+            file(folder).unlink()
+            shutil.copy(malicious, folder / "pytorch_model.bin")
+        bad(f"pickle that calls ({malicious.name})", "pytorch_model.bin", use)
+    if not sorted(pickles.glob("malicious*.bin")):
+        failures.append("the malicious pickles are missing")
+
+
+def tokenizers(work):
+    text = work / "text.jsonl"
+    text.write_text('{"text": "hello"}\n')
+
+    def bad(name, expected, change):
+        folder = work / f"tokenizer{count}"
+        shutil.copytree(TINY / "model", folder)
+        change(folder / "tokenizer.json")
+        check(name, ["tokenize", "--model", folder, "--input", text], expected)
+
+    bad("no tokenizer", "tokenizer.json", lambda f: f.unlink())
+    bad("truncated tokenizer", "tokenizer.json", lambda f: f.write_text(f.read_text()[:1000]))
+    bad("a tokenizer of another kind", ["tokenizer.json", "WordPiece"],
+        lambda f: f.write_text(f.read_text().replace('"BPE"', '"WordPiece"')))
+    check("no input file", ["tokenize", "--model", TINY / "model", "--input", "/nowhere"], "/nowhere")
+    check("empty input", ["tokenize", "--model", TINY / "model"], "no JSON lines")
+
+
+def plugins(work):
+    expected = {"wrong_major": "ABI 2.0", "newer_minor": "newer", "zero_size": "struct_size", "no_symbol": "dse_plugin_entry",
+                "fails": "", "fails_silently": "no reason", "null_plugin": "", "null_items": "", "null_table": "",
+                "no_open": "", "bad_default": "", "empty_name": "", "unknown_kind": "", "duplicate": "", "long_nonzero": "",
+                "throws": "C++ exception"}
+    for name, words in expected.items():
+        file = BUILD / f"tests/abi/libdse_{name}.so"
+        run_with(work, f"plugin {name}", [f"libdse_{name}.so", words], sets=[f'plugins=[{{file="{file}"}}]'])
+    text = work / "libdse_text.so"
+    text.write_text("this is not a library\n")
+    run_with(work, "plugin that is no ELF file", ["libdse_text.so", "ELF"], sets=[f'plugins=[{{file="{text}"}}]'])
+    run_with(work, "no such plugin file", "/nowhere.so", sets=['plugins=[{file="/nowhere.so"}]'])
+    whole = BUILD / "tests/abi/libdse_whole.so"
+    run_with(work, "wrong sha256", ["libdse_whole.so", "sha256"], sets=[f'plugins=[{{file="{whole}", sha256="{"0" * 64}"}}]'])
+    check("no such plugin folder", ["plugins", "--plugin-path", "/nowhere", "list"], "/nowhere")
+    check("no item of that name", ["plugins", "info", "pqo"], ["pqo", "ppo"])
+
+
+def used_directories(work):
+    folder = work / "used"
+    base = work / "base.toml"
+    base.write_text(BASE)
+    done = subprocess.run([BINARY, "run", "--config", base, "--set", f"output_dir={folder}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = ["run", "--config", base, "--set", f"output_dir={folder}"]
+    check("another run's folder", [*again, "--set", "learning_rate=0.5"], ["learning_rate", "other settings"])
+    check("resume = never", [*again, "--set", "resume=never"], ["output_dir", "resume"])
+    checkpoint = next((folder / "sft/checkpoints").glob("step-*"))
+    (folder / "sft/done.json").unlink()
+    (checkpoint / "manifest.json").write_text("{}")
+    check("a damaged checkpoint", again, "manifest.json")
+
+
+def lines(work):
+    """A line that cannot be done gives its error in its place; the others are done."""
+    model = GOLDEN / "llama_gqa"
+    given = ['{"input_ids": [5, 6]}', '{"input_ids": [5, 97]}', "not JSON", '{"input_ids": []}', '{"text": "no tokenizer"}',
+             '{"input_ids": [7]}', '[]', '{"input_ids": [5, "6"]}']
+    global count
+    for command in (["score"], ["generate", "--max-new-tokens", "4", "--temperature", "0"]):
+        count += 1
+        p = subprocess.run([BINARY, *command, "--model", str(model)], input="\n".join(given) + "\n", capture_output=True, text=True)
+        out = [json.loads(line) for line in p.stdout.splitlines()]
+        bad = [i for i, o in enumerate(out) if "error" in o]
+        if p.returncode == 0 or bad != [1, 2, 3, 4, 6, 7] or "6 of 8 lines" not in p.stderr:
+            failures.append("lines")
+            print(f"FAILED lines of {command}: exit {p.returncode}, errors at {bad}\n{p.stdout}\n{p.stderr}")
+    template = work / "template"
+    shutil.copytree(TINY / "model", template)
+    (template / "chat_template.jinja").write_text("{{ messages }}")
+    p = subprocess.run([BINARY, "tokenize", "--model", str(template)], input='{"messages": [{"role": "user", "content": "x"}]}\n{"text": "x"}\n',
+                       capture_output=True, text=True)
+    out = [json.loads(line) for line in p.stdout.splitlines()]
+    if p.returncode == 0 or "template" not in out[0].get("error", "") or "input_ids" not in out[1]:
+        failures.append("template")
+        print(f"FAILED template: {p.stdout} {p.stderr}")
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    for part in (configurations, records, weights, tokenizers, plugins, used_directories, lines):
+        folder = pathlib.Path(scratch) / part.__name__
+        folder.mkdir()
+        part(folder)
+print(f"{count} cases, {len(failures)} failed")
+sys.exit(bool(failures))
