@@ -1,4 +1,5 @@
-# dsengine_add_plugin(name source…): libdse_<name>.so from the SDK alone, exporting one symbol.
+# dsengine_add_plugin(name source…): libdse_<name>.so from the SDK alone, exporting one symbol. It lands in
+# DSENGINE_PLUGIN_OUTPUT where that is set, else in the current build folder.
 function(dsengine_add_plugin name)
   add_library(dse_${name} MODULE ${ARGN})
   target_link_libraries(dse_${name} PRIVATE dsengine::sdk)

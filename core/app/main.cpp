@@ -8,6 +8,7 @@
 #include "app/commands.h"
 #include "base/check.h"
 #include "base/printable.h"
+#include "model/verify_model.h"
 #include "plugin/list.h"
 #include "plugin/verify.h"
 #include "rl/pipeline.h"
@@ -100,6 +101,7 @@ int run(int argc, char** argv) {
   info->add_option("name", name)->required();
   auto* check = plugins->add_subcommand("verify", "try an item, or a file");
   check->add_option("name", name)->required();
+  check->add_option("--config", config, "config.json to try a model with; none: a small general one");
 
   try {
     app.parse(argc, argv);
@@ -121,7 +123,8 @@ int run(int argc, char** argv) {
   if (*list) std::cout << list_plugins(session.registry());
   if (*info) std::cout << describe_items(session.registry(), name);
   if (*check) {
-    const auto checks = verify(session.registry(), name);
+    const auto checks =
+        verify(session.registry(), name, model_verify_hooks(config.empty() ? Json() : read_json(config)));
     std::cout << format_checks(checks);
     return all_ok(checks) ? 0 : 1;
   }

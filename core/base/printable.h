@@ -16,7 +16,11 @@ inline std::string printable_line(std::string_view text) {
   const auto length_at = [&](size_t i) -> size_t {
     const auto byte = [&](size_t k) { return k < text.size() ? uint8_t(text[k]) : uint8_t{0}; };
     const uint8_t b = byte(i);
-    const size_t n = b < 0x80 ? 1 : b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3 : b >= 0xF0 && b < 0xF5 ? 4 : 0;
+    const size_t n = b < 0x80                ? 1
+                     : b >= 0xC2 && b < 0xE0 ? 2
+                     : b >= 0xE0 && b < 0xF0 ? 3
+                     : b >= 0xF0 && b < 0xF5 ? 4
+                                             : 0;
     for (size_t k = 1; k < n; ++k)
       if ((byte(i + k) & 0xC0) != 0x80) return 0;
     return n;

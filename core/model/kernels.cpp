@@ -28,7 +28,7 @@ uint32_t dtype_of(const at::Tensor& t) {
   }
 }
 
-std::vector<dse_array> arrays(std::initializer_list<at::Tensor> tensors) {
+std::vector<dse_array> arrays(at::ArrayRef<at::Tensor> tensors) {
   std::vector<dse_array> result;
   for (const auto& t : tensors) {
     if (!t.defined()) continue;
@@ -41,15 +41,17 @@ std::vector<dse_array> arrays(std::initializer_list<at::Tensor> tensors) {
 }  // namespace
 
 Kernels::Kernels(const PluginRegistry& registry) {
-  for (const auto* item : registry.items(DSE_KERNEL)) {
-    const auto& table = item->kernel();
-    if (table.device != DSE_CPU) continue;
-    void* self = nullptr;
-    check_status(table.create(0, &self), "kernel " + item->name);
-    kernels_[table.operation].push_back({item->name, &table, self});
-  }
-  for (auto& [_, list] : kernels_)
-    std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
+  for (const auto* item : registry.items(DSE_KERNEL)) add(*item);
+}
+
+void Kernels::add(const Item& item) {
+  const auto& table = item.kernel();
+  if (table.device != DSE_CPU) return;
+  void* self = nullptr;
+  check_status(table.create(0, &self), "kernel " + item.name);
+  auto& list = kernels_[table.operation];
+  list.push_back({item.name, &table, self});
+  std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
 }
 
 Kernels::~Kernels() {
@@ -57,8 +59,8 @@ Kernels::~Kernels() {
     for (auto& kernel : list) kernel.table->destroy(kernel.self);
 }
 
-bool Kernels::run(const std::string& operation, std::initializer_list<at::Tensor> inputs,
-                  std::initializer_list<at::Tensor> outputs, std::initializer_list<KernelAttribute> attributes) const {
+bool Kernels::run(const std::string& operation, at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs,
+                  at::ArrayRef<KernelAttribute> attributes) const {
   const auto it = kernels_.find(operation);
   if (it == kernels_.end()) return false;
   const auto in = arrays(inputs), out = arrays(outputs);

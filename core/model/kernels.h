@@ -30,11 +30,14 @@ class Kernels {
   Kernels(const Kernels&) = delete;
   Kernels& operator=(const Kernels&) = delete;
 
+  // One more kernel, beside those there are. Devices that this process does not use are passed over.
+  void add(const Item& item);
+
   // True where some plugin offers the operation at all (and, for training, its backward).
   bool has(const std::string& operation) const { return kernels_.count(operation) > 0; }
   // Runs the best kernel that supports the call; false: none does. Outputs are allocated by the caller.
-  bool run(const std::string& operation, std::initializer_list<at::Tensor> inputs,
-           std::initializer_list<at::Tensor> outputs, std::initializer_list<KernelAttribute> attributes = {}) const;
+  bool run(const std::string& operation, at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs,
+           at::ArrayRef<KernelAttribute> attributes = {}) const;
 
  private:
   struct Kernel {

@@ -50,7 +50,8 @@ fs::path Pipeline::resolve(size_t index, const std::string& from, const fs::path
                      config_.stages[index].name, from);
       return directory_.open_stage(config_, config_.stages[i]).model();
     }
-  DSE_CHECK_USER(fs::is_directory(from), "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory",
+  DSE_CHECK_USER(fs::is_directory(from),
+                 "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory",
                  config_.stages[index].name, from);
   return from;
 }

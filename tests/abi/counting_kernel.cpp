@@ -17,7 +17,8 @@ struct AtEnd {
   ~AtEnd() {
     const char* path = std::getenv("DSE_COUNT_FILE");
     if (std::FILE* file = path ? std::fopen(path, "w") : nullptr) {
-      std::fprintf(file, "{\"rms_norm\": %lld, \"rms_norm.backward\": %lld}\n", (long long)calls[0], (long long)calls[1]);
+      std::fprintf(file, "{\"rms_norm\": %lld, \"rms_norm.backward\": %lld}\n", (long long)calls[0],
+                   (long long)calls[1]);
       std::fclose(file);
     }
   }

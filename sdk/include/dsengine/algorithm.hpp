@@ -389,6 +389,6 @@ Item algorithm_item(const char* name) {
   return {DSE_ALGORITHM, name, summary_of<T>(), &table, recorded_options<T>()};
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 #define DSE_ALGORITHM(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::algorithm_item<Type>(name)))

@@ -85,6 +85,6 @@ Item dataset_item(const char* name) {
   return {DSE_DATASET, name, summary_of<T>(), &table, std::move(options)};
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 #define DSE_DATASET(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::dataset_item<Type>(name)))

@@ -78,4 +78,4 @@ struct Dual {
   }
 };
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse

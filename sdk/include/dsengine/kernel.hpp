@@ -63,6 +63,6 @@ Item kernel_item(const char* name) {
   return {DSE_KERNEL, name, summary_of<T>(), &table, {}};
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 #define DSE_KERNEL(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::kernel_item<Type>(name)))

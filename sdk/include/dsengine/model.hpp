@@ -271,7 +271,7 @@ Item model_item(const char* name, const char* const* architectures, uint32_t cou
   return {DSE_MODEL, name, "", &table, {}};
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 #define DSE_MODEL(name, declare, ...)                                          \
   static const char* const dse_architectures[] = {__VA_ARGS__};                \

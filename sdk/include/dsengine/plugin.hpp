@@ -204,7 +204,7 @@ constexpr const char* summary_of() {
     return "";
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 // DSE_PLUGIN("name", "1.0", items.push_back(dse::algorithm_item<Ppo>("ppo")); …): a library of several items.
 #define DSE_PLUGIN(name, version, ...)                                                                       \

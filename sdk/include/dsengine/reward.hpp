@@ -40,6 +40,6 @@ Item reward_item(const char* name) {
   return {DSE_REWARD_ITEM, name, summary_of<T>(), &table, recorded_options<T>()};
 }
 
-}  // namespace gnu::visibility("hidden")]]dse
+}  // namespace dse
 
 #define DSE_REWARD(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::reward_item<Type>(name)))

@@ -1,0 +1,3 @@
+# find_package(dsengine): the target dsengine::sdk (headers alone) and the function dsengine_add_plugin.
+include("${CMAKE_CURRENT_LIST_DIR}/dsengineTargets.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/dsengine_add_plugin.cmake")

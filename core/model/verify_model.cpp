@@ -1,0 +1,261 @@
+#include "model/verify_model.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "model/generator.h"
+
+namespace dsengine {
+
+using at::Tensor;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kStep = 1e-5;  // truncation of order its square, rounding 1e-16 over it: 1e-10 either way
+constexpr double kGradientTolerance = 1e-6, kLogProbTolerance = 1e-5;
+
+std::vector<std::vector<int32_t>> sequences(const std::vector<int64_t>& lengths, int64_t vocabulary) {
+  const Philox draws(7, Purpose::evaluate);
+  std::vector<std::vector<int32_t>> result;
+  uint64_t at = 0;
+  for (const auto n : lengths) {
+    auto& sequence = result.emplace_back();
+    for (int64_t i = 0; i < n; ++i) sequence.push_back(int32_t(draws.uniform(at++) * double(vocabulary)));
+  }
+  return result;
+}
+
+Packed pack_all(const std::vector<std::vector<int32_t>>& all) { return pack({all.begin(), all.end()}); }
+
+// One number that depends on every parameter.
+class Objective {
+ public:
+  explicit Objective(int64_t vocabulary) : batch_(pack_all(sequences({5, 1, 9, 2}, vocabulary))) {
+    std::vector<int64_t> rows;
+    for (size_t b = 0; b + 1 < batch_.offsets.size(); ++b)
+      for (int64_t i = batch_.offsets[b]; i + 1 < batch_.offsets[b + 1]; ++i) rows.push_back(i);
+    rows_ = at::tensor(rows, at::kLong);
+    const auto options = at::TensorOptions().dtype(at::kDouble);
+    weight_ = at::linspace(-1, 2, rows_.numel(), options);
+    entropy_weight_ = at::linspace(1, -0.5, rows_.numel(), options);
+  }
+  Tensor of(const Model& model) const {
+    const Tensor hidden = model.hidden(batch_);
+    if (model.kind() == ModelKind::value) return (model.values(hidden, rows_) * weight_).sum();
+    const auto [logp, entropy] = model.log_prob(hidden, rows_, batch_.tokens.index_select(0, rows_ + 1), 0.7, true);
+    return (logp * weight_).sum() + (entropy * entropy_weight_).sum();
+  }
+
+ private:
+  Packed batch_;
+  Tensor rows_, weight_, entropy_weight_;
+};
+
+std::string check_gradients(Model model) {
+  double worst = 0;
+  const auto all = compare_gradients(model);
+  for (const auto& g : all) {
+    DSE_CHECK_USER(g.deviation() <= kGradientTolerance,
+                   "the gradient of {} is {} along a direction, central differences give {}", g.tensor, g.exact,
+                   g.numeric);
+    worst = std::max(worst, g.deviation());
+  }
+  return fmt::format("of {} tensors within {:.1e} of central differences", all.size(), worst);
+}
+
+std::string check_generation(const Model& model) {
+  const auto prompts = sequences({1, 7, 3, 12, 2, 5}, model.graph().vocabulary);
+  std::vector<GenerationRequest> requests;
+  for (const auto& p : prompts) requests.push_back({p, 16, requests.size()});
+  const GenerationOptions options{.sampling = {}, .eos = {}, .on_token = {}, .on_step = {}};
+  const auto answers = Generator(model, {.slots = 6}).run(requests, options, 1, 0);
+  const auto alone = Generator(model, {.slots = 1}).run(requests, options, 1, 0);
+  double worst = 0;
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    DSE_CHECK_USER(answers[i].tokens == alone[i].tokens, "prompt {} is answered otherwise in a batch than alone", i);
+    std::vector<int32_t> whole = prompts[i];
+    whole.insert(whole.end(), answers[i].tokens.begin(), answers[i].tokens.end());
+    const Packed batch = pack({whole});
+    const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
+    const Tensor logp = model
+                            .log_prob(model.hidden(batch), at::arange(first - 1, first + n - 1, at::kLong),
+                                      batch.tokens.narrow(0, first, n), 1.0, false)
+                            .logp;
+    for (int64_t t = 0; t < n; ++t)
+      worst = std::max(worst, std::abs(double(answers[i].logp[size_t(t)]) - logp[t].item<double>()));
+  }
+  DSE_CHECK_USER(worst <= kLogProbTolerance, "log-probs of cached generation and the training forward differ by {}",
+                 worst);
+  return fmt::format("batched, alone and the training forward agree within {:.1e}", worst);
+}
+
+std::string check_saving(const Model& model, const PluginRegistry& registry, const Kernels& kernels) {
+  std::string folder = (fs::temp_directory_path() / "dsengine_verify_XXXXXX").string();
+  DSE_CHECK_USER(mkdtemp(folder.data()), "cannot make a folder in {}", fs::temp_directory_path().string());
+  const struct Remove {
+    fs::path path;
+    ~Remove() { fs::remove_all(path); }
+  } remove{folder};
+  model.save(folder, {});
+  const Model loaded = Model::load(folder, registry, kernels, {.kind = ModelKind::language});
+  const auto before = model.tensors(), after = loaded.tensors();
+  for (size_t i = 0; i < before.size(); ++i)
+    DSE_CHECK_USER(at::equal(before[i].tensor, after[i].tensor), "{} comes back changed from a saved directory",
+                   before[i].spec->tensor);
+  return fmt::format("{} tensors come back bit for bit", before.size());
+}
+
+Checks verify_model(const Item& item, const Json& given) {
+  static const Kernels reference;
+  const PluginRegistry registry({}, {{item.file, ""}}, {});  // this file's models and no others
+  Checks checks;
+  for (const auto& architecture : item.architectures()) {
+    const Json config = given.is_null() ? general_config(architecture) : given;
+    const auto make = [&](at::ScalarType dtype) {
+      return Model::create(config, "verify's config.json", registry, reference,
+                           {.kind = ModelKind::language, .seed = 5, .dtype = dtype});
+    };
+    const auto run = [&](const char* what, const std::function<std::string()>& body) {
+      checks.push_back(run_check(architecture + " " + what, body));
+      return checks.back().ok;
+    };
+    if (!run("declaration", [&] {
+          const Model model = make(at::kFloat);
+          return fmt::format("{} layers, {} parameters", model.graph().layers, model.parameter_count());
+        }))
+      continue;
+    run("gradients", [&] { return check_gradients(make(at::kDouble)); });
+    run("generation", [&] { return check_generation(make(at::kFloat)); });
+    run("save and load", [&] { return check_saving(make(at::kFloat), registry, reference); });
+  }
+  return checks;
+}
+
+// An operation of the catalogue: its inputs for N rows, what the reference makes of them, and its attributes.
+struct CatalogueCase {
+  std::vector<Tensor> inputs, expected;
+  std::vector<KernelAttribute> attributes;
+};
+
+CatalogueCase catalogue_case(const std::string& operation, int64_t rows, int64_t width) {
+  at::manual_seed(uint64_t(rows * 1000 + width));
+  const Tensor x = at::randn({rows, width}), weight = at::randn({width});
+  const Operations ops{Kernels()};
+  if (operation == "linear") {
+    const Tensor matrix = at::randn({19, width}), bias = at::randn({19});
+    return {{x, matrix, bias}, {reference_linear(x, matrix, bias)}, {}};
+  }
+  const Tensor dy = at::randn({rows, width});
+  if (operation == "rms_norm" || operation == "rms_norm.backward") {
+    const Tensor rstd = (x.square().mean(1) + 1e-5).rsqrt(), normal = x * rstd.unsqueeze(1);
+    if (operation == "rms_norm") return {{x, weight}, {normal * weight, rstd}, {{"eps", 1e-5}}};
+    const Tensor g = dy * weight;
+    const Tensor dx = (g - normal * (g * normal).mean(1, true)) * rstd.unsqueeze(1);
+    return {{dy, x, weight, rstd}, {dx, (dy * normal).sum(0)}, {}};
+  }
+  const Tensor gate_up = at::randn({rows, 2 * width}), gate = gate_up.narrow(1, 0, width),
+               up = gate_up.narrow(1, width, width);
+  if (operation == "gated_activation") return {{gate_up}, {at::silu(gate) * up}, {{"activation", 0}}};
+  if (operation == "gated_activation.backward")
+    return {{dy, gate_up}, {at::cat({at::silu_backward(dy * up, gate), at::silu(gate) * dy}, 1)}, {{"activation", 0}}};
+  throw UserError(fmt::format("this engine has no operation '{}'", operation));
+}
+
+std::string check_kernel(const Item& item) {
+  DSE_CHECK_USER(item.kernel().device == DSE_CPU && item.kernel().dtype == DSE_F32,
+                 "only float32 kernels of the CPU can be tried here");
+  const std::string operation = item.kernel().operation;
+  Kernels kernels;
+  kernels.add(item);
+  double worst = 0;
+  int served = 0, declined = 0;
+  for (const int64_t rows : {0, 1, 3, 17, 64})
+    for (const int64_t width : {8, 24, 33}) {
+      const CatalogueCase c = catalogue_case(operation, rows, width);
+      std::vector<Tensor> outputs;
+      for (const auto& t : c.expected) outputs.push_back(at::full(t.sizes(), NAN, t.options()));
+      if (!kernels.run(operation, c.inputs, outputs, c.attributes)) {
+        ++declined;
+        continue;
+      }
+      ++served;
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        if (outputs[i].numel() == 0) continue;
+        const double off = ((outputs[i] - c.expected[i]).abs() / c.expected[i].abs().clamp_min(1)).max().item<double>();
+        DSE_CHECK_USER(off <= 1e-4, "output {} differs by {} from the reference at {} rows of width {}", i, off, rows,
+                       width);
+        worst = std::max(worst, off);
+      }
+    }
+  return fmt::format("{}: {} shapes within {:.1e} of the reference, {} declined", operation, served, worst, declined);
+}
+
+}  // namespace
+
+Json general_config(const std::string& architecture) {
+  return {{"architectures", {architecture}},
+          {"vocab_size", 61},
+          {"hidden_size", 24},
+          {"word_embed_proj_dim", 24},
+          {"n_embd", 24},
+          {"num_hidden_layers", 2},
+          {"n_layer", 2},
+          {"num_attention_heads", 4},
+          {"n_head", 4},
+          {"num_key_value_heads", 2},
+          {"intermediate_size", 40},
+          {"ffn_dim", 40},
+          {"n_inner", 40},
+          {"n_positions", 64},
+          {"max_position_embeddings", 64},
+          {"initializer_range", 0.3},
+          {"rms_norm_eps", 1e-6},
+          {"layer_norm_eps", 1e-5},
+          {"layer_norm_epsilon", 1e-5},
+          {"rope_theta", 10000.0}};
+}
+
+std::vector<GradientComparison> compare_gradients(Model& model) {
+  DSE_CHECK(model.dtype() == at::kDouble, "central differences want float64");
+  const Objective objective(model.graph().vocabulary);
+  model.enable_training();
+  model.zero_grad();
+  {
+    at::AutoGradMode grad(true);
+    torch::autograd::backward({objective.of(model)}, {});
+  }
+  at::NoGradGuard no_grad;
+  std::vector<GradientComparison> result;
+  for (const auto& [spec, tensor, gradient] : model.tensors()) {
+    const Philox draws(3, Purpose::evaluate, name_hash(spec->tensor), uint64_t(std::max<int64_t>(0, spec->first_row)));
+    Tensor direction = at::empty(tensor.sizes(), tensor.options());
+    for (int64_t i = 0; i < direction.numel(); ++i) direction.mutable_data_ptr<double>()[i] = draws.normal(uint64_t(i));
+    Tensor target = tensor;
+    const Tensor before = tensor.clone();
+    target.copy_(before + kStep * direction);
+    const double up = objective.of(model).item<double>();
+    target.copy_(before - kStep * direction);
+    const double down = objective.of(model).item<double>();
+    target.copy_(before);
+    result.push_back({spec->tensor, (gradient * direction).sum().item<double>(), (up - down) / (2 * kStep),
+                      gradient.abs().max().item<double>()});
+  }
+  return result;
+}
+
+VerifyHooks model_verify_hooks(const Json& config) {
+  return {{DSE_MODEL, [config](const Item& item, const OptionSet&) { return verify_model(item, config); }},
+          {DSE_KERNEL, [](const Item& item, const OptionSet&) {
+             return Checks{run_check("results", [&] { return check_kernel(item); })};
+           }}};
+}
+
+}  // namespace dsengine
