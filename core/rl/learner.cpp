@@ -1,6 +1,7 @@
 #include "rl/learner.h"
 
 #include <ATen/ATen.h>
+#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -16,6 +17,8 @@ namespace dsengine {
 using at::Tensor;
 
 namespace {
+
+constexpr double kLogProbAlarm = 0.02;  // nats a token, mean of |rollout - training|
 
 // Where the answers of some rows stand in their packed batch.
 struct Selection {
@@ -93,7 +96,13 @@ void add_rollout_difference(const Experience& e, MetricMeans& means) {
       const double d = std::abs(double(e.rows[r].rollout_logp[t]) - e.old_logp[size_t(e.offsets[r]) + t]);
       sum += d, peak = std::max(peak, d);
     }
-  means.add("rollout_logp_difference_mean", sum / double(std::max<int64_t>(1, e.token_count())));
+  const double mean = sum / double(std::max<int64_t>(1, e.token_count()));
+  if (mean > kLogProbAlarm)
+    spdlog::warn(
+        "rollout_logp_difference_mean={} note=\"generation and training disagree on the probabilities of "
+        "the same tokens: a kernel, or the sampling settings, may be at fault\"",
+        mean);
+  means.add("rollout_logp_difference_mean", mean);
   means.add("rollout_logp_difference_max", peak);
 }
 
@@ -135,7 +144,8 @@ std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint
 
 std::vector<std::vector<int64_t>> Learner::micro_batches(const std::vector<int64_t>& rows) const {
   std::vector<std::vector<int64_t>> result;
-  const auto size = size_t(batching_.micro_batch_size);
+  // A raw loss is of all rows of the minibatch at once.
+  const auto size = algorithm_.needs().form == DSE_FORM_RAW ? rows.size() : size_t(batching_.micro_batch_size);
   for (size_t first = 0; first < rows.size(); first += size)
     result.emplace_back(rows.begin() + int64_t(first), rows.begin() + int64_t(std::min(rows.size(), first + size)));
   return result;
@@ -324,7 +334,8 @@ void Learner::update(Experience& e, uint64_t seed, uint64_t step,
 
 double Learner::evaluate(Experience& e, MetricMeans& means) {
   const double loss = accumulate(e, means, false);
-  means.add("loss", loss);
+  // Weighted so that the mean over several calls is the loss of all their rows at once.
+  means.add("loss", loss, algorithm_.needs().form == DSE_FORM_RAW ? double(e.row_count()) : normaliser(e));
   return loss;
 }
 

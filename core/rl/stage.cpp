@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -265,6 +266,7 @@ Json StageRunner::evaluate_records() {
   MetricMeans means;
   const auto count = std::min<size_t>(heldout_.size(), size_t(stage_.eval_rows));
   const auto size = size_t(items_per_step());
+  int64_t tokens = 0;
   for (size_t first = 0; first < count; first += size) {
     std::vector<const Example*> examples;
     for (size_t i = first; i < std::min(count, first + size); ++i) examples.push_back(&heldout_[i]);
@@ -272,10 +274,11 @@ Json StageRunner::evaluate_records() {
     e.allocate(algorithm_.needs());
     learner_->score(e, means);
     learner_->evaluate(e, means);
+    tokens += int64_t(std::count(e.mask.begin(), e.mask.end(), 1.0f));
   }
   Json result;
   means.write_to(result, "eval_");
-  result["eval_rows"] = count;
+  result["eval_rows"] = count, result["eval_tokens"] = tokens;
   return result;
 }
 

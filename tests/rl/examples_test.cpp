@@ -1,0 +1,164 @@
+// Records as tokens: what is prompt, what is answer, what is a target; how long ones are cut or dropped; the order of
+// epochs; the learning rate. Hand-worked on the tiny task's tokenizer.
+#include "rl/examples.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "rl/learner.h"
+
+namespace dsengine {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Examples : public testing::Test {
+ protected:
+  Examples() { fs::create_directories(folder); }
+  ~Examples() override { fs::remove_all(folder); }
+
+  ExampleSet load(const std::vector<std::string>& lines, uint32_t source, DataConfig config = {}) {
+    std::string text_of_lines;
+    for (std::string line : lines) {  // a record here may be written over several lines
+      std::replace(line.begin(), line.end(), '\n', ' ');
+      text_of_lines += line + "\n";
+    }
+    write_text(folder / "data.jsonl", text_of_lines);
+    DataSource from;
+    from.path = folder / "data.jsonl";
+    return ExampleSet::load({from}, registry, text, config, source);
+  }
+  std::string decode(const std::vector<TokenId>& ids) const { return text.tokenizer.decode(ids, false); }
+  // The text of an answer's targets.
+  std::string targets(const AnswerTokens& a) const {
+    std::vector<TokenId> ids;
+    for (size_t i = 0; i < a.tokens.size(); ++i)
+      if (a.mask[i]) ids.push_back(a.tokens[i]);
+    return decode(ids);
+  }
+
+  const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_examples_{}", getpid());
+  const PluginRegistry registry{{fs::path(DSE_BINARY_DIR) / "lib/dsengine"}};
+  const fs::path model = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
+  const TextModel text = TextModel::load(model, model);
+  const std::string bos = text.tokenizer.decode(std::vector<TokenId>{*text.tokenizer.bos_id()}, false);
+  const std::string eos = text.tokenizer.decode(std::vector<TokenId>{text.eos[0]}, false);
+};
+
+TEST_F(Examples, ACompletionIsTheTargetWithItsEnd) {
+  const auto set = load({R"({"prompt": "Add 1 and 2.", "completion": "It is 3.", "source": "x"})"}, DSE_SOURCE_RECORDS);
+  ASSERT_EQ(set.size(), 1u);
+  EXPECT_EQ(decode(set[0].prompt), bos + "Human: Add 1 and 2.\nAssistant:");
+  EXPECT_EQ(decode(set[0].answer.tokens), " It is 3." + eos);
+  EXPECT_EQ(targets(set[0].answer), " It is 3." + eos);
+  EXPECT_EQ(set[0].metadata, R"({"source":"x"})");
+}
+
+TEST_F(Examples, TrainOnAllLeavesTheFirstTokenAlone) {
+  DataConfig config;
+  config.train_on = "all";
+  const auto set = load({R"({"prompt": "Hi", "completion": "Yes"})"}, DSE_SOURCE_RECORDS, config);
+  EXPECT_EQ(decode(set[0].prompt), bos);
+  EXPECT_EQ(targets(set[0].answer), "Human: Hi\nAssistant: Yes" + eos);
+}
+
+TEST_F(Examples, AConversationTrainsItsAssistantTurns) {
+  const auto set = load({R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "No", "train": false}, {"role": "user", "content": "Why"},
+    {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "So"}, {"role": "assistant", "content": "Ok"}]})"},
+                        DSE_SOURCE_RECORDS);
+  EXPECT_EQ(decode(set[0].prompt), bos + "Be brief.\nHuman: Hi\nAssistant: No\nHuman: Why\nAssistant:");
+  EXPECT_EQ(decode(set[0].answer.tokens), " Yes" + eos + "\nHuman: So\nAssistant: Ok" + eos);
+  EXPECT_EQ(targets(set[0].answer), " Yes" + eos + " Ok" + eos);
+}
+
+TEST_F(Examples, PairsShareTheirPrompt) {
+  const auto set = load({R"({"prompt": "Hi", "chosen": "Yes", "rejected": "No", "weight": 0.5})"}, DSE_SOURCE_PAIRS);
+  EXPECT_EQ(decode(set[0].answer.tokens), " Yes" + eos);
+  EXPECT_EQ(decode(set[0].rejected.tokens), " No" + eos);
+  EXPECT_EQ(set[0].weight, 0.5);
+  // Transcripts, as hh-rlhf has them: the turns that both share are the prompt.
+  const auto hh = load({R"({"chosen": "\n\nHuman: A\n\nAssistant: B\n\nHuman: C\n\nAssistant: D",
+                            "rejected": "\n\nHuman: A\n\nAssistant: B\n\nHuman: C\n\nAssistant: E"})"},
+                       DSE_SOURCE_PAIRS);
+  EXPECT_EQ(decode(hh[0].prompt), bos + "Human: A\nAssistant: B\nHuman: C\nAssistant:");
+  EXPECT_EQ(decode(hh[0].answer.tokens), " D" + eos);
+  EXPECT_EQ(decode(hh[0].rejected.tokens), " E" + eos);
+}
+
+TEST_F(Examples, SpecialTokensInTextAreTheTokenizersBusinessOfTheRecordAlone) {
+  const auto set = load({R"({"prompt": "Hi", "completion": ""})"}, DSE_SOURCE_RECORDS);
+  EXPECT_EQ(set[0].answer.tokens.back(), text.eos[0]);  // an empty answer still ends
+  EXPECT_GE(set[0].answer.tokens.size(), 1u);
+}
+
+TEST_F(Examples, LongPromptsKeepTheirFirstTokenAndTheirEnd) {
+  DataConfig config;
+  config.max_prompt_length = 8;
+  const auto set =
+      load({R"({"prompt": "one two three four five six seven eight nine ten"})"}, DSE_SOURCE_ROLLOUT, config);
+  ASSERT_EQ(set[0].prompt.size(), 8u);
+  EXPECT_EQ(set[0].prompt[0], *text.tokenizer.bos_id());
+  EXPECT_TRUE(decode(set[0].prompt).ends_with("\nAssistant:"));
+}
+
+TEST_F(Examples, TooLongRecordsAreDropped) {
+  DataConfig config;
+  config.max_length = 20;
+  const std::string longer(200, 'x');
+  const auto set =
+      load({R"({"prompt": "Hi", "completion": "Yes"})", R"({"prompt": "Hi", "completion": ")" + longer + "\"}"},
+           DSE_SOURCE_RECORDS, config);
+  EXPECT_EQ(set.size(), 1u);
+  config.max_length = 3;
+  EXPECT_THROW(load({R"({"prompt": "Hi", "completion": "Yes"})"}, DSE_SOURCE_RECORDS, config), UserError);
+}
+
+TEST_F(Examples, HeldOutRowsAreChosenByContent) {
+  std::vector<std::string> lines;
+  for (int i = 0; i < 400; ++i) lines.push_back(fmt::format(R"({{"prompt": "question {}"}})", i % 200));
+  auto set = load(lines, DSE_SOURCE_ROLLOUT);
+  const auto off = set.split_off(0.25);
+  EXPECT_NEAR(double(off.size()), 100, 50);
+  std::set<std::string> kept, away;
+  for (size_t i = 0; i < set.size(); ++i) kept.insert(set[i].prompt_text);
+  for (size_t i = 0; i < off.size(); ++i) away.insert(off[i].prompt_text);
+  for (const auto& t : away) EXPECT_FALSE(kept.contains(t)) << t;  // both copies of a prompt go together
+  EXPECT_EQ(kept.size() + away.size(), 200u);
+}
+
+TEST_F(Examples, AnEpochIsAPermutationOfItsOwn) {
+  std::vector<std::string> lines;
+  for (int i = 0; i < 50; ++i) lines.push_back(fmt::format(R"({{"prompt": "question {}"}})", i));
+  const auto set = load(lines, DSE_SOURCE_ROLLOUT);
+  auto first = epoch_order(set, 1, 2, 0);
+  EXPECT_EQ(first, epoch_order(set, 1, 2, 0));
+  EXPECT_NE(first, epoch_order(set, 1, 2, 1));
+  EXPECT_NE(first, epoch_order(set, 2, 2, 0));
+  std::sort(first.begin(), first.end());
+  std::vector<uint32_t> all(50);
+  std::iota(all.begin(), all.end(), 0u);
+  EXPECT_EQ(first, all);
+}
+
+TEST(LearningRate, WarmsUpThenFalls) {
+  OptimizerConfig o;
+  o.learning_rate = 1, o.warmup_steps = 4, o.min_lr_ratio = 0.1, o.schedule = "linear";
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 0, 14), 0.25);
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 3, 14), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 4, 14), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 9, 14), 0.55);
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 14, 14), 0.1);
+  o.schedule = "cosine";
+  EXPECT_NEAR(learning_rate_at(o, 9, 14), 0.55, 1e-12);
+  o.schedule = "constant";
+  EXPECT_DOUBLE_EQ(learning_rate_at(o, 13, 14), 1);
+}
+
+}  // namespace
+}  // namespace dsengine
