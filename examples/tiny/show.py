@@ -60,7 +60,7 @@ def svg(runs, path):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{width}" height="{height}" fill="white"/>',
            f'<text x="{left}" y="18" font-size="14">PPO on the tiny task: reward of answers to held-out prompts</text>']
-    ticks = [round(low + (high - low) * i / 4, 1) for i in range(5)]
+    ticks = [i / 4 for i in range(-8, 21) if low <= i / 4 <= high]
     out += [f'<line x1="{left}" x2="{width - right}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="#ddd"/>'
             f'<text x="{left - 8}" y="{y(t) + 4:.1f}" text-anchor="end">{t:g}</text>' for t in ticks]
     out += [f'<text x="{x(s):.1f}" y="{height - bottom + 18}" text-anchor="middle">{s:g}</text>'
