@@ -64,18 +64,6 @@ void push(std::vector<Tensor>& outputs, std::vector<Tensor>& gradients, const Te
   gradients.push_back(at::tensor(at::ArrayRef<float>(gradient)));
 }
 
-struct Services {
-  MetricMeans* means;
-};
-
-void attach(dse_batch& batch, Services& services) {
-  batch.context = &services;
-  batch.metric = [](void* context, const char* name, double value, double weight) {
-    static_cast<Services*>(context)->means->add(name, value, weight);
-  };
-  batch.all_reduce_sum = [](void*, double*, int64_t) -> dse_status { return DSE_OK; };  // one rank
-}
-
 // Mean over rows of the sum over an answer's tokens: k1 = log p - log q, k3 = q/p - 1 + log p - log q
 // (Schulman 2020, "Approximating KL divergence").
 void add_kl(const Experience& e, MetricMeans& means) {
@@ -184,60 +172,6 @@ void Learner::score(Experience& e, MetricMeans& means) {
   }
 }
 
-void Learner::prepare(Experience& e, MetricMeans& means) {
-  Services services{&means};
-  dse_batch batch = e.view();
-  attach(batch, services);
-  algorithm_.prepare(batch);
-}
-
-double Learner::normaliser(const Experience& e) const {
-  const auto& needs = algorithm_.needs();
-  double rows = 0, tokens = 0;
-  for (size_t r = 0; r < e.rows.size(); ++r) {
-    double in_row = 0;
-    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) in_row += e.mask[size_t(t)];
-    tokens += in_row * e.weight[r];
-    if (in_row > 0) rows += e.weight[r];
-  }
-  if (needs.form == DSE_FORM_PAIR) rows /= 2;
-  DSE_CHECK_USER(tokens > 0, "a minibatch has no loss token at all: its masks or weights are all zero");
-  if (needs.form == DSE_FORM_RAW) return 1;
-  if (needs.normalisation == DSE_NORM_CONSTANT) return rows * needs.normalisation_constant;
-  return needs.normalisation == DSE_NORM_TOKENS ? tokens : rows;
-}
-
-namespace {
-
-// What each unit's loss is multiplied by: its row's weight, its mask, and 1 / normaliser.
-std::vector<double> unit_weights(const Experience& e, const dse_needs& needs, double normaliser) {
-  std::vector<double> weights;
-  for (size_t r = 0; r < e.rows.size(); ++r) {
-    const double row = e.weight[r] / normaliser;
-    if (needs.form == DSE_FORM_ROW || (needs.form == DSE_FORM_PAIR && r % 2 == 0)) weights.push_back(row);
-    if (needs.form != DSE_FORM_TOKEN) continue;
-    double in_row = 0;
-    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) in_row += e.mask[size_t(t)];
-    const double share = needs.normalisation == DSE_NORM_ROW_TOKEN_MEAN && in_row > 0 ? row / in_row : row;
-    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) weights.push_back(share * e.mask[size_t(t)]);
-  }
-  if (needs.form == DSE_FORM_RAW) weights.push_back(1);
-  return weights;
-}
-
-// The weight of the unit that a token belongs to.
-std::vector<double> token_weights(const Experience& e, const dse_needs& needs, const std::vector<double>& units) {
-  if (needs.form == DSE_FORM_TOKEN) return units;
-  std::vector<double> weights;
-  for (size_t r = 0; r < e.rows.size(); ++r) {
-    const size_t unit = needs.form == DSE_FORM_ROW ? r : needs.form == DSE_FORM_PAIR ? r / 2 : 0;
-    weights.insert(weights.end(), size_t(e.offsets[r + 1] - e.offsets[r]), units[unit]);
-  }
-  return weights;
-}
-
-}  // namespace
-
 double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train) {
   const auto& needs = algorithm_.needs();
   const Selection s = select(micro);
@@ -260,33 +194,13 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
     to_column(reward.value, micro.value);
   }
 
-  Services services{&means};
-  dse_batch batch = micro.view();
-  attach(batch, services);
-  const auto tokens = size_t(micro.token_count());
-  std::vector<double> loss(size_t(unit_count(needs, batch.rows, batch.tokens)));
-  std::vector<float> d_logp(micro.logp.empty() ? 0 : tokens), d_entropy(micro.entropy.empty() ? 0 : tokens);
-  std::vector<float> d_value(micro.value.empty() ? 0 : tokens);
-  const auto data = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
-  dse_gradients gradients{sizeof(dse_gradients), 0, loss.data(), data(d_logp), data(d_entropy), data(d_value)};
-  algorithm_.loss(batch, gradients);
-
-  const auto units = unit_weights(micro, needs, normaliser);
-  double total = 0;
-  for (size_t u = 0; u < units.size(); ++u) total += units[u] * loss[u];
-  DSE_CHECK_USER(std::isfinite(total),
-                 "the loss is not finite: lower the learning rate, or look at the data of this "
-                 "step");
-  if (!train) return total;
-
-  const auto weights = token_weights(micro, needs, units);
-  for (auto* column : {&d_logp, &d_entropy, &d_value})
-    for (size_t t = 0; t < column->size(); ++t) (*column)[t] = float((*column)[t] * weights[t]);
+  const WeightedLoss part = weighted_loss(algorithm_, micro, normaliser, means);
+  if (!train) return part.loss;
   const auto run = [&](const Outputs& out, Phase which) {
     std::vector<Tensor> outputs, cotangents;
-    push(outputs, cotangents, out.logp, d_logp);
-    push(outputs, cotangents, out.entropy, d_entropy);
-    push(outputs, cotangents, out.value, d_value);
+    push(outputs, cotangents, out.logp, part.d_logp);
+    push(outputs, cotangents, out.entropy, part.d_entropy);
+    push(outputs, cotangents, out.value, part.d_value);
     if (outputs.empty()) return;
     const auto phase = clock_.enter(which);
     torch::autograd::backward(outputs, cotangents);
@@ -294,11 +208,11 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   run(actor, Phase::actor);
   run(critic, Phase::critic);
   run(reward, Phase::actor);
-  return total;
+  return part.loss;
 }
 
 double Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
-  const double n = normaliser(minibatch);
+  const double n = normaliser(minibatch, algorithm_.needs());
   std::vector<int64_t> rows(size_t(minibatch.row_count()));
   std::iota(rows.begin(), rows.end(), 0);
   double loss = 0;
@@ -335,7 +249,8 @@ void Learner::update(Experience& e, uint64_t seed, uint64_t step,
 double Learner::evaluate(Experience& e, MetricMeans& means) {
   const double loss = accumulate(e, means, false);
   // Weighted so that the mean over several calls is the loss of all their rows at once.
-  means.add("loss", loss, algorithm_.needs().form == DSE_FORM_RAW ? double(e.row_count()) : normaliser(e));
+  means.add("loss", loss,
+            algorithm_.needs().form == DSE_FORM_RAW ? double(e.row_count()) : normaliser(e, algorithm_.needs()));
   return loss;
 }
 

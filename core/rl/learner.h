@@ -2,7 +2,7 @@
 //
 //   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching);
 //   learner.score(experience);                       // old_logp, old_value, ref_logp
-//   algorithm.prepare(...);  learner.update(experience, rows, learning rates, means);
+//   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
 // micro_batch_size changes no loss, gradient or metric beyond rounding. Old columns are computed in the very
@@ -16,7 +16,7 @@
 #include "param/adamw.h"
 #include "plugin/instance.h"
 #include "rl/experience.h"
-#include "rl/metric_means.h"
+#include "rl/objective.h"
 #include "rl/phase_clock.h"
 #include "run/config.h"
 
@@ -53,8 +53,6 @@ class Learner {
   // Fills the old and reference columns that the algorithm asks for, and means of entropy, KL and the
   // difference between rollout and training log-probs.
   void score(Experience& experience, MetricMeans& means);
-  // The algorithm's prepare, on all rows.
-  void prepare(Experience& experience, MetricMeans& means);
   // All epochs and minibatches; `learning_rate_factor` maps a role's settings to the rate of this step.
   void update(Experience& experience, uint64_t seed, uint64_t step,
               const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means);
@@ -65,7 +63,6 @@ class Learner {
 
  private:
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& rows) const;
-  double normaliser(const Experience& minibatch) const;
   double micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train);
 
   AlgorithmInstance& algorithm_;

@@ -201,7 +201,7 @@ Json StageRunner::step(int64_t step) {
   Experience e = from_rollouts() ? next_rollout(step, line, means) : next_records(step);
   e.allocate(algorithm_.needs());
   learner_->score(e, means);
-  learner_->prepare(e, means);
+  prepare(algorithm_, e, means);
   learner_->update(
       e, run_.seed ^ key_, uint64_t(step), [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps_); },
       means);

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "plugin/instance.h"
 #include "plugin/registry.h"
-#include "rl/experience.h"
+#include "rl/objective.h"
 
 // The plugins' sources, without their entry points.
 #undef DSE_ALGORITHM
@@ -167,6 +167,69 @@ TEST(RewardLoss, EndFormTemplateInDouble) {
     expect_near(loss.value, c.at("loss"), 1e-10, c.dump());
     expect_near(loss.slope[1], c.at("d_chosen"), 1e-10, c.dump());
     expect_near(loss.slope[3], c.at("d_rejected"), 1e-10, c.dump());
+  }
+}
+
+OptionValue option_of(const Json& value) {
+  if (value.is_boolean()) return {value.get<bool>(), ""};
+  if (value.is_number_integer()) return {value.get<int64_t>(), ""};
+  if (value.is_number()) return {value.get<double>(), ""};
+  return {value.get<std::string>(), ""};
+}
+
+// Whole minibatches of the policy algorithms: advantages as prepare makes them, the loss with its normalisation, and
+// its gradient by every token's log-probability, all in one micro-batch and row by row (or pair by pair).
+TEST(PolicyAlgorithms, AreTheirPapersObjectives) {
+  const Json all = read_json(std::filesystem::path(DSE_TEST_DIR) / "golden/algorithms.json");
+  ASSERT_EQ(all.size(), 13u);
+  for (const auto& c : all) {
+    OptionValues options;
+    for (const auto& [name, value] : c.at("options").items()) options[name] = option_of(value);
+    auto algorithm = load(c.at("algorithm"), options);
+    const std::string what = c.at("algorithm").get<std::string>() + " " + c.at("options").dump();
+    Experience e;
+    for (const auto& r : c.at("rows")) {
+      const auto mask = r.at("mask").get<std::vector<float>>();
+      ExperienceRow row{std::vector<int32_t>(mask.size() + 1, 5), 1, {}, {}, {}};
+      e.add_row(std::move(row), r.at("prompt"), DSE_FINISH_EOS, 1.0, std::vector<uint8_t>(mask.begin(), mask.end()));
+      e.score.back() = r.at("score");
+    }
+    e.allocate(algorithm.needs());
+    const auto fill = [&](const char* name, std::vector<float>& column) {
+      if (column.empty()) return;
+      column.clear();
+      for (const auto& r : c.at("rows"))
+        for (const float x : r.at(name)) column.push_back(x);
+    };
+    fill("logp", e.logp), fill("old_logp", e.old_logp), fill("ref_logp", e.ref_logp);
+    MetricMeans means;
+    prepare(algorithm, e, means);
+    std::vector<double> advantage, slope;
+    for (size_t r = 0; r < c.at("rows").size(); ++r) {
+      for (const double x : c.at("d_logp")[r]) slope.push_back(x);
+      if (c.contains("advantage"))
+        for (const double x : c.at("advantage")[r]) advantage.push_back(x);
+    }
+    for (size_t t = 0; t < advantage.size(); ++t) expect_near(e.advantage[t], advantage[t], 1e-6, what);
+
+    const double n = normaliser(e, algorithm.needs());
+    const int64_t unit = algorithm.needs().form == DSE_FORM_PAIR ? 2 : 1;
+    for (const int64_t size : {e.row_count(), unit}) {
+      double loss = 0;
+      for (int64_t first = 0, t = 0; first < e.row_count(); first += size) {
+        std::vector<int64_t> rows;
+        for (int64_t r = first; r < first + size; ++r) rows.push_back(r);
+        Experience micro = e.subset(rows);
+        const WeightedLoss part = weighted_loss(algorithm, micro, n, means);
+        loss += part.loss;
+        for (const float d : part.d_logp) {
+          // Slopes of a mean over some 60 tokens: relative to the largest of them.
+          EXPECT_NEAR(d, slope[size_t(t)], 2e-6) << what << ", token " << t;
+          ++t;
+        }
+      }
+      expect_near(loss, c.at("loss"), 1e-6, what);
+    }
   }
 }
 

@@ -148,7 +148,7 @@ struct PpoStep {
               row.at("finish_reason") == "eos" ? DSE_FINISH_EOS : DSE_FINISH_LENGTH, row.at("score"));
     e.allocate(ppo.needs());
     learner.score(e, means);
-    learner.prepare(e, means);
+    prepare(ppo, e, means);
   }
 };
 
@@ -248,7 +248,7 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
       add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), DSE_FINISH_RECORD, 0);
     e.allocate(sft.needs());
     MetricMeans means;
-    learner.score(e, means), learner.prepare(e, means);
+    learner.score(e, means), prepare(sft, e, means);
     const auto before = copy_of_weights(roles.actor->model);
     learner.update(e, 0, 0, constant_rate, means);
     EXPECT_NEAR(means.mean("loss"), x.at("loss").get<double>(), kLossTolerance * x.at("loss").get<double>());
@@ -281,7 +281,7 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
       EXPECT_NEAR(values[i], x.at(i % 2 ? "rejected" : "chosen").at(i / 2).get<double>(), kColumnTolerance);
     e.allocate(reward.needs());
     MetricMeans means;
-    learner.score(e, means), learner.prepare(e, means);
+    learner.score(e, means), prepare(reward, e, means);
     const auto before = copy_of_weights(roles.reward->model);
     learner.update(e, 0, 0, constant_rate, means);
     EXPECT_NEAR(means.mean("loss"), x.at("loss").get<double>(), kLossTolerance);

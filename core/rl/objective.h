@@ -1,0 +1,32 @@
+// An algorithm's loss on rows of answers as one number and its slopes by the columns, divided by counts over the whole
+// minibatch: what autograd then carries into the models.
+//
+//   double n = normaliser(minibatch, algorithm.needs());          // before the first micro-batch
+//   WeightedLoss part = weighted_loss(algorithm, micro, n, means);  // micro's logp, entropy, value are filled
+//   torch::autograd::backward({logp}, {part.d_logp});
+//
+// So the micro-batch size, and later the number of ranks, changes no loss or gradient beyond rounding.
+#pragma once
+#include <vector>
+
+#include "plugin/instance.h"
+#include "rl/experience.h"
+#include "rl/metric_means.h"
+
+namespace dsengine {
+
+struct WeightedLoss {
+  double loss = 0;                                // this part's share of the minibatch's loss
+  std::vector<float> d_logp, d_entropy, d_value;  // [T] of that share; empty where the column is not asked for
+};
+
+// What the sum of the units' losses is divided by; UserError where nothing is left to train on.
+double normaliser(const Experience& minibatch, const dse_needs& needs);
+
+// UserError where the loss is not finite.
+WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricMeans& means);
+
+// The algorithm's prepare, on all rows of a rollout or minibatch.
+void prepare(AlgorithmInstance& algorithm, Experience& experience, MetricMeans& means);
+
+}  // namespace dsengine
