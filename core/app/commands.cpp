@@ -7,6 +7,7 @@
 
 #include "app/json_lines.h"
 #include "base/check.h"
+#include "base/printable.h"
 #include "model/generator.h"
 #include "rl/scorer.h"
 
@@ -20,7 +21,7 @@ const char* name_of(Finish finish) {
   return finish == Finish::eos ? "eos" : finish == Finish::stop ? "stop" : "length";
 }
 
-const Tokenizer* tokenizer_of(const LoadedModel& m) { return m.tokenizer ? &*m.tokenizer : nullptr; }
+const TextModel* text_of(const LoadedModel& m) { return m.text ? &*m.text : nullptr; }
 
 // Log-probabilities of all tokens but the first of each sequence, in one forward.
 std::vector<std::vector<float>> sequence_logprobs(const Model& model, const std::vector<std::vector<int32_t>>& ids) {
@@ -50,6 +51,33 @@ size_t find_stop(const std::string& text, const std::vector<std::string>& stops)
   return first;
 }
 
+// Generates the answer to a conversation and prints it as it comes.
+std::string say_answer(const LoadedModel& loaded, const std::vector<ChatMessage>& turns,
+                       const SamplingOptions& sampling, const GenerateOptions& o, uint64_t turn) {
+  const auto prompt = loaded.text->prompt_tokens(turns);
+  int64_t room = o.max_new_tokens;
+  if (const auto limit = loaded.model.graph().max_positions; limit > 0)
+    room = std::min(room, limit - int64_t(prompt.size()));
+  DSE_CHECK_USER(room > 0, "the conversation fills the model's context of {} tokens: /clear starts a new one",
+                 loaded.model.graph().max_positions);
+  StreamDecoder stream(loaded.text->tokenizer);
+  std::string reply;
+  const auto say = [&](std::string piece) {
+    if (reply.empty() && piece.starts_with(' ')) piece.erase(0, 1);  // the form's space after "Assistant:"
+    reply += piece;
+    std::cout << piece << std::flush;
+  };
+  const GenerationOptions options{
+      .sampling = sampling,
+      .eos = loaded.eos,
+      .on_token = [&](size_t, const std::vector<int32_t>& tokens) { return say(stream.push(tokens.back())), false; },
+      .on_step = {}};
+  Generator(loaded.model, {.slots = 1}).run({{prompt, room, 0}}, options, o.seed, turn);
+  say(stream.finish());
+  std::cout << std::endl;
+  return reply;
+}
+
 }  // namespace
 
 int score_command(const Session& session, const std::string& model, const std::string& reward, const LineFiles& files,
@@ -57,7 +85,7 @@ int score_command(const Session& session, const std::string& model, const std::s
   DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
   const LoadedModel loaded =
       session.load(reward.empty() ? model : reward, reward.empty() ? ModelKind::language : ModelKind::value, dtype);
-  JsonLines lines(files.input);
+  JsonLines lines(files.input, files.output);
   for (size_t first = 0; first < lines.size();) {
     std::vector<std::vector<int32_t>> ids;
     std::vector<size_t> which;
@@ -65,7 +93,7 @@ int score_command(const Session& session, const std::string& model, const std::s
     size_t next = first;
     for (; next < lines.size() && tokens < kTokensPerForward; ++next)
       lines.attempt(next, [&](Json& line) {
-        auto sequence = tokens_of(line, tokenizer_of(loaded), nullptr, loaded.model.graph().vocabulary);
+        auto sequence = tokens_of(line, text_of(loaded), false, loaded.model.graph().vocabulary);
         const auto limit = loaded.model.graph().max_positions;
         DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
                        sequence.size(), limit);
@@ -84,19 +112,21 @@ int score_command(const Session& session, const std::string& model, const std::s
     }
     first = next;
   }
-  return lines.finish(files.output);
+  return lines.finish();
 }
 
 int generate_command(const Session& session, const std::string& model, const LineFiles& files, const std::string& dtype,
                      const GenerateOptions& o) {
   const LoadedModel loaded = session.load(model, ModelKind::language, dtype);
-  DSE_CHECK_USER(o.stop.empty() || loaded.tokenizer, "--stop needs the model's tokenizer");
-  JsonLines lines(files.input);
+  DSE_CHECK_USER(o.stop.empty() || loaded.text, "--stop needs the model's tokenizer");
+  for (const auto& stop : o.stop)
+    DSE_CHECK_USER(!stop.empty(), "--stop: an empty string would end every answer at once");
+  JsonLines lines(files.input, files.output);
   std::vector<GenerationRequest> requests;
   std::vector<size_t> which;
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      const auto ids = tokens_of(line, tokenizer_of(loaded), &loaded.chat, loaded.model.graph().vocabulary);
+      const auto ids = tokens_of(line, text_of(loaded), true, loaded.model.graph().vocabulary);
       const auto limit = loaded.model.graph().max_positions;
       DSE_CHECK_USER(limit == 0 || int64_t(ids.size()) + o.max_new_tokens <= limit,
                      "{} prompt tokens and {} new ones exceed the model's {} positions", ids.size(), o.max_new_tokens,
@@ -110,7 +140,7 @@ int generate_command(const Session& session, const std::string& model, const Lin
   if (o.ignore_eos) options.eos.clear();
   if (!o.stop.empty())
     options.on_token = [&](size_t, const std::vector<int32_t>& tokens) {
-      return find_stop(loaded.tokenizer->decode(tokens, true), o.stop) != std::string::npos;
+      return find_stop(loaded.text->tokenizer.decode(tokens, true), o.stop) != std::string::npos;
     };
   std::vector<Generation> answers;
   if (!requests.empty()) answers = Generator(loaded.model, {.slots = o.slots}).run(requests, options, o.seed, 0);
@@ -118,7 +148,7 @@ int generate_command(const Session& session, const std::string& model, const Lin
     lines.attempt(which[i], [&](Json& line) {
       const auto& a = answers[i];
       std::string text;
-      if (loaded.tokenizer) text = loaded.tokenizer->decode(a.tokens, true);
+      if (loaded.text) text = loaded.text->tokenizer.decode(a.tokens, true);
       if (a.finish == Finish::stop) text.resize(find_stop(text, o.stop));
       const auto put = [&](const char* key, Json value) {
         if (o.samples == 1)
@@ -130,27 +160,30 @@ int generate_command(const Session& session, const std::string& model, const Lin
         for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json::array();
       put("output_ids", a.tokens), put("text", text), put("logprobs", a.logp), put("finish_reason", name_of(a.finish));
     });
-  return lines.finish(files.output);
+  return lines.finish();
 }
 
 int tokenize_command(const std::string& model, const LineFiles& files) {
-  const Tokenizer tokenizer = Tokenizer::from_directory(model);
-  const ChatFormat chat = ChatFormat::of(model);
-  JsonLines lines(files.input);
+  const TextModel text = TextModel::load(model, model);
+  JsonLines lines(files.input, files.output);
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      if (line.contains("messages")) line["text"] = render_messages(line["messages"], chat);
-      if (line.contains("text") || !line.contains("input_ids"))
-        line["input_ids"] = tokens_of(line, &tokenizer, nullptr, tokenizer.vocab_size());
-      else
-        line["text"] = tokenizer.decode(tokens_of(line, &tokenizer, nullptr, tokenizer.vocab_size()), false);
+      const int64_t vocabulary = text.tokenizer.vocab_size();
+      if (line.contains("messages")) {
+        line["text"] = text.prompt_text(messages_of(line["messages"]), true);
+        line["input_ids"] = text.prompt_tokens(messages_of(line["messages"]));
+      } else if (line.contains("text")) {
+        line["input_ids"] = tokens_of({{"text", line["text"]}}, &text, false, vocabulary);
+      } else {
+        line["text"] = text.tokenizer.decode(tokens_of(line, &text, false, vocabulary), false);
+      }
     });
-  return lines.finish(files.output);
+  return lines.finish();
 }
 
 int chat_command(const Session& session, const std::string& model, const GenerateOptions& o) {
   const LoadedModel loaded = session.load(model, ModelKind::language, "fp32");
-  DSE_CHECK_USER(loaded.tokenizer, "{}: chat needs a tokenizer", model);
+  DSE_CHECK_USER(loaded.text, "{}: chat needs a tokenizer", model);
   const bool terminal = isatty(STDIN_FILENO);
   std::vector<ChatMessage> turns;
   SamplingOptions sampling = o.sampling;
@@ -173,29 +206,12 @@ int chat_command(const Session& session, const std::string& model, const Generat
       continue;
     }
     turns.push_back({"user", line, false});
-    StreamDecoder stream(*loaded.tokenizer);
-    std::string reply;
-    const auto say = [&](const std::string& piece) { reply += piece, std::cout << piece << std::flush; };
-    const GenerationOptions options{
-        .sampling = sampling,
-        .eos = loaded.eos,
-        .on_token = [&](size_t, const std::vector<int32_t>& tokens) { return say(stream.push(tokens.back())), false; },
-        .on_step = {}};
-    const auto prompt = loaded.tokenizer->encode(loaded.chat.prompt(turns));
-    int64_t room = o.max_new_tokens;
-    if (const auto limit = loaded.model.graph().max_positions; limit > 0)
-      room = std::min(room, limit - int64_t(prompt.size()));
-    if (room < 1) {
-      std::cerr << "the conversation fills the model's context of " << loaded.model.graph().max_positions
-                << " tokens: /clear starts a new one\n";
+    try {
+      turns.push_back({"assistant", say_answer(loaded, turns, sampling, o, turn), false});
+    } catch (const UserError& e) {  // a line that is no UTF-8, a conversation that is too long
+      std::cerr << printable_line(e.what()) << "\n";
       turns.pop_back();
-      continue;
     }
-    Generator(loaded.model, {.slots = 1}).run({{prompt, room, 0}}, options, o.seed, turn);
-    say(stream.finish());
-    std::cout << std::endl;
-    if (reply.starts_with(' ')) reply.erase(0, 1);
-    turns.push_back({"assistant", reply, false});
   }
   return 0;
 }

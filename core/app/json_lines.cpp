@@ -1,7 +1,11 @@
 #include "app/json_lines.h"
 
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 
@@ -10,7 +14,23 @@
 
 namespace dsengine {
 
-JsonLines::JsonLines(const std::string& input) : input_(input) {
+namespace {
+
+void check_writable(const std::string& output) {
+  std::error_code none;
+  if (output == "-" || std::filesystem::exists(output, none)) {
+    DSE_CHECK_USER(output == "-" || access(output.c_str(), W_OK) == 0, "--output {}: {}", output, std::strerror(errno));
+    return;
+  }
+  const auto folder = std::filesystem::absolute(output).parent_path();
+  DSE_CHECK_USER(access(folder.c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output, folder.string(),
+                 std::strerror(errno));
+}
+
+}  // namespace
+
+JsonLines::JsonLines(const std::string& input, const std::string& output) : input_(input), output_(output) {
+  check_writable(output);
   const std::string text = input == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : read_text(input);
   size_t number = 0;
   for (size_t at = 0; at < text.size();) {
@@ -18,15 +38,20 @@ JsonLines::JsonLines(const std::string& input) : input_(input) {
     const std::string_view line(text.data() + at, end - at);
     at = end + 1, ++number;
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
+    lines_.emplace_back(), failed_.push_back(false);
     try {
-      lines_.push_back(parse_json(line, fmt::format("{}:{}", input, number)));
+      lines_.back() = parse_json(line, fmt::format("{}:{}", input, number));
       DSE_CHECK_USER(lines_.back().is_object(), "{}:{}: expected a JSON object", input, number);
     } catch (const UserError& e) {
-      if (!lines_.empty() && !lines_.back().is_object()) lines_.pop_back();
-      lines_.push_back({{"error", e.what()}});
+      fail(lines_.size() - 1, e.what());
     }
   }
   DSE_CHECK_USER(!lines_.empty(), "{}: no JSON lines in it", input);
+}
+
+void JsonLines::fail(size_t i, const std::string& reason) {
+  lines_[i] = {{"error", reason}};
+  failed_[i] = true;
 }
 
 void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
@@ -34,27 +59,26 @@ void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
   try {
     body(lines_[i]);
   } catch (const UserError& e) {
-    lines_[i] = {{"error", e.what()}};
+    fail(i, e.what());
   }
 }
 
-int JsonLines::finish(const std::string& output) const {
+int JsonLines::finish() const {
   std::string text;
-  size_t failures = 0;
-  for (const auto& line : lines_) {
-    failures += line.contains("error");
-    text += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  }
-  if (output == "-")
+  for (const auto& line : lines_) text += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (output_ == "-") {
     std::cout << text << std::flush;
-  else
-    atomic_write_file(output, text);
+    DSE_CHECK_USER(std::cout.good(), "standard output cannot be written to");
+  } else {
+    atomic_write_file(output_, text);
+  }
+  const auto failures = std::count(failed_.begin(), failed_.end(), true);
   if (failures > 0)
     spdlog::error("{} of {} lines of {} failed: see \"error\" in the output", failures, lines_.size(), input_);
   return failures > 0;
 }
 
-std::string render_messages(const Json& messages, const ChatFormat& chat) {
+std::vector<ChatMessage> messages_of(const Json& messages) {
   DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'messages' should be a list of {{role, content}}");
   std::vector<ChatMessage> turns;
   for (const auto& m : messages) {
@@ -63,11 +87,10 @@ std::string render_messages(const Json& messages, const ChatFormat& chat) {
                    "a message should be {{role, content}}, both strings");
     turns.push_back({m["role"], m["content"], false});
   }
-  return chat.prompt(turns);
+  return turns;
 }
 
-std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, const ChatFormat* chat,
-                               int64_t vocabulary) {
+std::vector<int32_t> tokens_of(const Json& line, const TextModel* text, bool prompts, int64_t vocabulary) {
   std::vector<int32_t> ids;
   if (line.contains("input_ids")) {
     const auto& list = line["input_ids"];
@@ -79,19 +102,19 @@ std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, con
     }
     return ids;
   }
-  DSE_CHECK_USER(tokenizer, "the model's directory has no tokenizer: give 'input_ids'");
+  DSE_CHECK_USER(text, "the model's directory has no tokenizer: give 'input_ids'");
   const auto text_of = [&](const char* key) {
     DSE_CHECK_USER(line[key].is_string(), "'{}' should be a string", key);
     return line[key].get<std::string>();
   };
   if (line.contains("text"))
-    ids = tokenizer->encode(text_of("text"));
-  else if (chat && line.contains("messages"))
-    ids = tokenizer->encode(render_messages(line["messages"], *chat));
-  else if (chat && line.contains("prompt"))
-    ids = tokenizer->encode(chat->prompt({{"user", text_of("prompt"), false}}));
+    ids = text->tokenizer.encode(text_of("text"));
+  else if (prompts && line.contains("messages"))
+    ids = text->prompt_tokens(messages_of(line["messages"]));
+  else if (prompts && line.contains("prompt"))
+    ids = text->prompt_tokens({{"user", text_of("prompt"), false}});
   else
-    user_error(chat ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
+    user_error(prompts ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
   DSE_CHECK_USER(!ids.empty(), "the text has no tokens");
   for (const auto id : ids)
     DSE_CHECK_USER(id < vocabulary, "the tokenizer gave the id {}, the model's vocabulary is {}", id, vocabulary);

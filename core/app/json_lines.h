@@ -1,9 +1,9 @@
 // Commands over JSON lines: each input object gives one output object, in order. A line that cannot be done
 // gives {"error": …} in its place; the others are done, and the command exits non-zero at the end.
 //
-//   JsonLines lines(options.input);
+//   JsonLines lines(options.input, options.output);
 //   lines.attempt(i, [&](Json& line) { line["reward"] = …; });
-//   return lines.finish(options.output);              // the exit status
+//   return lines.finish();              // the exit status
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -17,28 +17,31 @@ namespace dsengine {
 
 class JsonLines {
  public:
-  // "-" is standard input. An unreadable or empty file is a UserError; a malformed line is that line's error.
-  explicit JsonLines(const std::string& input);
+  // "-" is standard input and output. An unreadable or empty file, or a place that cannot be written to, is a UserError
+  // at once; a malformed line is that line's error.
+  JsonLines(const std::string& input, const std::string& output);
 
   size_t size() const { return lines_.size(); }
-  bool failed(size_t i) const { return lines_[i].contains("error"); }
+  bool failed(size_t i) const { return failed_[i]; }
   const Json& operator[](size_t i) const { return lines_[i]; }
   // Runs `body` on line i unless it failed before; a UserError becomes its error.
   void attempt(size_t i, const std::function<void(Json&)>& body);
-  // Writes all lines ("-": standard output) as a whole, and says how many failed. 0 or 1.
-  int finish(const std::string& output) const;
+  // Writes all lines as a whole, and says how many failed. 0 or 1.
+  int finish() const;
 
  private:
-  std::string input_;
+  void fail(size_t i, const std::string& reason);
+
+  std::string input_, output_;
   std::vector<Json> lines_;
+  std::vector<bool> failed_;
 };
 
-// Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where a
-// chat's form is given, "messages" or "prompt" (one user turn) in it. Without a tokenizer (null): ids alone.
-std::vector<int32_t> tokens_of(const Json& line, const Tokenizer* tokenizer, const ChatFormat* chat,
-                               int64_t vocabulary);
+// Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where
+// `prompts`, "messages" or "prompt" (one user turn) in the chat's form. Without a tokenizer (null): ids alone.
+std::vector<int32_t> tokens_of(const Json& line, const TextModel* text, bool prompts, int64_t vocabulary);
 
-// Text of a list of {role, content}, with the opening of the answer.
-std::string render_messages(const Json& messages, const ChatFormat& chat);
+// A list of {role, content}.
+std::vector<ChatMessage> messages_of(const Json& messages);
 
 }  // namespace dsengine

@@ -1,4 +1,5 @@
 // dsengine: the command line.
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -30,7 +31,7 @@ int run_command(const std::string& plugin, std::string file, const std::vector<s
   Pipeline pipeline(config, session.registry(), session.kernels());
   set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
   spdlog::info("run config={} output_dir={} seed={}", file, config.output_dir.string(), config.seed);
-  std::cerr << config.resolved;
+  std::cerr << config.resolved << std::flush;
   if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return 0;
   const auto model = pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
   spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model.string(), model.string());
@@ -58,15 +59,11 @@ int run(int argc, char** argv) {
   const auto line_options = [&](CLI::App* to) {
     to->add_option("--input", files.input, "JSON lines; -: standard input");
     to->add_option("--output", files.output, "JSON lines; -: standard output");
-    to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
-    to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
-        ->check(CLI::IsMember({"fp32", "bf16"}));
-    common(to);
   };
   const auto sampling_options = [&](CLI::App* to) {
     auto& s = generate.sampling;
     to->add_option("--max-new-tokens", generate.max_new_tokens)->check(CLI::PositiveNumber);
-    to->add_option("--temperature", s.temperature, "0: greedy")->check(CLI::NonNegativeNumber);
+    to->add_option("--temperature", s.temperature, "0: greedy")->check(CLI::Range(0.0, 1e6));
     to->add_option("--top-k", s.top_k, "0: all")->check(CLI::NonNegativeNumber);
     to->add_option("--top-p", s.top_p)->check(CLI::Range(1e-9, 1.0));
     to->add_option("--min-p", s.min_p)->check(CLI::Range(0.0, 1.0));
@@ -74,25 +71,33 @@ int run(int argc, char** argv) {
     to->add_option("--seed", generate.seed);
   };
 
+  const auto compute_options = [&](CLI::App* to) {
+    to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
+    to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
+        ->check(CLI::IsMember({"fp32", "bf16"}));
+    common(to);
+  };
+
   auto* run_app = app.add_subcommand("run", "every [[stage]] of a configuration in turn");
   run_options(run_app), common(run_app);
   auto* score = app.add_subcommand("score", "log-probabilities of texts, or rewards");
   score->add_option("--model", model, "Hugging Face directory");
   score->add_option("--reward", reward, "directory of a reward model");
-  line_options(score);
+  line_options(score), compute_options(score);
   auto* gen = app.add_subcommand("generate", "answers to prompts");
   gen->add_option("--model", model, "Hugging Face directory")->required();
   gen->add_option("--n", generate.samples, "answers a prompt")->check(CLI::PositiveNumber);
   gen->add_option("--slots", generate.slots, "sequences at once")->check(CLI::PositiveNumber);
   gen->add_option("--stop", generate.stop, "a string that ends an answer")->allow_extra_args(false);
   gen->add_flag("--ignore-eos", generate.ignore_eos);
-  line_options(gen), sampling_options(gen);
+  line_options(gen), compute_options(gen), sampling_options(gen);
   auto* tok = app.add_subcommand("tokenize", "text to ids and back");
   tok->add_option("--model", model, "Hugging Face directory")->required();
   line_options(tok);
   auto* chat = app.add_subcommand("chat", "talk to a model");
   chat->add_option("--model", model, "Hugging Face directory")->required();
   sampling_options(chat), common(chat);
+  auto* reference = app.add_subcommand("reference", "every key of a configuration, as docs/config.md has it");
   auto* plugins = app.add_subcommand("plugins", "what is installed");
   common(plugins);
   plugins->require_subcommand(1);
@@ -110,7 +115,10 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     throw UserError(fmt::format("{} (see --help)", e.what()));
   }
+  DSE_CHECK_USER(plugin.empty() || app.get_subcommands().empty() || *run_app,
+                 "--plugin runs an algorithm and takes no command beside it but 'run'");
   set_up_logging({});
+  if (*reference) return std::cout << config_reference_markdown(), 0;
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
     return run_command(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
@@ -145,6 +153,13 @@ int main(int argc, char** argv) {
     return dsengine::run(argc, argv);
   } catch (const dsengine::UserError& e) {
     std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
+  } catch (const c10::Error& e) {
+    const std::string what = dsengine::printable_line(e.what_without_backtrace());
+    const bool memory =
+        what.find("llocate") != what.npos;  // "can't allocate memory", "DefaultCPUAllocator: not enough"
+    std::cerr << "dsengine: " << (memory ? "error: not enough memory for this: " : "internal error: ") << what << "\n";
+  } catch (const std::bad_alloc&) {
+    std::cerr << "dsengine: error: not enough memory for this\n";
   } catch (const std::exception& e) {
     std::cerr << "dsengine: internal error: " << dsengine::printable_line(e.what()) << "\n";
   }

@@ -31,16 +31,14 @@ Session::Session(const std::vector<std::filesystem::path>& plugin_path, const st
 
 LoadedModel Session::load(const std::filesystem::path& directory, ModelKind kind, const std::string& dtype) const {
   DSE_CHECK_USER(std::filesystem::is_directory(directory), "--model: {} is not a directory", directory.string());
-  LoadedModel loaded{Model::load(directory, registry_, kernels_, {.kind = kind}), std::nullopt, eos_ids(directory),
-                     ChatFormat::of(directory)};
+  LoadedModel loaded{Model::load(directory, registry_, kernels_, {.kind = kind}), std::nullopt, eos_ids(directory)};
   if (dtype == "bf16") {
     at::NoGradGuard no_grad;
     for (auto* unit : loaded.model.units()) unit->flat().copy_(unit->flat().to(at::kBFloat16));
   }
   if (Tokenizer::exists_in(directory)) {
-    loaded.tokenizer = Tokenizer::from_directory(directory);
-    if (loaded.eos.empty())
-      if (const auto id = loaded.tokenizer->eos_id()) loaded.eos.push_back(*id);
+    loaded.text = TextModel::load(directory, directory);
+    loaded.eos = loaded.text->eos;
   }
   return loaded;
 }

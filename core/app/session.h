@@ -18,9 +18,8 @@ namespace dsengine {
 
 struct LoadedModel {
   Model model;
-  std::optional<Tokenizer> tokenizer;
+  std::optional<TextModel> text;  // where the directory has a tokenizer
   std::vector<int32_t> eos;
-  ChatFormat chat;
 };
 
 // Threads for computing: 0 takes the cores this process may use. Also sets what bitwise repeatability needs

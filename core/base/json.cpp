@@ -17,7 +17,7 @@ Json parse_json(std::string_view text, const std::string& where, int max_depth) 
   };
   try {
     return Json::parse(text.begin(), text.end(), depth_guard);
-  } catch (const Json::parse_error& e) {
+  } catch (const Json::exception& e) {  // a number too large is no parse_error
     // nlohmann's text starts with "[json.exception.parse_error.101] "; what follows is for people.
     std::string_view what = e.what();
     if (const auto at = what.find("] "); at != std::string_view::npos) what.remove_prefix(at + 2);

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <fstream>
 #include <span>
 #include <string>
 
@@ -121,7 +122,15 @@ void AtomicDirectory::recover(const fs::path& final_path) {
 void remove_leftovers(const fs::path& directory) { sweep(directory, "."); }
 
 void atomic_write_file(const fs::path& path, std::string_view text) {
-  const fs::path target = normal(path), temporary = sibling(target, temporary_ending());
+  std::error_code none;
+  if (fs::exists(path, none) && !fs::is_regular_file(path, none) && !fs::is_directory(path, none)) {
+    std::ofstream device(path, std::ios::binary);  // a pipe or a device is written to, not replaced
+    device.write(text.data(), std::streamsize(text.size())).flush();
+    DSE_CHECK_USER(device.good(), "cannot write {}", path.string());
+    return;
+  }
+  const fs::path target = fs::is_symlink(path, none) ? normal(fs::weakly_canonical(path)) : normal(path),
+                 temporary = sibling(target, temporary_ending());
   OutputFile file(temporary);
   file.write(std::as_bytes(std::span(text)));
   file.close();

@@ -37,7 +37,7 @@ class AtomicDirectory {
 // that has one writing process.
 void remove_leftovers(const std::filesystem::path& directory);
 
-// Replaces the file as a whole.
+// Replaces the file as a whole; the one that a symbolic link names. A pipe or a device is written to.
 void atomic_write_file(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace dsengine

@@ -242,7 +242,8 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
     node.kind = name == "rms_norm" ? Operator::rms_norm : Operator::layer_norm;
     node.eps = a.real("eps");
     node.weight = block(section, {a.required("weight", {in}, Init::ones)});
-    if (auto bias = a.parameter("bias", {in}, Init::zeros)) node.bias = block(section, {*std::move(bias)});
+    if (auto bias = name == "layer_norm" ? a.parameter("bias", {in}, Init::zeros) : std::nullopt)
+      node.bias = block(section, {*std::move(bias)});
   } else if (name == "linear") {
     node.kind = Operator::linear;
     node.width = a.positive("width");
@@ -256,6 +257,10 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
     node.softmax_scale = scale > 0 ? scale : 1 / std::sqrt(double(node.head_dim));
     const double theta = a.real("rope_theta");
     const int64_t width = a.integer("rope_width");
+    DSE_CHECK_USER(
+        width >= 0 && width <= node.head_dim && width % 2 == 0 && (width > 0 || node.head_dim % 2 == 0 || theta == 0),
+        "{}: rotary positions turn an even number of a head's {} dimensions, not {}", where_, node.head_dim,
+        width > 0 ? width : node.head_dim);
     const std::string scaling = a.string("rope_scaling");
     const double factor = a.real("rope_factor"), low = a.real("rope_low_freq_factor");
     const double high = a.real("rope_high_freq_factor");

@@ -50,8 +50,16 @@ void Kernels::add(const Item& item) {
   void* self = nullptr;
   check_status(table.create(0, &self), "kernel " + item.name);
   auto& list = kernels_[table.operation];
-  list.push_back({item.name, &table, self});
+  list.push_back({item.name, item.sha256, &table, self});
   std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
+}
+
+std::string Kernels::description() const {
+  std::string text;
+  for (const auto& [operation, list] : kernels_)
+    for (const auto& kernel : list)
+      text += fmt::format("{}{}={}@{}", text.empty() ? "" : ", ", operation, kernel.name, kernel.sha256);
+  return text;
 }
 
 Kernels::~Kernels() {

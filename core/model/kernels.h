@@ -35,13 +35,15 @@ class Kernels {
 
   // True where some plugin offers the operation at all (and, for training, its backward).
   bool has(const std::string& operation) const { return kernels_.count(operation) > 0; }
+  // "operation=kernel@hash of its file, …", best first: what results rest on besides the engine.
+  std::string description() const;
   // Runs the best kernel that supports the call; false: none does. Outputs are allocated by the caller.
   bool run(const std::string& operation, at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs,
            at::ArrayRef<KernelAttribute> attributes = {}) const;
 
  private:
   struct Kernel {
-    std::string name;
+    std::string name, sha256;
     const dse_kernel* table;
     void* self;
     mutable bool announced = false;

@@ -42,22 +42,37 @@ class RaggedContext : public AttentionContext {
 
 Model Model::create(const Json& config, const std::string& where, const PluginRegistry& registry,
                     const Kernels& kernels, const ModelOptions& options) {
+  Model model = declared(config, where, registry, kernels, options);
+  model.init_weights(options.seed, false);
+  return model;
+}
+
+Model Model::declared(const Json& config, const std::string& where, const PluginRegistry& registry,
+                      const Kernels& kernels, const ModelOptions& options) {
   Model model;
   model.config_ = config;
   model.kernels_ = &kernels;
   model.kind_ = options.kind;
+  if (options.new_value_head) {
+    // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
+    const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());
+    if (!pad.is_null() && (eos == pad || (eos.is_array() && std::count(eos.begin(), eos.end(), pad) > 0)))
+      model.config_["pad_token_id"] = nullptr;
+  }
   model.graph_ = std::make_shared<const ModelGraph>(declare_architecture(config, where, registry));
   model.build_units(options.dtype);
-  model.init_weights(options.seed, false);
   return model;
 }
 
 Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                   const ModelOptions& options) {
   const Json config = read_json(directory / "config.json");
-  Model model = create(config, (directory / "config.json").string(), registry, kernels, options);
+  Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);
   model.directory_ = directory;
-  if (!options.random_init) model.load_weights(directory);
+  if (options.random_init)
+    model.init_weights(options.seed, false);
+  else
+    model.load_weights(directory, options.new_value_head);
   return model;
 }
 

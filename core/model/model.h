@@ -34,7 +34,8 @@ enum class ModelKind { language, value };
 
 struct ModelOptions {
   ModelKind kind = ModelKind::language;
-  bool random_init = false;  // read config.json alone and draw the weights from the seed
+  bool random_init = false;     // read config.json alone and draw the weights from the seed
+  bool new_value_head = false;  // value models: a missing score.weight is begun at zero, to be trained
   uint64_t seed = 0;
   at::ScalarType dtype = at::kFloat;
 };
@@ -95,7 +96,9 @@ class Model {
  private:
   Model() = default;
   void build_units(at::ScalarType dtype);
-  void load_weights(const std::filesystem::path& directory);
+  static Model declared(const Json& config, const std::string& where, const PluginRegistry& registry,
+                        const Kernels& kernels, const ModelOptions& options);
+  void load_weights(const std::filesystem::path& directory, bool new_value_head);
   void init_weights(uint64_t seed, bool only_value_head);
   const at::Tensor& head() const;
   at::Tensor run_section(size_t section, at::Tensor x, const at::Tensor& tokens, const at::Tensor& positions,

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/check.h"
@@ -72,8 +73,9 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
   at::NoGradGuard no_grad;
   const auto it = config_.find("initializer_range");
   const double range = it != config_.end() && it->is_number() ? it->get<double>()
-                       : config_.contains("init_std")         ? config_["init_std"].get<double>()
-                                                              : 0.02;
+                       : config_.contains("init_std") && config_["init_std"].is_number()
+                           ? config_["init_std"].get<double>()
+                           : 0.02;
   for (auto& [spec, tensor, _] : tensors()) {
     if (only_value_head && spec->tensor != "score.weight") continue;
     if (spec->init == Init::zeros) tensor.zero_();
@@ -88,7 +90,7 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
   }
 }
 
-void Model::load_weights(const std::filesystem::path& directory) {
+void Model::load_weights(const std::filesystem::path& directory, bool new_value_head) {
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
   std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
@@ -98,6 +100,9 @@ void Model::load_weights(const std::filesystem::path& directory) {
     if (weights.find(name)) {
       read_parameter(weights, name, named, directory);
     } else if (named.spec->tensor == "score.weight") {
+      DSE_CHECK_USER(new_value_head,
+                     "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
+                     directory.string());
       spdlog::info("model event=new_value_head directory={}", directory.string());
     } else {
       missing.insert(named.spec->tensor);
@@ -178,8 +183,10 @@ void copy_tokenizer_files(const std::filesystem::path& from, const std::filesyst
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
         "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"}) {
-    if (std::filesystem::exists(from / name))
-      std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing);
+    if (!std::filesystem::exists(from / name)) continue;
+    std::error_code error;
+    std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing, error);
+    DSE_CHECK_USER(!error, "cannot copy {} to {}: {}", (from / name).string(), to.string(), error.message());
   }
 }
 

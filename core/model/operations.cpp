@@ -120,17 +120,20 @@ void rms_norm_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& w, 
   });
 }
 
-void run_rms_norm(const Kernels& kernels, const Tensor& x, const Tensor& w, double eps, Tensor& y, Tensor& rstd) {
+void run_rms_norm(const Kernels& kernels, const Tensor& x, const Tensor& w, double eps, bool train, Tensor& y,
+                  Tensor& rstd) {
   y = at::empty_like(x);
   rstd = at::empty({x.size(0)}, x.options());
-  if (kernels.has("rms_norm") && kernels.run("rms_norm", {x, w}, {y, rstd}, {{"eps", eps}})) return;
+  if (kernels.has("rms_norm") && (!train || kernels.has("rms_norm.backward")) &&
+      kernels.run("rms_norm", {x, w}, {y, rstd}, {{"eps", eps}}))
+    return;
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] { rms_norm_rows<scalar_t>(x, w, eps, y, rstd); });
 }
 
 struct RmsNorm : Function<RmsNorm> {
   static Tensor forward(AutogradContext* ctx, const Kernels* kernels, const Tensor& x, const Tensor& w, double eps) {
     Tensor y, rstd;
-    run_rms_norm(*kernels, x, w, eps, y, rstd);
+    run_rms_norm(*kernels, x, w, eps, true, y, rstd);
     ctx->save_for_backward({x, w, rstd});
     save_kernels(ctx, kernels);
     return y;
@@ -183,9 +186,9 @@ struct Activate : Function<Activate> {
   }
 };
 
-Tensor run_gated(const Kernels& kernels, const Tensor& gate_up, Activation activation) {
+Tensor run_gated(const Kernels& kernels, const Tensor& gate_up, Activation activation, bool train) {
   const int64_t width = gate_up.size(1) / 2;
-  if (kernels.has("gated_activation")) {
+  if (kernels.has("gated_activation") && (!train || kernels.has("gated_activation.backward"))) {
     Tensor y = at::empty({gate_up.size(0), width}, gate_up.options());
     if (kernels.run("gated_activation", {gate_up}, {y}, {{"activation", double(activation)}})) return y;
   }
@@ -197,7 +200,7 @@ struct GatedActivation : Function<GatedActivation> {
     ctx->save_for_backward({gate_up});
     ctx->saved_data["activation"] = activation;
     save_kernels(ctx, kernels);
-    return run_gated(*kernels, gate_up, Activation(activation));
+    return run_gated(*kernels, gate_up, Activation(activation), true);
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
     at::NoGradGuard no_grad;
@@ -325,7 +328,7 @@ Tensor Operations::embedding(const Tensor& table, const Tensor& rows) const {
 Tensor Operations::rms_norm(const Tensor& x, const Tensor& weight, double eps) const {
   if (wants_grad(x) || wants_grad(weight)) return RmsNorm::apply(kernels_, x, weight, eps);
   Tensor y, rstd;
-  run_rms_norm(*kernels_, x, weight, eps, y, rstd);
+  run_rms_norm(*kernels_, x, weight, eps, false, y, rstd);
   return y;
 }
 
@@ -340,7 +343,7 @@ Tensor Operations::activation(const Tensor& x, Activation activation) const {
 
 Tensor Operations::gated_activation(const Tensor& gate_up, Activation activation) const {
   return wants_grad(gate_up) ? GatedActivation::apply(kernels_, gate_up, int64_t(activation))
-                             : run_gated(*kernels_, gate_up, activation);
+                             : run_gated(*kernels_, gate_up, activation, false);
 }
 
 Tensor Operations::rope(const Tensor& x, int64_t heads, const Tensor& positions, const RopeSpec& rope) const {

@@ -92,7 +92,11 @@ void save_checkpoint(const fs::path& folder, int64_t keep, const StageState& sta
   write_text(directory.path() / "manifest.json", manifest.dump(2) + "\n");
   directory.commit();
   auto all = checkpoints_in(folder);
-  for (size_t i = 0; i + size_t(keep) < all.size(); ++i) fs::remove_all(all[i]);
+  for (size_t i = 0; i + size_t(keep) < all.size(); ++i) {
+    std::error_code error;
+    fs::remove_all(all[i], error);
+    if (error) spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all[i].string(), error.message());
+  }
 }
 
 std::optional<fs::path> newest_checkpoint(const fs::path& folder) {

@@ -38,19 +38,19 @@ class Encoder {
     };
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
-      set_prompt(e, text_.chat.prompt(turns));
+      set_prompt(e, turns);
       e.answer = answer(record.chosen), e.rejected = answer(record.rejected);
     } else if (source_ == DSE_SOURCE_ROLLOUT) {
       if (record.kind == DSE_RECORD_TEXT) wrong("prompts");
       while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
       if (turns.empty()) wrong("prompts that end with a user's turn");
-      set_prompt(e, text_.chat.prompt(turns));
+      set_prompt(e, turns);
     } else if (record.kind == DSE_RECORD_TEXT) {
       plain_text(e, record.text);
     } else if (record.kind == DSE_RECORD_MESSAGES) {
       conversation(e, turns);
     } else if (record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_PAIR) {
-      set_prompt(e, text_.chat.prompt(turns));
+      set_prompt(e, turns);
       e.answer = answer(record.kind == DSE_RECORD_PAIR ? record.chosen : record.completion);
     } else {
       wrong("texts, messages, or prompts with completions");
@@ -61,12 +61,12 @@ class Encoder {
   }
 
  private:
-  void set_prompt(Example& e, std::string text) const {
-    e.prompt = text_.tokenizer.encode(text);
+  void set_prompt(Example& e, const std::vector<ChatMessage>& turns) const {
+    e.prompt = text_.prompt_tokens(turns);
     DSE_CHECK(!e.prompt.empty(), "an empty prompt");
     const auto limit = size_t(config_.max_prompt_length);
     if (e.prompt.size() > limit) e.prompt.erase(e.prompt.begin() + 1, e.prompt.end() - int64_t(limit) + 1);
-    e.prompt_text = std::move(text);
+    e.prompt_text = text_.prompt_text(turns, false);
   }
   AnswerTokens answer(const std::string& content) const {
     AnswerTokens a{text_.tokenizer.encode(text_.chat.answer(content), false), {}};
@@ -88,7 +88,7 @@ class Encoder {
     size_t first = 0;
     while (first < turns.size() && !(turns[first].role == "assistant" && turns[first].train)) ++first;
     DSE_CHECK_USER(first < turns.size(), "a conversation without an assistant turn to learn from");
-    set_prompt(e, text_.chat.prompt({turns.begin(), turns.begin() + int64_t(first)}));
+    set_prompt(e, {turns.begin(), turns.begin() + int64_t(first)});
     std::string between;
     for (size_t i = first; i < turns.size(); ++i) {
       if (turns[i].role == "assistant" && turns[i].train) {
@@ -130,6 +130,26 @@ TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
   return text;
 }
 
+std::vector<TokenId> TextModel::prompt_tokens(const std::vector<ChatMessage>& turns) const {
+  std::vector<TokenId> ids;
+  const auto pieces = chat.prompt_pieces(turns);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (i > 0 && !eos.empty()) ids.push_back(eos[0]);
+    const auto part = tokenizer.encode(pieces[i], i == 0);
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+  return ids;
+}
+
+std::string TextModel::prompt_text(const std::vector<ChatMessage>& turns, bool with_ends) const {
+  std::string text;
+  const auto pieces = chat.prompt_pieces(turns);
+  for (size_t i = 0; i < pieces.size(); ++i)
+    text +=
+        (i > 0 && with_ends && !eos.empty() ? tokenizer.decode(std::vector<TokenId>{eos[0]}, false) : "") + pieces[i];
+  return text;
+}
+
 ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const PluginRegistry& registry,
                             const TextModel& text, const DataConfig& config, uint32_t source) {
   ExampleSet set;
@@ -137,9 +157,13 @@ ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const Plugin
   for (const auto& from : sources) {
     const Item& item = registry.find(DSE_DATASET, from.adapter);
     DatasetInstance data(item, OptionSet(item, from.options), from.path);
-    int64_t dropped = 0;
+    int64_t dropped = 0, weightless = 0;
     for (int64_t i = 0; i < data.size(); ++i) {
       Example e = encoder.encode(data, data.get(i), fmt::format("{}: record {}", from.path.string(), i + 1));
+      if (e.weight == 0) {
+        ++weightless;
+        continue;
+      }
       const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
       if (source != DSE_SOURCE_ROLLOUT && (length > size_t(config.max_length) || e.answer.tokens.empty())) {
         ++dropped;
@@ -148,12 +172,16 @@ ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const Plugin
       set.examples_.push_back(std::move(e));
       set.copies_.push_back(from.weight);
     }
-    spdlog::info("data path={} records={} dropped_too_long={}", from.path.string(), data.size(), dropped);
-    DSE_CHECK_USER(dropped < data.size(), "{}: every record is longer than data.max_length = {} tokens",
+    spdlog::info("data path={} records={} dropped_too_long={} weight_zero={}", from.path.string(), data.size(), dropped,
+                 weightless);
+    DSE_CHECK_USER(weightless < data.size(), "{}: every record has the weight 0", from.path.string());
+    DSE_CHECK_USER(dropped + weightless < data.size(), "{}: every record is longer than data.max_length = {} tokens",
                    from.path.string(), config.max_length);
   }
   return set;
 }
+
+double ExampleSet::epoch_size() const { return std::accumulate(copies_.begin(), copies_.end(), 0.0); }
 
 ExampleSet ExampleSet::split_off(double share) {
   ExampleSet kept, off;

@@ -24,6 +24,11 @@ struct TextModel {
   std::vector<TokenId> eos;  // the first is what training appends
   ChatFormat chat;
 
+  // A conversation up to the opening of the answer: its text in the chat's form, with the end token after each turn of
+  // the assistant, as training puts it there.
+  std::vector<TokenId> prompt_tokens(const std::vector<ChatMessage>& turns) const;
+  std::string prompt_text(const std::vector<ChatMessage>& turns, bool with_ends) const;
+
   // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
   static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);
 };
@@ -53,6 +58,8 @@ class ExampleSet {
   const Example& operator[](size_t i) const { return examples_[i]; }
   // How often, on average, example i comes in an epoch: its source's weight.
   double copies(size_t i) const { return copies_[i]; }
+  // Examples in an epoch, on average.
+  double epoch_size() const;
   // Moves a share of the examples, chosen by their content, to a set of their own.
   ExampleSet split_off(double share);
 

@@ -115,17 +115,25 @@ Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, 
 
 std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint64_t seed, uint64_t step,
                                                        int64_t epoch) const {
-  const int64_t unit = algorithm_.needs().form == DSE_FORM_PAIR ? 2 : 1;
-  std::vector<int64_t> order(size_t(e.row_count() / unit));
-  std::iota(order.begin(), order.end(), 0);
+  // Units that stay together, as [first row, next unit's first row): pairs, the answers to one prompt where the
+  // algorithm compares them, else single rows.
+  const auto& needs = algorithm_.needs();
+  const bool groups = needs.source == DSE_SOURCE_ROLLOUT && needs.group_size > 1;
+  std::vector<std::pair<int64_t, int64_t>> order;
+  for (int64_t first = 0, last = 0; first < e.row_count(); first = last) {
+    last = first + (needs.form == DSE_FORM_PAIR ? 2 : 1);
+    while (groups && last < e.row_count() && e.prompt[size_t(last)] == e.prompt[size_t(first)]) ++last;
+    order.emplace_back(first, last);
+  }
   if (epoch > 0) {
     const Philox draws(seed, Purpose::shuffle, step, uint64_t(epoch));
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(draws.uniform(i) * double(i))]);
   }
   std::vector<std::vector<int64_t>> result;
-  for (const int64_t o : order) {
-    if (result.empty() || int64_t(result.back().size()) + unit > batching_.mini_batch_size) result.emplace_back();
-    for (int64_t i = 0; i < unit; ++i) result.back().push_back(o * unit + i);
+  for (const auto& [first, last] : order) {
+    if (result.empty() || int64_t(result.back().size()) + last - first > batching_.mini_batch_size)
+      result.emplace_back();
+    for (int64_t r = first; r < last; ++r) result.back().push_back(r);
   }
   return result;
 }

@@ -47,7 +47,8 @@ class Learner {
  public:
   Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock);
 
-  // Rows of the minibatches of an epoch, in order; pairs stay together. Epoch 0 takes the rows as they are.
+  // Rows of the minibatches of an epoch, in order; pairs, and groups where the algorithm compares answers, stay
+  // together (a group larger than mini_batch_size is a minibatch). Epoch 0 takes the rows as they are.
   std::vector<std::vector<int64_t>> minibatches(const Experience& experience, uint64_t seed, uint64_t step,
                                                 int64_t epoch) const;
   // Fills the old and reference columns that the algorithm asks for, and means of entropy, KL and the

@@ -2,7 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "run/config_print.h"
 
 namespace dsengine {
 
@@ -21,13 +24,49 @@ dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
 Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels)
     : config_(config), registry_(registry), kernels_(kernels), directory_(config) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
-  for (const auto& stage : config.stages) {  // every mistake a plugin can see, before anything runs
-    needs_of(registry, stage);
-    for (const auto& [name, _] : stage.plugin)
-      DSE_CHECK_USER(name == stage.algorithm,
-                     "stage '{}': plugin.{} sets options of an algorithm the stage does not "
-                     "use ({})",
-                     stage.name, name, stage.algorithm);
+  for (size_t i = 0; i < config.stages.size(); ++i)
+    if (!fs::exists(config.output_dir / config.stages[i].name / "done.json")) check_stage(i);
+}
+
+void Pipeline::check_from(size_t index, const std::string& from) const {
+  const auto& stages = config_.stages;
+  const auto named = std::find_if(stages.begin(), stages.end(), [&](const auto& s) { return s.name == from; });
+  if (from.empty()) return;
+  if (named != stages.end())
+    DSE_CHECK_USER(size_t(named - stages.begin()) < index,
+                   "stage '{}' takes a model from '{}', which does not come before it", stages[index].name, from);
+  else
+    DSE_CHECK_USER(fs::is_directory(from),
+                   "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory",
+                   stages[index].name, from);
+}
+
+void Pipeline::check_stage(size_t index) const {
+  const auto& stage = config_.stages[index];
+  const auto needs = needs_of(registry_, stage);
+  for (const auto& [name, _] : stage.plugin)
+    DSE_CHECK_USER(name == stage.algorithm,
+                   "stage '{}': plugin.{} sets options of an algorithm the stage does not use ({})", stage.name, name,
+                   stage.algorithm);
+  for (const auto* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
+    check_from(index, *from);
+  DSE_CHECK_USER(!stage.data.sources.empty(), "stage '{}' has no data: set data.sources", stage.name);
+  for (const auto* sources : {&stage.data.sources, &stage.data.heldout})
+    for (const auto& from : *sources) {
+      const Item& item = registry_.find(DSE_DATASET, from.adapter);
+      DatasetInstance(item, OptionSet(item, from.options), from.path);  // opens and validates it
+    }
+  if (needs.form == DSE_FORM_PAIR)
+    DSE_CHECK_USER(stage.mini_batch_size % 2 == 0 && stage.micro_batch_size % 2 == 0,
+                   "stage '{}': mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
+                   stage.name, stage.mini_batch_size, stage.micro_batch_size);
+  if (needs.source != DSE_SOURCE_ROLLOUT) return;
+  DSE_CHECK_USER(stage.rollout.samples_per_prompt >= needs.group_size,
+                 "stage '{}': the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
+                 stage.name, stage.algorithm, needs.group_size);
+  if (needs.roles & DSE_REWARD) {
+    const Item& item = registry_.find(DSE_REWARD_ITEM, stage.reward.adapter);
+    OptionSet(item, stage.reward.options);
   }
 }
 
@@ -44,15 +83,9 @@ std::optional<fs::path> Pipeline::earlier(size_t index, const std::string& kind)
 
 fs::path Pipeline::resolve(size_t index, const std::string& from, const fs::path& fallback) const {
   if (from.empty()) return fallback;
-  for (size_t i = 0; i < config_.stages.size(); ++i)
-    if (config_.stages[i].name == from) {
-      DSE_CHECK_USER(i < index, "stage '{}' takes a model from '{}', which does not come before it",
-                     config_.stages[index].name, from);
-      return directory_.open_stage(config_, config_.stages[i]).model();
-    }
-  DSE_CHECK_USER(fs::is_directory(from),
-                 "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory",
-                 config_.stages[index].name, from);
+  check_from(index, from);
+  for (const auto& stage : config_.stages)
+    if (stage.name == from) return directory_.open_stage(config_, stage).model();
   return from;
 }
 
@@ -76,14 +109,33 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   return in;
 }
 
+Json Pipeline::lineage_of(const StageInputs& inputs) const {
+  Json lineage = Json::object();
+  const auto add = [&](const char* role, const fs::path& path) {
+    if (path.empty()) return;
+    lineage[role] = path.string();
+    for (const auto& stage : config_.stages) {
+      const fs::path folder = config_.output_dir / stage.name;
+      if (path.parent_path() != folder) continue;
+      const auto summary = directory_.open_stage(config_, stage).summary();
+      if (summary) lineage[role] = summary->value("weights", Json::object()).value(path.filename().string(), "");
+    }
+  };
+  add("actor", inputs.actor), add("reference", inputs.reference);
+  add("critic", inputs.critic), add("reward", inputs.reward);
+  return lineage;
+}
+
 bool Pipeline::run_stage(size_t index) {
+  if (stop_.requested()) return false;
   const auto& stage = config_.stages[index];
   const StageDirectory directory = directory_.open_stage(config_, stage);
+  const StageInputs inputs = inputs_of(index);
+  directory.check_lineage(lineage_of(inputs));
   if (directory.summary()) {
     spdlog::info("stage name={} note=\"already done in {}\"", stage.name, directory.path().string());
     return true;
   }
-  const StageInputs inputs = inputs_of(index);
   StageRunner runner(config_, stage, inputs, {registry_, kernels_, stop_}, directory);
   return runner.run() == StageEnd::finished;
 }
@@ -103,26 +155,29 @@ bool Pipeline::run_until(const std::string& stage_name) {
 }
 
 std::string select_algorithm(RunConfig& config, const PluginRegistry& registry, const std::string& algorithm) {
-  const uint32_t source = [&] {
-    StageConfig probe;
-    probe.algorithm = algorithm;
-    return needs_of(registry, probe).source;
-  }();
   for (const auto& stage : config.stages)
     if (stage.algorithm == algorithm) return stage.name;
+  // Options that --set gave for a plugin that no stage uses yet stand in every stage.
+  OptionValues options;
+  for (auto& stage : config.stages)
+    if (auto given = stage.plugin.extract(algorithm)) options = std::move(given.mapped());
+  StageConfig probe;
+  probe.algorithm = algorithm, probe.plugin[algorithm] = options;
+  const uint32_t source = needs_of(registry, probe).source;
   for (size_t i = config.stages.size(); i-- > 0;) {
     auto& stage = config.stages[i];
     if (needs_of(registry, stage).source != source) continue;
     spdlog::info("plugin algorithm={} note=\"takes the place of '{}' in stage '{}'\"", algorithm, stage.algorithm,
                  stage.name);
     stage.plugin.clear();
+    if (!options.empty()) stage.plugin[algorithm] = options;
     stage.name = stage.algorithm = algorithm;
     config.stages.resize(i + 1);
+    config.resolved = toml_text(config);
     return algorithm;
   }
   throw UserError(
-      fmt::format("no stage of the configuration can run the algorithm '{}': give one with algorithm = "
-                  "\"{}\"",
+      fmt::format("no stage of the configuration can run the algorithm '{}': give one with algorithm = \"{}\"",
                   algorithm, algorithm));
 }
 

@@ -67,9 +67,13 @@ std::vector<Answered> Rollout::replay(const std::vector<const Example*>& prompts
       DSE_CHECK_USER(prompt >= 0 && prompt < int64_t(prompts.size()) &&
                          row.at("prompt_ids").get<std::vector<int32_t>>() == prompts[size_t(prompt)]->prompt,
                      "{}: recorded from other prompts than this run's", path.string());
-      answers.push_back({prompts[size_t(prompt)],
-                         prompt,
-                         {row.at("output_ids"), row.at("logprobs"), Finish(row.at("finish").get<int>())}});
+      Generation answer{row.at("output_ids"), row.at("logprobs"), Finish(row.at("finish").get<int>())};
+      const auto fits = [&](int32_t id) { return id >= 0 && id < actor_.graph().vocabulary; };
+      DSE_CHECK_USER(!answer.tokens.empty() && answer.tokens.size() == answer.logp.size() &&
+                         std::all_of(answer.tokens.begin(), answer.tokens.end(), fits) &&
+                         answer.finish >= Finish::eos && answer.finish <= Finish::stop,
+                     "{}: an answer of prompt {} is damaged", path.string(), prompt);
+      answers.push_back({prompts[size_t(prompt)], prompt, std::move(answer)});
     }
   } catch (const Json::exception& e) {
     throw UserError(fmt::format("{}: not a recorded rollout: {}", path.string(), e.what()));
@@ -103,7 +107,7 @@ Experience Rollout::experience(const std::vector<Answered>& answers, const std::
     ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
                       a.example->metadata};
     row.tokens.insert(row.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
-    e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), 1.0,
+    e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), a.example->weight,
               std::vector<uint8_t>(a.answer.tokens.size(), 1));
     e.score.back() = scores[i];
   }

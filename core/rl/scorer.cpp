@@ -9,6 +9,8 @@ namespace dsengine {
 std::vector<double> last_values(const Model& model, const std::vector<std::span<const int32_t>>& sequences,
                                 int64_t tokens_per_forward) {
   at::NoGradGuard no_grad;
+  const auto id = model.config().value("pad_token_id", Json());
+  const int64_t pad = id.is_number_integer() ? id.get<int64_t>() : -1;  // no token has the id -1
   std::vector<double> result;
   for (size_t first = 0; first < sequences.size();) {
     std::vector<std::span<const int32_t>> part;
@@ -20,7 +22,11 @@ std::vector<double> last_values(const Model& model, const std::vector<std::span<
     }
     const Packed batch = pack(part);
     std::vector<int64_t> last;
-    for (size_t i = 0; i < part.size(); ++i) last.push_back(batch.offsets[i + 1] - 1);
+    for (size_t i = 0; i < part.size(); ++i) {
+      int64_t end = int64_t(part[i].size());
+      while (end > 1 && part[i][size_t(end) - 1] == pad) --end;
+      last.push_back(batch.offsets[i] + end - 1);
+    }
     const at::Tensor values = model.values(model.hidden(batch), at::tensor(last, at::kLong)).to(at::kDouble);
     for (int64_t i = 0; i < values.numel(); ++i) result.push_back(values.const_data_ptr<double>()[i]);
     first += part.size();
@@ -66,8 +72,8 @@ std::vector<float> Scorer::score(const std::vector<ScoredAnswer>& answers) {
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& a = answers[i];
     views.push_back({sizeof(dse_answer), a.finish, a.prompt.c_str(), a.reply.c_str(),
-                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], moments_.mean, moments_.sd,
-                     a.answer_size});
+                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], moments_.mean,
+                     moments_.sd > 0 ? moments_.sd : 1, a.answer_size});
   }
   auto scores = reward_.score(views);
   for (auto& s : scores) s *= float(weight_);

@@ -21,7 +21,8 @@ struct ScoredAnswer {
   uint32_t finish = DSE_FINISH_EOS;
 };
 
-// Value of a reward model at the last token of each sequence.
+// Value of a reward model at the last token of each sequence; where config.json names a padding token, at the last
+// that is another one, as transformers' …ForSequenceClassification reads it.
 std::vector<double> last_values(const Model& model, const std::vector<std::span<const int32_t>>& sequences,
                                 int64_t tokens_per_forward = 8192);
 

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "base/sha256.h"
 #include "files/atomic_directory.h"
 #include "run/progress.h"
 
@@ -23,9 +24,15 @@ OptionSet options_of(const Item& item, const StageConfig& stage) {
   return {item, it == stage.plugin.end() ? OptionValues{} : it->second};
 }
 
-// What bitwise equality of a resumed run rests on.
-Json environment() {
-  return {{"threads", at::get_num_threads()}, {"cpu", at::get_cpu_capability()}, {"world_size", 1}};
+// The weights of a saved directory as one number: what later stages know it by.
+std::string hash_of_weights(const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::string hashes;
+  for (const auto& file : files) hashes += sha256_file(file);
+  return files.size() == 1 ? hashes : sha256_hex(hashes);
 }
 
 double peak_memory_mb() {
@@ -47,6 +54,16 @@ Experience experience_of(const std::vector<const Example*>& examples, uint32_t s
     if (source == DSE_SOURCE_PAIRS) add(x.rejected);
   }
   return e;
+}
+
+// Without the rows of prompts that have fewer than `size` answers left.
+Experience whole_groups(const Experience& e, int64_t size) {
+  std::vector<int64_t> kept;
+  for (int64_t first = 0, last = 0; first < e.row_count(); first = last) {
+    while (last < e.row_count() && e.prompt[size_t(last)] == e.prompt[size_t(first)]) ++last;
+    for (int64_t r = first; r < last && last - first >= size; ++r) kept.push_back(r);
+  }
+  return int64_t(kept.size()) == e.row_count() ? e : e.subset(kept);
 }
 
 }  // namespace
@@ -80,6 +97,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       key_(name_hash(stage.name)) {
   load_data();
   load_roles();
+  check_fit();
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
@@ -92,24 +110,59 @@ StageRunner::~StageRunner() = default;
 
 void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
-  DSE_CHECK_USER(!stage_.data.sources.empty(), "stage '{}' has no data: set data.sources", stage_.name);
   data_ = ExampleSet::load(stage_.data.sources, services_.registry, text_, stage_.data, needs.source);
   if (!stage_.data.heldout.empty())
     heldout_ = ExampleSet::load(stage_.data.heldout, services_.registry, text_, stage_.data, needs.source);
   else if (stage_.data.heldout_fraction > 0)
     heldout_ = data_.split_off(stage_.data.heldout_fraction);
   stream_ = std::make_unique<ExampleStream>(data_, run_.seed, key_);
-  steps_ = stage_.max_steps > 0 ? stage_.max_steps
-                                : std::max<int64_t>(1, stage_.epochs * int64_t(data_.size()) / items_per_step());
+  steps_ = stage_.max_steps > 0
+               ? stage_.max_steps
+               : std::max<int64_t>(1, int64_t(double(stage_.epochs) * data_.epoch_size() / double(items_per_step())));
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
-  DSE_CHECK_USER(rollout.samples_per_prompt >= needs.group_size,
-                 "the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
-                 stage_.algorithm, needs.group_size);
   if (rollout.top_k > 0 || rollout.top_p < 1)
     spdlog::warn(
         "rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
         "one sampled\"");
+}
+
+// The data fits the models: what would otherwise fail at whatever step meets it.
+void StageRunner::check_fit() const {
+  const Model* model = roles_.actor ? &roles_.actor->model : roles_.reward ? &roles_.reward->model : nullptr;
+  if (!model) return;
+  const int64_t vocabulary = model->graph().vocabulary, positions = model->graph().max_positions;
+  const auto known = [&](TokenId id) { return id >= 0 && id < vocabulary; };
+  for (const auto id : text_.eos)
+    DSE_CHECK_USER(known(id), "the end-of-sequence id {} is outside the model's vocabulary of {}", id, vocabulary);
+  for (const auto* set : {&data_, &heldout_})
+    for (size_t i = 0; i < set->size(); ++i) {
+      const Example& e = (*set)[i];
+      for (const auto* ids : {&e.prompt, &e.answer.tokens, &e.rejected.tokens})
+        for (const auto id : *ids)
+          DSE_CHECK_USER(known(id),
+                         "the tokenizer of {} gives the id {}, the model's vocabulary is {}: they do not belong "
+                         "together (record: {})",
+                         inputs_.tokenizer.string(), id, vocabulary, e.prompt_text.substr(0, 80));
+      const int64_t answer = from_rollouts() ? stage_.rollout.max_response_length
+                                             : int64_t(std::max(e.answer.tokens.size(), e.rejected.tokens.size()));
+      const int64_t length = int64_t(e.prompt.size()) + answer;
+      DSE_CHECK_USER(
+          positions == 0 || length <= positions,
+          "a prompt of {} tokens and an answer of up to {} exceed the model's {} positions: lower {} (record: {})",
+          e.prompt.size(), answer, positions,
+          from_rollouts() ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length",
+          e.prompt_text.substr(0, 80));
+    }
+}
+
+// What bitwise equality of a resumed run rests on.
+Json StageRunner::environment() const {
+  return {{"threads", at::get_num_threads()},
+          {"cpu", at::get_cpu_capability()},
+          {"world_size", 1},
+          {"algorithm_sha256", services_.registry.find(DSE_ALGORITHM, stage_.algorithm).sha256},
+          {"kernels", services_.kernels.description()}};
 }
 
 int64_t StageRunner::items_per_step() const {
@@ -125,9 +178,11 @@ void StageRunner::load_roles() {
                         const OptimizerConfig& settings) {
     if (!(needs.roles & bit)) return;
     const bool random = inputs_.random_init && from == inputs_.actor;
-    role = Role{Model::load(from, services_.registry, services_.kernels,
-                            {.kind = kind, .random_init = random, .seed = run_.seed}),
-                nullptr, settings};
+    role = Role{
+        Model::load(
+            from, services_.registry, services_.kernels,
+            {.kind = kind, .random_init = random, .new_value_head = (needs.trained & bit) != 0, .seed = run_.seed}),
+        nullptr, settings};
     role->model.set_recompute(stage_.recompute);
     const bool train = needs.trained & bit;
     spdlog::info("role name={} parameters={} from={} trained={}",
@@ -173,7 +228,7 @@ StageEnd StageRunner::run() {
   resume();
   spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
                data_.size(), heldout_.size());
-  if (first_step_ == 0) evaluate(0);
+  if (first_step_ == 0 && !services_.stop.requested()) evaluate(0);
   Progress progress(stage_.name, steps_, {.first_step = first_step_, .log_every = stage_.log_every});
   for (int64_t s = first_step_; s < steps_; ++s) {
     Json line = step(s);
@@ -240,8 +295,10 @@ Experience StageRunner::next_rollout(int64_t step, Json& line, MetricMeans& mean
   int64_t dropped = 0;
   Experience e = Rollout::experience(answers, scores, dropped);
   DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answers.size());
-  dropped_answers_ += dropped;
-  line["reward_failed"] = dropped_answers_;
+  line["reward_failed"] = dropped;
+  e = whole_groups(e, algorithm_.needs().group_size);
+  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,
+                 dropped, algorithm_.needs().group_size);
   for (int64_t r = 0; r < e.row_count(); ++r) {
     means.add("reward", e.score[size_t(r)]);
     means.add("response_length", double(e.rows[size_t(r)].answer_size()));
@@ -273,7 +330,10 @@ Json StageRunner::evaluate_records() {
     Experience e = experience_of(examples, algorithm_.needs().source);
     e.allocate(algorithm_.needs());
     learner_->score(e, means);
+    const std::string state = algorithm_.save();
+    prepare(algorithm_, e, means);
     learner_->evaluate(e, means);
+    algorithm_.load(state);
     tokens += int64_t(std::count(e.mask.begin(), e.mask.end(), 1.0f));
   }
   Json result;
@@ -328,6 +388,7 @@ void StageRunner::checkpoint(int64_t step) {
 
 void StageRunner::finish() {
   evaluate(steps_);
+  Json weights = Json::object();
   const auto save = [&](std::optional<Role>& role, const char* name) {
     if (!role || !role->optimizer) return;
     AtomicDirectory out(directory_.path() / name);
@@ -343,6 +404,7 @@ void StageRunner::finish() {
       const double n = double(sequences.size()), mean = sum / n;
       ScoreMoments{mean, std::sqrt(std::max(0.0, squares / n - mean * mean))}.write(out.path());
     }
+    weights[name] = hash_of_weights(out.path());
     out.commit();
     spdlog::info("saved role={} directory={}", name, (directory_.path() / name).string());
   };
@@ -352,6 +414,7 @@ void StageRunner::finish() {
   directory_.finish({{"stage", stage_.name},
                      {"algorithm", stage_.algorithm},
                      {"steps", steps_},
+                     {"weights", weights},
                      {"kind", roles_.actor && roles_.actor->optimizer ? "language" : "value"}});
 }
 

@@ -58,6 +58,8 @@ class StageRunner {
  private:
   void load_roles();
   void load_data();
+  void check_fit() const;
+  Json environment() const;
   void resume();
   Json step(int64_t step);
   Experience next_records(int64_t step);
@@ -87,7 +89,7 @@ class StageRunner {
   PhaseClock clock_;
   MetricsLog metrics_, evaluations_;
   uint64_t key_;  // names the stage's draws
-  int64_t first_step_ = 0, steps_ = 0, dropped_answers_ = 0;
+  int64_t first_step_ = 0, steps_ = 0;
 };
 
 }  // namespace dsengine

@@ -107,6 +107,20 @@ std::optional<Json> StageDirectory::summary() const {
   return done["summary"];
 }
 
+void StageDirectory::check_lineage(const Json& lineage) const {
+  const fs::path file = path_ / "inputs.json";
+  if (has_results(path_) && fs::exists(file)) {
+    const Json before = read_json(file);
+    for (const auto& [role, now] : lineage.items())
+      DSE_CHECK_USER(before.is_object() && before.value(role, Json()) == now,
+                     "{} was trained from another {} than there is now (an earlier stage was run again): delete that "
+                     "folder to train it anew, or choose another output_dir",
+                     path_.string(), role);
+    return;
+  }
+  atomic_write_file(file, lineage.dump(2) + "\n");
+}
+
 void StageDirectory::finish(const Json& summary) const {
   const Json done = {{"settings_sha256", fingerprint_}, {"summary", summary}};
   atomic_write_file(path_ / "done.json", done.dump(2) + "\n");

@@ -5,7 +5,7 @@
 //   if (!stage.summary()) { train(...); stage.finish({{"loss", loss}}); }
 //
 //   <output_dir>/config.toml, log.txt, lock
-//   <output_dir>/<stage>/settings.txt, metrics.jsonl, checkpoints/, model/, done.json (once it has ended)
+//   <output_dir>/<stage>/settings.txt, inputs.json, metrics.jsonl, checkpoints/, model/, done.json (once it has ended)
 //
 // A stage that has a checkpoint or has ended under other settings is refused, naming the keys that differ;
 // keys that change no result (log_every, checkpoint_every, ...) may differ, and threads may with a warning.
@@ -34,6 +34,9 @@ class StageDirectory {
 
   // What finish() was given, if the stage has ended.
   std::optional<Json> summary() const;
+  // Remembers what the stage's weights come from, at its first start; UserError where a stage that has results began
+  // from something else.
+  void check_lineage(const Json& lineage) const;
   // The stage has ended, and its outputs are in place: the whole of done.json appears at once.
   void finish(const Json& summary) const;
 

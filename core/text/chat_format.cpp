@@ -33,11 +33,26 @@ std::string ChatFormat::turn(const ChatMessage& message) const {
   throw UserError("a message has the role '" + message.role + "': expected system, user or assistant");
 }
 
+std::vector<std::string> ChatFormat::prompt_pieces(const std::vector<ChatMessage>& messages) const {
+  std::vector<std::string> pieces(1);
+  for (const auto& message : messages) {
+    std::string text = turn(message);
+    if (message.role != "assistant") {
+      pieces.back() += text;
+      continue;
+    }
+    text.pop_back();  // the line's end comes after the token
+    pieces.back() += text;
+    pieces.emplace_back("\n");
+  }
+  pieces.back() += "Assistant:";
+  return pieces;
+}
+
 std::string ChatFormat::prompt(const std::vector<ChatMessage>& messages) const {
-  require_readable();
   std::string text;
-  for (const auto& message : messages) text += turn(message);
-  return text + "Assistant:";
+  for (const auto& piece : prompt_pieces(messages)) text += piece;
+  return text;
 }
 
 std::string ChatFormat::answer(const std::string& content) const {

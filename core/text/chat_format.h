@@ -30,6 +30,8 @@ class ChatFormat {
   std::string turn(const ChatMessage& message) const;
   // Turns so far and the opening of the answer.
   std::string prompt(const std::vector<ChatMessage>& messages) const;
+  // The same in pieces: after each but the last stands the end-of-sequence token of an assistant's turn.
+  std::vector<std::string> prompt_pieces(const std::vector<ChatMessage>& messages) const;
   std::string answer(const std::string& content) const;
 
  private:

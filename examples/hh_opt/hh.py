@@ -51,16 +51,18 @@ def split(source, folder):
 
 
 def tokens_of(dsengine, tokenizer, path):
-    """The ids that supervised fine-tuning sees: the chosen dialogue in the engine's form, then the end token."""
+    """The ids that supervised fine-tuning sees: the chosen dialogue in the engine's form, an end token after each answer."""
     with tempfile.TemporaryDirectory() as scratch:
         text, out = pathlib.Path(scratch, "text"), pathlib.Path(scratch, "ids")
         with open(path, encoding="utf-8") as lines, open(text, "w", encoding="utf-8") as to:
             for line in lines:
-                rendered = "\n".join(f"{role}: {content}" for role, content in turns(json.loads(line)["chosen"]))
+                rendered = "\n".join(f"{role}: {content}" + ("<|endoftext|>" if role == "Assistant" else "")
+                                     for role, content in turns(json.loads(line)["chosen"]))
                 to.write(json.dumps({"text": rendered}) + "\n")
         subprocess.run([dsengine, "tokenize", "--model", tokenizer, "--input", text, "--output", out], check=True)
         for line in out.read_text().splitlines():
-            ids = json.loads(line)["input_ids"] + [EOS]
+            ids = json.loads(line)["input_ids"]
+            ids += [EOS] * (ids[-1] != EOS)  # every dialogue ends with an answer
             if len(ids) <= MAX_LENGTH:
                 yield ids[1:]
 

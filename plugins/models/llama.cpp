@@ -20,18 +20,18 @@ static dse::Rope rope_of(const dse::Config& c) {
 }
 
 static void llama(const dse::Config& c, dse::Graph& g) {
-  const auto width = c.integer("hidden_size"), heads = c.integer("num_attention_heads");
-  const auto vocabulary = c.integer("vocab_size");
+  const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
+  const auto vocabulary = c.positive("vocab_size");
   const auto eps = c.real("rms_norm_eps", 1e-6);
   const bool attention_bias = c.boolean("attention_bias", false);
   const auto rope = rope_of(c);
 
   auto x = g.embed({.weight = "model.embed_tokens.weight", .vocabulary = vocabulary, .width = width});
-  for (auto layer : g.layers(c.integer("num_hidden_layers"), "model.layers.{}.")) {
+  for (auto layer : g.layers(c.positive("num_hidden_layers"), "model.layers.{}.")) {
     auto h = g.rms_norm(x, layer("input_layernorm.weight"), eps);
     x = g.add(x, g.attention(h, {.heads = heads,
-                                 .kv_heads = c.integer("num_key_value_heads", heads),
-                                 .head_dim = c.integer("head_dim", width / heads),
+                                 .kv_heads = c.positive("num_key_value_heads", heads),
+                                 .head_dim = c.positive("head_dim", width / heads),
                                  .rope = rope,
                                  .q = layer("self_attn.q_proj"),
                                  .k = layer("self_attn.k_proj"),
@@ -40,7 +40,7 @@ static void llama(const dse::Config& c, dse::Graph& g) {
                                  .qkv_bias = attention_bias,
                                  .o_bias = attention_bias}));
     h = g.rms_norm(x, layer("post_attention_layernorm.weight"), eps);
-    x = g.add(x, g.gated_mlp(h, {.width = c.integer("intermediate_size"),
+    x = g.add(x, g.gated_mlp(h, {.width = c.positive("intermediate_size"),
                                  .activation = c.activation("hidden_act", "silu"),
                                  .gate = layer("mlp.gate_proj"),
                                  .up = layer("mlp.up_proj"),

@@ -2,8 +2,8 @@
 #include <dsengine/model.hpp>
 
 static void opt(const dse::Config& c, dse::Graph& g) {
-  const auto width = c.integer("hidden_size"), heads = c.integer("num_attention_heads");
-  const auto vocabulary = c.integer("vocab_size");
+  const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
+  const auto vocabulary = c.positive("vocab_size");
   const bool bias = c.boolean("enable_bias", true);
   const double eps = 1e-5;
   c.require(c.boolean("do_layer_norm_before", true), "OPT with do_layer_norm_before = false is not supported");
@@ -13,10 +13,10 @@ static void opt(const dse::Config& c, dse::Graph& g) {
 
   auto x = g.add(g.embed({.weight = "model.decoder.embed_tokens.weight", .vocabulary = vocabulary, .width = width}),
                  g.positions({.weight = "model.decoder.embed_positions.weight",
-                              .count = c.integer("max_position_embeddings") + 2,
+                              .count = c.positive("max_position_embeddings") + 2,
                               .width = width,
                               .offset = 2}));
-  for (auto layer : g.layers(c.integer("num_hidden_layers"), "model.decoder.layers.{}.")) {
+  for (auto layer : g.layers(c.positive("num_hidden_layers"), "model.decoder.layers.{}.")) {
     auto h = g.layer_norm(x, layer("self_attn_layer_norm"), eps);
     x = g.add(x, g.attention(h, {.heads = heads,
                                  .kv_heads = heads,
@@ -28,7 +28,7 @@ static void opt(const dse::Config& c, dse::Graph& g) {
                                  .qkv_bias = bias,
                                  .o_bias = bias}));
     h = g.layer_norm(x, layer("final_layer_norm"), eps);
-    x = g.add(x, g.mlp(h, {.width = c.integer("ffn_dim"),
+    x = g.add(x, g.mlp(h, {.width = c.positive("ffn_dim"),
                            .activation = c.activation("activation_function", "relu"),
                            .up = layer("fc1"),
                            .down = layer("fc2"),

@@ -97,6 +97,26 @@ def configurations(work):
     bad("PPO without a reward model", ["reward"], "stage.sft.algorithm=ppo")
     bad("from a later stage", ["'sft'", "neither"], "stage.sft.actor.from=later")
     bad("output_dir is a file", ["output_dir"], "output_dir=FOLDER/run.toml")
+    later = BASE + f"""
+[[stage]]
+name = "later"
+algorithm = "reward"
+data.sources = [{{ path = "/nowhere/pairs.jsonl" }}]
+"""
+    run_with(work, "a later stage's data is missing", "/nowhere/pairs.jsonl", toml=later)
+    bad("a language model as the reward", ["score.weight"], "stage.sft.algorithm=ppo", f"model.actor={GOLDEN}/llama_gqa",
+        "model.init=pretrained", f"model.tokenizer={TINY}/model", f"stage.sft.reward.from={GOLDEN}/llama_gqa",
+        f"stage.sft.critic.from={GOLDEN}/llama_reward")
+    bad("a tokenizer of another model", ["vocabulary"], f"model.actor={GOLDEN}/llama_gqa", "model.init=pretrained",
+        f"model.tokenizer={TINY}/model")
+    long = json.dumps({"prompt": "word " * 150, "completion": "b"}) + "\n"
+    run_with(work, "a record longer than the model", ["positions", "max_length"],
+             sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'], data_jsonl=long)
+    run_with(work, "records of weight 0 alone", "weight", sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'],
+             data_jsonl='{"prompt": "a", "completion": "b", "weight": 0}\n')
+    check("options of a plugin that --plugin chose", ["--plugin", "grpo", "--set", "plugin.grpo.nonsense=1", "--set",
+                                                    f"output_dir={work}/none"], ["nonsense", "grpo"])
+    check("groups of one", ["--plugin", "grpo", "--set", f"output_dir={work}/none"], "samples_per_prompt")
     check("no such configuration", ["run", "--config", "/nowhere.toml"], "/nowhere.toml")
     check("unknown command line option", ["run", "--confg", "x"], "--confg")
     check("unknown command", ["trian"], "trian")
@@ -171,6 +191,8 @@ def weights(work):
     bad("other shapes", ["shape", "[97, 24]"], config(vocab_size=96))
     bad("more layers than weights", ["missing", "model.layers.2."], config(num_hidden_layers=3))
     bad("fewer layers than weights", ["does not declare", "model.layers.1."], config(num_hidden_layers=1))
+    bad("no heads", "num_attention_heads", config(num_attention_heads=0))
+    bad("a number beyond all", "config.json", lambda f: (f / "config.json").write_text('{"architectures": 1e999}'))
     bad("heads that do not divide", "key-value heads", config(num_key_value_heads=3))
     bad("overlapping tensors", "model.safetensors", rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[0, 96])))
     bad("a tensor outside the file", "model.safetensors",
@@ -200,6 +222,8 @@ def tokenizers(work):
     bad("a tokenizer of another kind", ["tokenizer.json", "WordPiece"],
         lambda f: f.write_text(f.read_text().replace('"BPE"', '"WordPiece"')))
     check("no input file", ["tokenize", "--model", TINY / "model", "--input", "/nowhere"], "/nowhere")
+    check("an output that cannot be", ["tokenize", "--model", TINY / "model", "--output", "/nowhere/x"], "/nowhere", stdin="{}\n")
+    check("an empty stop", ["generate", "--model", TINY / "model", "--stop", ""], "")
     check("empty input", ["tokenize", "--model", TINY / "model"], "no JSON lines")
 
 
@@ -230,6 +254,9 @@ def used_directories(work):
     again = ["run", "--config", base, "--set", f"output_dir={folder}"]
     check("another run's folder", [*again, "--set", "learning_rate=0.5"], ["learning_rate", "other settings"])
     check("resume = never", [*again, "--set", "resume=never"], ["output_dir", "resume"])
+    (folder / "sft/inputs.json").write_text('{"actor": "elsewhere"}')
+    check("trained from something else", again, ["another actor", "delete"])
+    (folder / "sft/inputs.json").unlink()
     checkpoint = next((folder / "sft/checkpoints").glob("step-*"))
     (folder / "sft/done.json").unlink()
     (checkpoint / "manifest.json").write_text("{}")

@@ -72,7 +72,7 @@ TEST_F(Examples, AConversationTrainsItsAssistantTurns) {
     {"role": "assistant", "content": "No", "train": false}, {"role": "user", "content": "Why"},
     {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "So"}, {"role": "assistant", "content": "Ok"}]})"},
                         DSE_SOURCE_RECORDS);
-  EXPECT_EQ(decode(set[0].prompt), bos + "Be brief.\nHuman: Hi\nAssistant: No\nHuman: Why\nAssistant:");
+  EXPECT_EQ(decode(set[0].prompt), bos + "Be brief.\nHuman: Hi\nAssistant: No" + eos + "\nHuman: Why\nAssistant:");
   EXPECT_EQ(decode(set[0].answer.tokens), " Yes" + eos + "\nHuman: So\nAssistant: Ok" + eos);
   EXPECT_EQ(targets(set[0].answer), " Yes" + eos + " Ok" + eos);
 }
@@ -86,7 +86,7 @@ TEST_F(Examples, PairsShareTheirPrompt) {
   const auto hh = load({R"({"chosen": "\n\nHuman: A\n\nAssistant: B\n\nHuman: C\n\nAssistant: D",
                             "rejected": "\n\nHuman: A\n\nAssistant: B\n\nHuman: C\n\nAssistant: E"})"},
                        DSE_SOURCE_PAIRS);
-  EXPECT_EQ(decode(hh[0].prompt), bos + "Human: A\nAssistant: B\nHuman: C\nAssistant:");
+  EXPECT_EQ(decode(hh[0].prompt), bos + "Human: A\nAssistant: B" + eos + "\nHuman: C\nAssistant:");
   EXPECT_EQ(decode(hh[0].answer.tokens), " D" + eos);
   EXPECT_EQ(decode(hh[0].rejected.tokens), " E" + eos);
 }

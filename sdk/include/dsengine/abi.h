@@ -118,7 +118,7 @@ enum {
 /* What the sum of the units' losses is divided by. Counted over the whole minibatch, all ranks, before the
  * first micro-batch, so that neither micro-batch size nor rank count changes the objective. */
 enum {
-  DSE_NORM_TOKENS = 0,         /* token form: number of loss tokens */
+  DSE_NORM_TOKENS = 0,         /* token form: number of loss tokens, each counted by its row's weight */
   DSE_NORM_ROWS = 1,           /* number of rows (or pairs) */
   DSE_NORM_ROW_TOKEN_MEAN = 2, /* token form: mean over each row's loss tokens, then over rows */
   DSE_NORM_CONSTANT = 3        /* the rows times `normalisation_constant` */
@@ -146,14 +146,15 @@ typedef struct dse_needs {
   uint32_t columns;       /* DSE_COLUMN_… that prepare or loss read */
   uint32_t own_columns;   /* float32 per-token columns that prepare fills and loss reads */
   double normalisation_constant;
-  int64_t group_size; /* rollouts: answers per prompt it wants at least (1: any); never split */
+  int64_t group_size; /* rollouts: answers per prompt it wants at least (1: any). A group lies on one rank and in
+                       * one minibatch; micro-batches cut it, so a loss that needs all of it takes form raw */
 } dse_needs;
 
 enum { DSE_FINISH_EOS = 0, DSE_FINISH_LENGTH = 1, DSE_FINISH_STOP = 2, DSE_FINISH_RECORD = 3 };
 
 /* Rows of ragged responses as columns in host memory. Row r owns tokens [offsets[r], offsets[r+1]).
  * In prepare: every row of the rollout or minibatch on this rank. In loss: one micro-batch.
- * A column the algorithm did not ask for is NULL. Read-only unless said. */
+ * Of the columns that cost something, those not asked for are NULL. Read-only unless said. */
 typedef struct dse_batch {
   uint32_t struct_size;
   uint32_t own_column_count;
@@ -163,7 +164,7 @@ typedef struct dse_batch {
   const int64_t* prompt;   /* id of the prompt: rows of one group share it and are adjacent */
   const int32_t* finish;   /* DSE_FINISH_… */
   const float* score;      /* reward of the whole answer */
-  const float* row_weight; /* weight of the row (pairs: of the pair, in both rows); 1 unless the data says */
+  const float* row_weight; /* weight of the record (pairs: in both rows); 1 unless the data says; never 0 */
   /* per token */
   const int32_t* token; /* id */
   const float* mask;    /* 1 where the token is a loss target, else 0 */
@@ -178,7 +179,8 @@ typedef struct dse_batch {
   float* const* own; /* [own_column_count] of [tokens]: prepare writes, loss reads */
   /* services, valid during the call */
   void* context;
-  /* Adds to the weighted mean of a metric; reduced over micro-batches and ranks by the host. */
+  /* Adds to the weighted mean of a metric; reduced over micro-batches and ranks by the host. From the calling thread
+   * alone, not inside parallel_for. */
   void (*metric)(void* context, const char* name, double value, double weight);
   /* Sums `count` doubles over all ranks, in place. Every rank must call it, in the same order. */
   dse_status (*all_reduce_sum)(void* context, double* values, int64_t count);
@@ -202,7 +204,8 @@ typedef struct dse_algorithm {
   dse_status (*create)(const dse_values* values, void** self);
   void (*destroy)(void* self);
   dse_status (*needs)(const void* self, dse_needs* needs);
-  /* Once per rollout or minibatch, before its first loss call. May be NULL. */
+  /* Once per rollout or step of records, before its first loss call; in evaluations too, after which the state that
+   * save gives is put back. May be NULL. */
   dse_status (*prepare)(void* self, const dse_batch* batch);
   dse_status (*loss)(void* self, const dse_batch* batch, dse_gradients* gradients);
   /* State of the algorithm's own that a checkpoint must hold (a KL controller's coefficient). save is called
@@ -261,7 +264,7 @@ typedef struct dse_dataset {
 typedef struct dse_answer {
   uint32_t struct_size;
   uint32_t finish;             /* DSE_FINISH_… */
-  const char* prompt;          /* text as the model saw it, special tokens left out */
+  const char* prompt;          /* whole text in the chat's form, special tokens left out */
   const char* reply;           /* the answer without its end-of-sequence token */
   const char* metadata;        /* of the record, JSON object or NULL */
   double model_score;          /* the reward model's value at the last token, where needs_model is 1 */

@@ -11,7 +11,7 @@
 //   token_loss(const Token<Real>&)   the loss of one response token
 //   row_loss  (const Row<Real>&)     of one answer
 //   pair_loss (const Pair<Real>&)    of a chosen and a rejected answer
-//   raw_loss  (const Rows<Real>&)    of the whole micro-batch, normalised by itself
+//   raw_loss  (const Rows<Real>&)    of the whole minibatch, normalised by itself
 // and may have prepare(Batch&) (fills advantage, target and own columns before the first loss), metrics
 // (token_metrics, row_metrics, pair_metrics: same argument and a Metrics&), and save/load of its state
 // (std::string save() const; void load(std::string_view)).
@@ -327,6 +327,8 @@ void metrics(const T& a, const dse_batch& b) {
 template <class T>
 dse_needs needs_of(const T& a) {
   const Needs n = a.needs;
+  if (n.own_columns > std::tuple_size_v<decltype(Token<double>::own)>)
+    throw Failure("own_columns: a token shows " + std::to_string(std::tuple_size_v<decltype(Token<double>::own)>));
   const bool by_token = TokenLoss<T>;
   const uint32_t trained = n.trained ? n.trained : n.roles & (actor | critic);
   uint32_t columns = 0;

@@ -9,7 +9,8 @@
 //   DSE_KERNEL("fast_norm", FastNorm)
 //
 // The catalogue (N tokens, H width; outputs are allocated by the engine, dense unless said). An operation
-// "X.backward" is an operation of its own; an X is used in training only if its backward is served too.
+// "X.backward" is an operation of its own; where it is listed, an X is used in training only if that is served too.
+// The backward of linear is two products by LibTorch. activation: 0 silu, 1 relu, 2 gelu, 3 gelu_tanh.
 //
 //   linear              x [N, I], w [O, I], (b [O])           -> y [N, O]
 //   rms_norm            x [N, H], w [H]; eps                  -> y [N, H], rstd [N]

@@ -44,6 +44,13 @@ class Config {
   }
   int64_t integer(const char* path) const { return get<int64_t>(builder_.integer, path); }
   int64_t integer(const char* path, int64_t fallback) const { return has(path) ? integer(path) : fallback; }
+  // A size: at least 1.
+  int64_t positive(const char* path) const {
+    const int64_t value = integer(path);
+    require(value > 0, std::string(path) + " should be at least 1, is " + std::to_string(value));
+    return value;
+  }
+  int64_t positive(const char* path, int64_t fallback) const { return has(path) ? positive(path) : fallback; }
   double real(const char* path) const { return get<double>(builder_.real, path); }
   double real(const char* path, double fallback) const { return has(path) ? real(path) : fallback; }
   bool boolean(const char* path, bool fallback) const {
