@@ -11,6 +11,7 @@
 #include "base/printable.h"
 #include "model/verify_model.h"
 #include "plugin/list.h"
+#include "plugin/new_plugin.h"
 #include "plugin/verify.h"
 #include "rl/pipeline.h"
 #include "run/logging.h"
@@ -108,6 +109,12 @@ int run(int argc, char** argv) {
   check->add_option("name", name)->required();
   check->add_option("--config", config, "config.json to try a model with; none: a small general one");
 
+  std::string kind, output;
+  auto* fresh = plugins->add_subcommand("new", "a folder with a plugin that builds, to begin from");
+  fresh->add_option("name", name)->required();
+  fresh->add_option("--kind", kind, "algorithm, model, dataset, reward or kernel")->required();
+  fresh->add_option("--output", output, "the folder; none: the plugin's name");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version
@@ -118,6 +125,12 @@ int run(int argc, char** argv) {
   DSE_CHECK_USER(plugin.empty() || app.get_subcommands().empty() || *run_app,
                  "--plugin runs an algorithm and takes no command beside it but 'run'");
   set_up_logging({});
+  if (*fresh) {
+    if (output.empty()) output = name;
+    write_new_plugin(name, kind, output, templates_folder());
+    std::cout << output << ": see README.md in it\n";
+    return 0;
+  }
   if (*reference) return std::cout << config_reference_markdown(), 0;
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
     return run_command(plugin, config, sets, plugin_path);

@@ -60,6 +60,15 @@ Experience Experience::subset(std::span<const int64_t> which) const {
   return part;
 }
 
+Experience Experience::whole_groups(int64_t size) const {
+  std::vector<int64_t> kept;
+  for (int64_t first = 0, last = 0; first < row_count(); first = last) {
+    while (last < row_count() && prompt[size_t(last)] == prompt[size_t(first)]) ++last;
+    for (int64_t r = first; r < last && last - first >= size; ++r) kept.push_back(r);
+  }
+  return int64_t(kept.size()) == row_count() ? *this : subset(kept);
+}
+
 dse_batch Experience::view() {
   const auto data = [](auto& column) { return column.empty() ? nullptr : column.data(); };
   own_pointers_.clear();

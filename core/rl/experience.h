@@ -42,6 +42,8 @@ struct Experience {
   void allocate(const dse_needs& needs);
   // Copies of some rows, with all their columns, in the order given.
   Experience subset(std::span<const int64_t> which) const;
+  // Without the rows of prompts that have fewer than `size` answers left.
+  Experience whole_groups(int64_t size) const;
   // Columns that are not allocated are null. `context` and the functions are filled by the caller.
   dse_batch view();
 

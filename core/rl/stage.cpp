@@ -41,46 +41,7 @@ double peak_memory_mb() {
   return double(usage.ru_maxrss) / 1024;
 }
 
-Experience experience_of(const std::vector<const Example*>& examples, uint32_t source) {
-  Experience e;
-  for (size_t i = 0; i < examples.size(); ++i) {
-    const auto& x = *examples[i];
-    const auto add = [&](const AnswerTokens& answer) {
-      ExperienceRow row{x.prompt, int64_t(x.prompt.size()), {}, x.prompt_text, x.metadata};
-      row.tokens.insert(row.tokens.end(), answer.tokens.begin(), answer.tokens.end());
-      e.add_row(std::move(row), int64_t(i), DSE_FINISH_RECORD, x.weight, answer.mask);
-    };
-    add(x.answer);
-    if (source == DSE_SOURCE_PAIRS) add(x.rejected);
-  }
-  return e;
-}
-
-// Without the rows of prompts that have fewer than `size` answers left.
-Experience whole_groups(const Experience& e, int64_t size) {
-  std::vector<int64_t> kept;
-  for (int64_t first = 0, last = 0; first < e.row_count(); first = last) {
-    while (last < e.row_count() && e.prompt[size_t(last)] == e.prompt[size_t(first)]) ++last;
-    for (int64_t r = first; r < last && last - first >= size; ++r) kept.push_back(r);
-  }
-  return int64_t(kept.size()) == e.row_count() ? e : e.subset(kept);
-}
-
 }  // namespace
-
-ExampleStream::ExampleStream(const ExampleSet& set, uint64_t seed, uint64_t stage_key)
-    : set_(set), seed_(seed), key_(stage_key), order_(epoch_order(set, seed, stage_key, 0)) {
-  DSE_CHECK_USER(!order_.empty(), "an epoch without records: look at data.sources and their weights");
-}
-
-const Example& ExampleStream::operator[](uint64_t n) {
-  if (n < begin_) epoch_ = begin_ = 0, order_ = epoch_order(set_, seed_, key_, 0);
-  while (n >= begin_ + order_.size()) {
-    begin_ += order_.size();
-    order_ = epoch_order(set_, seed_, key_, ++epoch_);
-  }
-  return set_[order_[n - begin_]];
-}
 
 StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
                          const StageServices& services, const StageDirectory& directory)
@@ -296,7 +257,7 @@ Experience StageRunner::next_rollout(int64_t step, Json& line, MetricMeans& mean
   Experience e = Rollout::experience(answers, scores, dropped);
   DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answers.size());
   line["reward_failed"] = dropped;
-  e = whole_groups(e, algorithm_.needs().group_size);
+  e = e.whole_groups(algorithm_.needs().group_size);
   DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,
                  dropped, algorithm_.needs().group_size);
   for (int64_t r = 0; r < e.row_count(); ++r) {
@@ -310,75 +271,20 @@ Experience StageRunner::next_rollout(int64_t step, Json& line, MetricMeans& mean
 void StageRunner::evaluate(int64_t step) {
   if (heldout_.size() == 0) return;
   Json line{{"stage", stage_.name}, {"step", step}};
-  line.update(from_rollouts() ? evaluate_rollouts() : evaluate_records());
+  if (from_rollouts()) {
+    RolloutConfig config = stage_.rollout;
+    config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
+    const Rollout rollout(roles_.actor->model, text_, config, run_.seed ^ uint64_t(Purpose::evaluate));
+    line.update(evaluate_rollouts(heldout_, stage_.eval_rows, rollout, scorer_.get()));
+  } else {
+    line.update(evaluate_records(heldout_, stage_.eval_rows, items_per_step(), algorithm_, *learner_));
+  }
   evaluations_.append(line);
   Json shown = line;
   shown.erase("samples");
   spdlog::info("eval {}", shown.dump());
   Json ignored;
   clock_.write_to(ignored);  // an evaluation is no part of a step
-}
-
-Json StageRunner::evaluate_records() {
-  MetricMeans means;
-  const auto count = std::min<size_t>(heldout_.size(), size_t(stage_.eval_rows));
-  const auto size = size_t(items_per_step());
-  int64_t tokens = 0;
-  for (size_t first = 0; first < count; first += size) {
-    std::vector<const Example*> examples;
-    for (size_t i = first; i < std::min(count, first + size); ++i) examples.push_back(&heldout_[i]);
-    Experience e = experience_of(examples, algorithm_.needs().source);
-    e.allocate(algorithm_.needs());
-    learner_->score(e, means);
-    const std::string state = algorithm_.save();
-    prepare(algorithm_, e, means);
-    learner_->evaluate(e, means);
-    algorithm_.load(state);
-    tokens += int64_t(std::count(e.mask.begin(), e.mask.end(), 1.0f));
-  }
-  Json result;
-  means.write_to(result, "eval_");
-  result["eval_rows"] = count, result["eval_tokens"] = tokens;
-  return result;
-}
-
-Json StageRunner::evaluate_rollouts() {
-  std::vector<const Example*> prompts;
-  for (size_t i = 0; i < std::min<size_t>(heldout_.size(), size_t(stage_.eval_rows)); ++i)
-    prompts.push_back(&heldout_[i]);
-  RolloutConfig config = stage_.rollout;
-  config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
-  // The same draws at every evaluation: what changes between them is the model.
-  const Rollout rollout(roles_.actor->model, text_, config, run_.seed ^ uint64_t(Purpose::evaluate));
-  Json samples = Json::array();
-  Json result = summarise(rollout, rollout.generate(prompts, 0), "eval_", samples);
-  result.update(summarise(rollout, rollout.generate_greedy(prompts), "eval_greedy_", samples));
-  result["eval_rows"] = prompts.size();
-  result["samples"] = samples;
-  return result;
-}
-
-Json StageRunner::summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix,
-                            Json& samples) {
-  const auto scored = rollout.to_score(answers);
-  const auto scores = scorer_ ? scorer_->score(scored) : std::vector<float>(answers.size(), 0);
-  double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
-  for (size_t i = 0; i < answers.size(); ++i) {
-    if (std::isnan(scores[i])) continue;
-    sum += scores[i], squares += double(scores[i]) * scores[i], n += 1;
-    length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
-    if (i < 4)
-      samples.push_back({{"prompt", scored[i].prompt},
-                         {"reply", scored[i].reply},
-                         {"reward", scores[i]},
-                         {"greedy", prefix != "eval_"}});
-  }
-  n = std::max(1.0, n);
-  const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
-  return {{prefix + "reward", mean},
-          {prefix + "reward_standard_error", std::sqrt(variance / n)},
-          {prefix + "response_length", length / n},
-          {prefix + "eos_fraction", ended / n}};
 }
 
 void StageRunner::checkpoint(int64_t step) {

@@ -10,7 +10,8 @@
 #include <memory>
 
 #include "rl/checkpoint.h"
-#include "rl/examples.h"
+#include "rl/evaluation.h"
+#include "rl/example_stream.h"
 #include "rl/learner.h"
 #include "rl/rollout.h"
 #include "rl/scorer.h"
@@ -36,18 +37,6 @@ struct StageServices {
 
 enum class StageEnd { finished, stopped };
 
-// Endless passes over an example set, each epoch in its own order; item n depends on the seed and n alone.
-class ExampleStream {
- public:
-  ExampleStream(const ExampleSet& set, uint64_t seed, uint64_t stage_key);
-  const Example& operator[](uint64_t n);
-
- private:
-  const ExampleSet& set_;
-  uint64_t seed_, key_, epoch_ = 0, begin_ = 0;
-  std::vector<uint32_t> order_;
-};
-
 class StageRunner {
  public:
   StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageServices& services,
@@ -65,10 +54,6 @@ class StageRunner {
   Experience next_records(int64_t step);
   Experience next_rollout(int64_t step, Json& line, MetricMeans& means);
   void evaluate(int64_t step);
-  Json evaluate_records();
-  Json evaluate_rollouts();
-  Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, const std::string& prefix,
-                 Json& samples);
   void checkpoint(int64_t step);
   void finish();
   bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }

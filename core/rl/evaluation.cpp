@@ -1,0 +1,77 @@
+#include "rl/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "rl/example_stream.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr size_t kShownSamples = 4;
+
+std::vector<const Example*> first_examples(const ExampleSet& set, int64_t rows) {
+  std::vector<const Example*> examples;
+  for (size_t i = 0; i < std::min(set.size(), size_t(rows)); ++i) examples.push_back(&set[i]);
+  return examples;
+}
+
+Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Scorer* scorer, bool greedy,
+               Json& samples) {
+  const std::string prefix = greedy ? "eval_greedy_" : "eval_";
+  const auto scored = rollout.to_score(answers);
+  const auto scores = scorer ? scorer->score(scored) : std::vector<float>(answers.size(), 0);
+  double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    if (std::isnan(scores[i])) continue;
+    sum += scores[i], squares += double(scores[i]) * scores[i], n += 1;
+    length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
+    if (i < kShownSamples)
+      samples.push_back(
+          {{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", scores[i]}, {"greedy", greedy}});
+  }
+  n = std::max(1.0, n);
+  const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
+  return {{prefix + "reward", mean},
+          {prefix + "reward_standard_error", std::sqrt(variance / n)},
+          {prefix + "response_length", length / n},
+          {prefix + "eos_fraction", ended / n}};
+}
+
+}  // namespace
+
+Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_once, AlgorithmInstance& algorithm,
+                      Learner& learner) {
+  MetricMeans means;
+  const auto examples = first_examples(heldout, rows);
+  int64_t tokens = 0;
+  for (size_t first = 0; first < examples.size(); first += size_t(rows_at_once)) {
+    const size_t last = std::min(examples.size(), first + size_t(rows_at_once));
+    Experience e =
+        experience_of({examples.begin() + int64_t(first), examples.begin() + int64_t(last)}, algorithm.needs().source);
+    e.allocate(algorithm.needs());
+    learner.score(e, means);
+    const std::string state = algorithm.save();
+    prepare(algorithm, e, means);
+    learner.evaluate(e, means);
+    algorithm.load(state);
+    tokens += int64_t(std::count(e.mask.begin(), e.mask.end(), 1.0f));
+  }
+  Json result;
+  means.write_to(result, "eval_");
+  result["eval_rows"] = examples.size(), result["eval_tokens"] = tokens;
+  return result;
+}
+
+Json evaluate_rollouts(const ExampleSet& heldout, int64_t rows, const Rollout& rollout, Scorer* scorer) {
+  const auto prompts = first_examples(heldout, rows);
+  Json samples = Json::array();
+  Json result = summarise(rollout, rollout.generate(prompts, 0), scorer, false, samples);
+  result.update(summarise(rollout, rollout.generate_greedy(prompts), scorer, true, samples));
+  result["eval_rows"] = prompts.size();
+  result["samples"] = samples;
+  return result;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,105 @@
+// How rows are cut into minibatches, and where a reward model's score is read.
+#include "rl/learner.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "../model/golden_models.h"
+#include "base/check.h"
+#include "rl/scorer.h"
+
+namespace dsengine {
+namespace {
+
+namespace fs = std::filesystem;
+
+Experience rows_of_prompts(const std::vector<int64_t>& prompts) {
+  Experience e;
+  for (const auto prompt : prompts)
+    e.add_row({{5, 6, 7}, 1, {}, {}, {}}, prompt, DSE_FINISH_EOS, 1.0, std::vector<uint8_t>{1, 1});
+  return e;
+}
+
+std::vector<std::vector<int64_t>> cut(const char* name, const Experience& e, int64_t size, int64_t epoch) {
+  const Item& item = built_plugins().find(DSE_ALGORITHM, name);
+  AlgorithmInstance algorithm(item, OptionSet(item, {}));
+  Roles roles;
+  PhaseClock clock;
+  return Learner(algorithm, roles, {.mini_batch_size = size, .micro_batch_size = size}, clock)
+      .minibatches(e, 1, 2, epoch);
+}
+
+TEST(Minibatches, FirstEpochTakesTheRowsAsTheyAre) {
+  const auto e = rows_of_prompts({0, 1, 2, 3, 4});
+  EXPECT_EQ(cut("ppo", e, 2, 0), (std::vector<std::vector<int64_t>>{{0, 1}, {2, 3}, {4}}));
+}
+
+TEST(Minibatches, LaterEpochsAreShuffledAnew) {
+  const auto e = rows_of_prompts(std::vector<int64_t>(40, 0));
+  const auto one = cut("ppo", e, 8, 1), two = cut("ppo", e, 8, 2);
+  EXPECT_EQ(one, cut("ppo", e, 8, 1));
+  EXPECT_NE(one, two);
+  std::set<int64_t> all;
+  for (const auto& part : two) all.insert(part.begin(), part.end());
+  EXPECT_EQ(all.size(), 40u);
+}
+
+TEST(Minibatches, GroupsAndPairsStayTogether) {
+  std::vector<int64_t> prompts;
+  for (int64_t p = 0; p < 12; ++p)
+    for (int64_t i = 0; i < 2 + p % 3; ++i) prompts.push_back(p);
+  const auto e = rows_of_prompts(prompts);
+  for (const int64_t epoch : {0, 1, 2}) {
+    std::set<int64_t> met;
+    for (const auto& part : cut("grpo", e, 6, epoch)) {
+      EXPECT_LE(part.size(), 6u);
+      std::set<int64_t> here;
+      for (const auto r : part) here.insert(prompts[size_t(r)]);
+      for (const auto p : here) {
+        EXPECT_TRUE(met.insert(p).second) << "prompt " << p << " is in two minibatches";
+        EXPECT_EQ(std::count_if(part.begin(), part.end(), [&](int64_t r) { return prompts[size_t(r)] == p; }),
+                  2 + p % 3);
+      }
+    }
+    EXPECT_EQ(met.size(), 12u);
+    for (const auto& part : cut("reward", e, 6, epoch))
+      for (size_t i = 0; i < part.size(); i += 2) EXPECT_EQ(part[i + 1], part[i] + 1);
+  }
+  EXPECT_EQ(cut("grpo", rows_of_prompts({0, 0, 0, 0}), 2, 0).size(), 1u);  // a group larger than a minibatch
+}
+
+// transformers' LlamaForSequenceClassification takes the rightmost token that is not the padding id.
+TEST(RewardModel, ReadsTheLastTokenThatIsNoPadding) {
+  const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_padded_{}", getpid());
+  fs::remove_all(folder);
+  fs::copy(golden("llama_reward"), folder);
+  Json config = read_json(folder / "config.json");
+  const auto value_of = [&](const std::vector<int32_t>& ids) {
+    return last_values(golden_model(folder, ModelKind::value), {std::span<const int32_t>(ids)})[0];
+  };
+  const double plain = value_of({5, 6}), with_end = value_of({5, 6, 2});
+  EXPECT_NE(plain, with_end);
+  config["pad_token_id"] = 2;
+  write_text(folder / "config.json", config.dump());
+  EXPECT_FLOAT_EQ(float(value_of({5, 6, 2})), float(plain));
+  EXPECT_FLOAT_EQ(float(value_of({5, 2, 6})), float(value_of({5, 2, 6, 2, 2})));
+  // One that is begun to be trained reads its end token, and says so where it is saved.
+  const Model begun =
+      Model::load(folder, built_plugins(), reference_kernels(), {.kind = ModelKind::value, .new_value_head = true});
+  EXPECT_TRUE(begun.config().at("pad_token_id").is_null());
+  const std::vector<int32_t> ids{5, 6, 2};
+  EXPECT_FLOAT_EQ(float(last_values(begun, {std::span<const int32_t>(ids)})[0]), float(with_end));
+  fs::remove_all(folder);
+}
+
+TEST(RewardModel, ALanguageModelIsNone) {
+  EXPECT_THROW(golden_model("llama_gqa", ModelKind::value), UserError);
+  EXPECT_NO_THROW(Model::load(golden("llama_gqa"), built_plugins(), reference_kernels(),
+                              {.kind = ModelKind::value, .new_value_head = true}));
+}
+
+}  // namespace
+}  // namespace dsengine
