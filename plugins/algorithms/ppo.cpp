@@ -1,11 +1,12 @@
 // Proximal Policy Optimisation with a critic (Schulman et al. 2017), as InstructGPT runs it:
-// token reward = -kl_coef * (logp - ref_logp), plus the clipped score on the last token.
+// token reward = -kl_coef * KL(token), plus the clipped score on the last token.
 #include <dsengine/algorithm.hpp>
 
 struct Ppo {
   static constexpr const char* summary = "proximal policy optimisation with a critic and a KL penalty";
-  static constexpr dse::Needs needs{.roles = dse::actor | dse::reference | dse::critic | dse::reward};
-  double kl_coef, gamma, lambda, clip_ratio, clip_value, clip_reward;
+  dse::Needs needs{.roles = dse::actor | dse::reference | dse::critic | dse::reward};
+  double kl_coef, gamma, lambda, clip_ratio, clip_value, clip_reward, dual_clip, entropy_coef, kl_target, kl_horizon;
+  std::string kl_estimator;
   bool whiten;
 
   explicit Ppo(dse::Options& o)
@@ -15,29 +16,63 @@ struct Ppo {
         clip_ratio(o.real("clip_ratio", 0.2, "how far the probability ratio may move the policy", {0, 1})),
         clip_value(o.real("clip_value", 0.2, "how far the value may move from the old one", {0, dse::infinity})),
         clip_reward(o.real("clip_reward", 5.0, "bound of the score", {0, dse::infinity})),
-        whiten(o.boolean("whiten", true, "advantages to mean 0, variance 1 over the rollout")) {}
+        dual_clip(o.real("dual_clip", 0,
+                         "bounds the loss of bad tokens at this many times their advantage (Ye et al. "
+                         "2020: 3); 0: off",
+                         {0, dse::infinity})),
+        entropy_coef(o.real("entropy_coef", 0, "bonus for the policy's entropy, nats", {0, dse::infinity})),
+        kl_target(o.real("kl_target", 0,
+                         "adaptive kl_coef: the KL of an answer to hold (Ziegler et al. 2019); 0: fixed",
+                         {0, dse::infinity})),
+        kl_horizon(o.real("kl_horizon", 10000, "adaptive kl_coef: answers over which it adapts", {1, dse::infinity})),
+        kl_estimator(o.string("kl_estimator", "k1",
+                              "of a token's KL (Schulman 2020): d, d^2 / 2, or exp(-d) - 1 + d for "
+                              "d = logp - ref_logp",
+                              "k1|k2|k3")),
+        whiten(o.boolean("whiten", true, "advantages to mean 0, variance 1 over the rollout")) {
+    needs.entropy = entropy_coef > 0;
+  }
 
-  void prepare(dse::Batch& batch) const {
+  double kl_of(double d) const {
+    return kl_estimator == "k1" ? d : kl_estimator == "k2" ? d * d / 2 : std::expm1(-d) + d;
+  }
+
+  void prepare(dse::Batch& batch) {
+    double kl_and_rows[2] = {0, double(batch.rows().size())};
     for (auto& row : batch.rows()) {
       double advantage = 0, next_value = 0;
       for (auto t = row.size(); t-- > 0;) {
-        double reward = -kl_coef * (row.old_logp[t] - row.ref_logp[t]);
+        const double log_ratio = row.old_logp[t] - row.ref_logp[t];
+        double reward = -kl_coef * kl_of(log_ratio);
         if (t + 1 == row.size()) reward += std::clamp(row.score, -clip_reward, clip_reward);
         const double delta = reward + gamma * next_value - row.old_value[t];
         advantage = delta + gamma * lambda * advantage;
         row.advantage[t] = float(advantage);
         row.target[t] = float(advantage + row.old_value[t]);
         next_value = row.old_value[t];
+        kl_and_rows[0] += log_ratio;
       }
     }
     batch.metric("explained_variance", batch.explained_variance());
     if (whiten) batch.whiten_advantage();  // over all ranks
+    if (kl_target == 0) return;
+    batch.metric("kl_coef", kl_coef);
+    batch.all_reduce_sum(kl_and_rows);
+    const double error = std::clamp(kl_and_rows[0] / kl_and_rows[1] / kl_target - 1, -0.2, 0.2);
+    kl_coef *= 1 + error * kl_and_rows[1] / kl_horizon;
+  }
+
+  // The adapted coefficient is what a checkpoint must hold.
+  std::string save() const { return {reinterpret_cast<const char*>(&kl_coef), sizeof kl_coef}; }
+  void load(std::string_view state) {
+    if (state.size() == sizeof kl_coef) std::memcpy(&kl_coef, state.data(), sizeof kl_coef);
   }
 
   template <class Real>
   Real policy_loss(const dse::Token<Real>& t) const {
     const Real ratio = exp(t.logp - t.old_logp);
-    return max(-t.advantage * ratio, -t.advantage * clamp(ratio, 1 - clip_ratio, 1 + clip_ratio));
+    const Real loss = max(-t.advantage * ratio, -t.advantage * clamp(ratio, 1 - clip_ratio, 1 + clip_ratio));
+    return dual_clip > 0 && t.advantage < 0 ? min(loss, Real(-t.advantage * dual_clip)) : loss;
   }
 
   template <class Real>
@@ -48,7 +83,8 @@ struct Ppo {
 
   template <class Real>
   Real token_loss(const dse::Token<Real>& t) const {
-    return policy_loss(t) + value_loss(t);
+    const Real loss = policy_loss(t) + value_loss(t);
+    return entropy_coef > 0 ? loss - entropy_coef * t.entropy : loss;
   }
 
   template <class Real>

@@ -30,6 +30,8 @@ class Rows:
         lengths = [len(r["logp"]) for r in case["rows"]]
         wide = lambda name: torch.tensor([r[name] + [0.0] * (max(lengths) - len(r[name])) for r in case["rows"]], dtype=F64)
         self.logp = wide("logp").requires_grad_(True)
+        self.value, self.entropy = wide("value").requires_grad_(True), wide("entropy").requires_grad_(True)
+        self.old_value = wide("old_value")
         self.old, self.ref, self.mask = wide("old_logp"), wide("ref_logp"), wide("mask")
         self.there = torch.tensor([[float(t < n) for t in range(max(lengths))] for n in lengths], dtype=F64)
         self.score = torch.tensor([r["score"] for r in case["rows"]], dtype=F64)
@@ -55,6 +57,31 @@ class Rows:
 
 def clipped(ratio, advantage, low, high):
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
+
+
+def ppo(r, o):
+    """PPO with GAE (Schulman et al. 2016, equation 16); dual clip of Ye et al. 2020, equation 5; KL estimators of Schulman
+    2020. Returns the whitened advantage and the mean over target tokens of policy + value loss - entropy bonus."""
+    d = r.old - r.ref
+    kl = {"k1": d, "k2": d**2 / 2, "k3": torch.exp(-d) - 1 + d}[o["kl_estimator"]]
+    advantage, target = torch.zeros_like(r.old), torch.zeros_like(r.old)
+    for row in range(len(r.score)):
+        n = int(r.lengths[row])
+        reward = -o["kl_coef"] * kl[row, :n].clone()
+        reward[n - 1] += r.score[row].clamp(-o["clip_reward"], o["clip_reward"])
+        after = torch.cat([r.old_value[row, 1:n], torch.zeros(1, dtype=F64)])
+        delta = reward + o["gamma"] * after - r.old_value[row, :n]
+        for t in range(n):
+            advantage[row, t] = sum((o["gamma"] * o["lambda"]) ** (k - t) * delta[k] for k in range(t, n))
+        target[row, :n] = advantage[row, :n] + r.old_value[row, :n]
+    advantage = r.whiten(advantage)
+    policy = clipped(torch.exp(r.logp - r.old), advantage, o["clip_ratio"], o["clip_ratio"])
+    if o["dual_clip"]:
+        policy = torch.where(advantage < 0, torch.minimum(policy, -o["dual_clip"] * advantage), policy)
+    bounded = r.old_value + (r.value - r.old_value).clamp(-o["clip_value"], o["clip_value"])
+    value = 0.5 * torch.maximum((r.value - target) ** 2, (bounded - target) ** 2)
+    token = policy + value - o["entropy_coef"] * r.entropy
+    return advantage, (token * r.mask).sum() / r.mask.sum()
 
 
 def grpo(r, o):
@@ -135,7 +162,12 @@ def dpo(r, o):
 
 GRPO = {"kl_coef": 0.04, "clip_ratio": 0.2, "clip_ratio_high": 0.0, "overlong_penalty": 0.0, "scale_rewards": True,
         "overlong_length": 128, "overlong_buffer": 32, "loss_type": "grpo", "loss_length": 128}
+PPO = {"kl_coef": 0.1, "gamma": 1.0, "lambda": 0.95, "clip_ratio": 0.2, "clip_value": 0.2, "clip_reward": 5.0,
+       "dual_clip": 0.0, "entropy_coef": 0.0, "kl_estimator": "k1"}
 CASES = [
+    ("ppo", ppo, PPO),
+    ("ppo", ppo, {**PPO, "kl_estimator": "k2", "gamma": 0.97, "lambda": 0.9, "dual_clip": 1.1, "entropy_coef": 0.02}),
+    ("ppo", ppo, {**PPO, "kl_estimator": "k3", "kl_coef": 0.5, "clip_reward": 0.5, "entropy_coef": 0.1}),
     ("grpo", grpo, GRPO),
     ("grpo", grpo, {**GRPO, "loss_type": "dr_grpo", "scale_rewards": False, "loss_length": 16}),
     ("grpo", grpo, {**GRPO, "loss_type": "dapo", "clip_ratio_high": 0.28, "kl_coef": 0.0, "overlong_penalty": 0.7,
@@ -163,8 +195,10 @@ def rows(r, pairs):
         if n > 3 and i % 3 == 0 and not pairs:
             mask[r.randrange(1, n - 1)] = 0.0
         result.append({"prompt": i // (2 if pairs else 4), "old_logp": old, "mask": mask, "score": exact(r.gauss(0, 1.5)),
+                       "old_value": [exact(r.gauss(0, 1)) for _ in old], "entropy": [exact(r.expovariate(1)) for _ in old],
                        "ref_logp": [exact(x + r.gauss(0, 0.3)) for x in old],
                        "logp": [exact(min(-1e-3, x + r.gauss(0, 0.25))) for x in old]})
+        result[-1]["value"] = [exact(v + r.gauss(0, 0.3)) for v in result[-1]["old_value"]]
     return result
 
 
@@ -177,6 +211,8 @@ def main():
         loss.backward()
         ragged = lambda x: [x[i, : len(row["logp"])].tolist() for i, row in enumerate(case["rows"])]
         case["loss"], case["d_logp"] = loss.item(), ragged(columns.logp.grad)
+        if columns.value.grad is not None:
+            case["d_value"], case["d_entropy"] = ragged(columns.value.grad), ragged(columns.entropy.grad)
         if advantage is not None:
             case["advantage"] = ragged(advantage)
         cases.append(case)

@@ -181,7 +181,7 @@ OptionValue option_of(const Json& value) {
 // its gradient by every token's log-probability, all in one micro-batch and row by row (or pair by pair).
 TEST(PolicyAlgorithms, AreTheirPapersObjectives) {
   const Json all = read_json(std::filesystem::path(DSE_TEST_DIR) / "golden/algorithms.json");
-  ASSERT_EQ(all.size(), 13u);
+  ASSERT_EQ(all.size(), 16u);
   for (const auto& c : all) {
     OptionValues options;
     for (const auto& [name, value] : c.at("options").items()) options[name] = option_of(value);
@@ -202,35 +202,67 @@ TEST(PolicyAlgorithms, AreTheirPapersObjectives) {
         for (const float x : r.at(name)) column.push_back(x);
     };
     fill("logp", e.logp), fill("old_logp", e.old_logp), fill("ref_logp", e.ref_logp);
+    fill("value", e.value), fill("old_value", e.old_value), fill("entropy", e.entropy);
     MetricMeans means;
     prepare(algorithm, e, means);
-    std::vector<double> advantage, slope;
-    for (size_t r = 0; r < c.at("rows").size(); ++r) {
-      for (const double x : c.at("d_logp")[r]) slope.push_back(x);
-      if (c.contains("advantage"))
-        for (const double x : c.at("advantage")[r]) advantage.push_back(x);
-    }
+    const auto joined = [&](const char* name) {
+      std::vector<double> values;
+      for (const auto& row : c.value(name, Json::array()))
+        for (const double x : row) values.push_back(x);
+      return values;
+    };
+    const auto advantage = joined("advantage");
     for (size_t t = 0; t < advantage.size(); ++t) expect_near(e.advantage[t], advantage[t], 1e-6, what);
 
     const double n = normaliser(e, algorithm.needs());
     const int64_t unit = algorithm.needs().form == DSE_FORM_PAIR ? 2 : 1;
     for (const int64_t size : {e.row_count(), unit}) {
       double loss = 0;
-      for (int64_t first = 0, t = 0; first < e.row_count(); first += size) {
+      std::vector<float> d_logp, d_entropy, d_value;
+      for (int64_t first = 0; first < e.row_count(); first += size) {
         std::vector<int64_t> rows;
         for (int64_t r = first; r < first + size; ++r) rows.push_back(r);
         Experience micro = e.subset(rows);
         const WeightedLoss part = weighted_loss(algorithm, micro, n, means);
         loss += part.loss;
-        for (const float d : part.d_logp) {
-          // Slopes of a mean over some 60 tokens: relative to the largest of them.
-          EXPECT_NEAR(d, slope[size_t(t)], 2e-6) << what << ", token " << t;
-          ++t;
-        }
+        d_logp.insert(d_logp.end(), part.d_logp.begin(), part.d_logp.end());
+        d_entropy.insert(d_entropy.end(), part.d_entropy.begin(), part.d_entropy.end());
+        d_value.insert(d_value.end(), part.d_value.begin(), part.d_value.end());
       }
+      // Slopes of a mean over some 60 tokens: float32 columns and rounding of slopes of order 0.05.
+      const auto expect_slopes = [&](const std::vector<float>& found, const char* name) {
+        const auto expected = joined(name);
+        for (size_t t = 0; t < std::min(found.size(), expected.size()); ++t)
+          EXPECT_NEAR(found[t], expected[t], 2e-6) << what << ", " << name << " of token " << t;
+      };
+      EXPECT_EQ(d_logp.size(), joined("d_logp").size());
+      expect_slopes(d_logp, "d_logp"), expect_slopes(d_entropy, "d_entropy"), expect_slopes(d_value, "d_value");
       expect_near(loss, c.at("loss"), 1e-6, what);
     }
   }
+}
+
+// Ziegler et al. 2019, section 2.2: the error is clipped at 0.2, and the coefficient grows by error times answers over
+// the horizon; what was reached survives save and load.
+TEST(PpoLoss, AdaptsItsKlCoefficient) {
+  const OptionValues options{{"kl_target", {2.0, ""}}, {"kl_horizon", {100.0, ""}}, {"kl_coef", {0.1, ""}}};
+  auto ppo = load("ppo", options);
+  HandMade m;
+  m.row({5, 6}), m.row({7});
+  m.e.allocate(ppo.needs());
+  const auto coefficient = [&](AlgorithmInstance& algorithm, float kl) {
+    m.e.old_logp = {-1, -1, -1}, m.e.ref_logp = {-1 - kl, -1, -1 - kl};
+    MetricMeans means;
+    prepare(algorithm, m.e, means);
+    return means.mean("kl_coef");
+  };
+  EXPECT_DOUBLE_EQ(coefficient(ppo, 5), 0.1);                           // before it is adapted
+  EXPECT_DOUBLE_EQ(coefficient(ppo, 2.2f), 0.1 * (1 + 0.2 * 2 / 100));  // far above the target
+  const double third = coefficient(ppo, 0);
+  EXPECT_NEAR(third, 0.1 * (1 + 0.2 * 2 / 100) * (1 + 0.1 * 2 / 100), 1e-9);  // a tenth above it
+  auto again = load("ppo", options);
+  again.load(ppo.save());
+  EXPECT_DOUBLE_EQ(coefficient(again, 1), third * (1 - 0.2 * 2 / 100));
 }
 
 }  // namespace

@@ -1,7 +1,11 @@
 // The reward plugins on hand-worked answers.
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "plugin/instance.h"
 #include "plugin/registry.h"
 
@@ -85,6 +89,74 @@ TEST(ModelReward, IsInStandardDeviations) {
   EXPECT_FLOAT_EQ(score("model", {}, "x", nullptr, 5, 0, 0), 5.0f);  // not recorded
   EXPECT_FLOAT_EQ(score("model", with({{"normalize", false}, {"shift", 1.0}, {"scale", 0.5}}), "x", nullptr, 5, 2, 1.5),
                   3.0f);
+}
+
+// A reward process in Python: `body` gets the request as `a` and prints.
+class ProcessReward : public testing::Test {
+ protected:
+  std::vector<float> ask(const std::string& body, int count, OptionValues options = {}) {
+    const auto file = std::filesystem::path(testing::TempDir()) / fmt::format("dse_reward_{}.py", getpid());
+    write_text(
+        file,
+        "import sys, json, time, os\nfor line in sys.stdin:\n    a = json.loads(line)\n    n = int(a['prompt'])\n" +
+            body + "\n    sys.stdout.flush()\n");
+    options["command"] = {"exec python3 " + file.string(), ""};
+    static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+    const Item& item = registry.find(DSE_REWARD_ITEM, "process");
+    RewardInstance instance(item, OptionSet(item, options));
+    std::vector<std::string> prompts;
+    for (int i = 0; i < count; ++i) prompts.push_back(std::to_string(i));
+    std::vector<dse_answer> answers;
+    for (const auto& p : prompts)
+      answers.push_back(
+          {sizeof(dse_answer), DSE_FINISH_EOS, p.c_str(), "a \"reply\"\n", R"({"k": [1, 2]})", 0, 0, 1, 3});
+    auto scores = instance.score(answers);
+    std::filesystem::remove(file);
+    return scores;
+  }
+  static void expect_scores(const std::vector<float>& found, const std::vector<float>& expected) {
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i)
+      if (std::isnan(expected[i]))
+        EXPECT_TRUE(std::isnan(found[i])) << i << ": " << found[i];
+      else
+        EXPECT_FLOAT_EQ(found[i], expected[i]) << i;
+  }
+  static constexpr const char* answer = "json.dumps({'id': a['id'], 'score': n + 0.5})";
+};
+
+TEST_F(ProcessReward, AnswersInTurn) {
+  expect_scores(ask("    assert a['reply'] == 'a \"reply\"\\n' and a['metadata'] == {'k': [1, 2]} and a['finish'] == "
+                    "'eos'\n    print(" +
+                        std::string(answer) + ")",
+                    5),
+                {0.5f, 1.5f, 2.5f, 3.5f, 4.5f});
+}
+
+// It ends, prints what is no answer, the answer to another id, a NaN or nothing in time: that answer alone has failed,
+// and the next is asked of a program in step.
+TEST_F(ProcessReward, AFailedAnswerIsDroppedAndTheRestGoOn) {
+  const std::string print = "print(" + std::string(answer) + ")";
+  for (const std::string fault :
+       {"os._exit(3)", "print('garbage')", "print(json.dumps({'id': 99, 'score': 1}))",
+        "print(json.dumps({'id': a['id'], 'score': float('nan')}))",
+        "print(json.dumps({'id': a['id'], 'score': None}))", "print(json.dumps({'id': a['id']}))", "time.sleep(60)"}) {
+    SCOPED_TRACE(fault);
+    expect_scores(ask("    if n == 1: " + fault + "\n    else: " + print, 4, with({{"deadline", 3.0}})),
+                  {0.5f, NAN, 2.5f, 3.5f});
+  }
+}
+
+TEST_F(ProcessReward, MayEndTheRun) {
+  const std::string body = "    if n == 1: os._exit(3)\n    print(" + std::string(answer) + ")";
+  EXPECT_THROW(ask(body, 3, with({{"on_failure", std::string("stop")}})), UserError);
+  EXPECT_THROW(ask("    os._exit(3)", 9, with({{"max_failures_in_a_row", int64_t{4}}})), UserError);
+  try {
+    ask("    os._exit(3)", 3, with({{"on_failure", std::string("stop")}}));
+  } catch (const UserError& e) {
+    EXPECT_NE(std::string(e.what()).find("answer 1 of 3"), std::string::npos) << e.what();
+  }
+  EXPECT_THROW(score("process", {}, "x", nullptr), UserError);  // no command
 }
 
 }  // namespace

@@ -112,6 +112,13 @@ class Options {
                host_table ? host().get_string : nullptr);
   }
 
+  // Text that must be given.
+  std::string required(const char* name, const char* help) {
+    std::string value = string(name, "", help);
+    if (!values_) table_.back().default_value = nullptr;
+    return value;
+  }
+
   const std::vector<dse_option>& table() const { return table_; }
 
  private:
