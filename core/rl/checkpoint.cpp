@@ -40,6 +40,7 @@ void for_each_tensor(const Role& role, F&& f) {
     f("weights/" + units[u]->name(), units[u]->flat());
     f("first_moment/" + units[u]->name(), role.optimizer->first_moments()[u]);
     f("second_moment/" + units[u]->name(), role.optimizer->second_moments()[u]);
+    if (!role.average.empty()) f("average/" + units[u]->name(), role.average[u]);
   }
 }
 

@@ -105,6 +105,23 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
 }
 
+void Role::enable_training() {
+  model.enable_training();
+  const auto& s = settings;
+  optimizer =
+      std::make_unique<AdamW>(model.units(), AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip});
+  if (s.ema_decay > 0)
+    for (const auto* unit : model.units()) average.push_back(unit->flat().clone());
+}
+
+Model Role::averaged() const {
+  Model copy = model.clone(model.kind());
+  at::NoGradGuard no_grad;
+  const auto units = copy.units();
+  for (size_t u = 0; u < units.size(); ++u) units[u]->flat().copy_(average[u]);
+  return copy;
+}
+
 Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock)
     : algorithm_(algorithm), roles_(roles), batching_(batching), clock_(clock) {
   if (algorithm.needs().form == DSE_FORM_PAIR)
@@ -245,6 +262,9 @@ void Learner::update(Experience& e, uint64_t seed, uint64_t step,
         const auto phase = clock_.enter(which);
         const double rate = learning_rate(role->settings);
         means.add(std::string(prefix) + "grad_norm", role->optimizer->step(rate));
+        at::NoGradGuard no_grad;
+        for (size_t u = 0; u < role->average.size(); ++u)
+          role->average[u].lerp_(role->optimizer->units()[u]->flat(), 1 - role->settings.ema_decay);
         means.add(std::string(prefix) + "learning_rate", rate);
       };
       apply(roles_.actor, "", Phase::actor);

@@ -27,6 +27,12 @@ struct Role {
   Model model;
   std::unique_ptr<AdamW> optimizer;
   OptimizerConfig settings;
+  std::vector<at::Tensor> average{};  // of each unit's flat buffer, where settings.ema_decay asks for it
+
+  // Begins to train: gradients, moments and, where asked for, the average.
+  void enable_training();
+  // The model under the averaged weights.
+  Model averaged() const;
 };
 
 struct Roles {

@@ -153,10 +153,7 @@ void StageRunner::load_roles() {
                                      : "reference",
                  role->model.parameter_count(), from.string(), train);
     if (!train) return;
-    role->model.enable_training();
-    role->optimizer = std::make_unique<AdamW>(
-        role->model.units(),
-        AdamWSettings{settings.beta1, settings.beta2, settings.epsilon, settings.weight_decay, settings.grad_clip});
+    role->enable_training();
   };
   load(roles_.actor, DSE_ACTOR, inputs_.actor, ModelKind::language, stage_.actor.optimizer);
   load(roles_.reference, DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
@@ -295,33 +292,44 @@ void StageRunner::checkpoint(int64_t step) {
 void StageRunner::finish() {
   evaluate(steps_);
   Json weights = Json::object();
-  const auto save = [&](std::optional<Role>& role, const char* name) {
-    if (!role || !role->optimizer) return;
+  const auto write = [&](const Model& model, const std::string& name) {
     AtomicDirectory out(directory_.path() / name);
-    role->model.save(out.path(), inputs_.tokenizer);
-    if (&role == &roles_.reward) {  // what the reward plugin scales by
-      std::vector<std::span<const int32_t>> sequences;
-      std::vector<const Example*> examples;
-      for (size_t i = 0; i < std::min<size_t>(500, data_.size()); ++i) examples.push_back(&data_[i]);
-      const Experience e = experience_of(examples, DSE_SOURCE_PAIRS);
-      for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
-      double sum = 0, squares = 0;
-      for (const double v : last_values(role->model, sequences)) sum += v, squares += v * v;
-      const double n = double(sequences.size()), mean = sum / n;
-      ScoreMoments{mean, std::sqrt(std::max(0.0, squares / n - mean * mean))}.write(out.path());
-    }
+    model.save(out.path(), inputs_.tokenizer);
+    if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
+      moments_of(model).write(out.path());  // what the reward plugin scales by
     weights[name] = hash_of_weights(out.path());
     out.commit();
-    spdlog::info("saved role={} directory={}", name, (directory_.path() / name).string());
+    spdlog::info("saved directory={}", (directory_.path() / name).string());
   };
-  save(roles_.actor, "model");
-  save(roles_.reward, "model");
-  save(roles_.critic, roles_.actor ? "critic" : "model");
+  const auto save = [&](const std::optional<Role>& role, const std::string& name, const std::string& average_name) {
+    if (!role || !role->optimizer) return;
+    write(role->model, name);
+    if (!role->average.empty()) write(role->averaged(), average_name);
+  };
+  save(roles_.actor, "model", "ema");
+  save(roles_.reward, "model", "ema");
+  if (roles_.actor)
+    save(roles_.critic, "critic", "critic_ema");
+  else
+    save(roles_.critic, "model", "ema");
   directory_.finish({{"stage", stage_.name},
                      {"algorithm", stage_.algorithm},
                      {"steps", steps_},
                      {"weights", weights},
                      {"kind", roles_.actor && roles_.actor->optimizer ? "language" : "value"}});
+}
+
+// Mean and deviation of a reward model's scores on (at most 500 of) the pairs it was trained on.
+ScoreMoments StageRunner::moments_of(const Model& model) const {
+  std::vector<const Example*> examples;
+  for (size_t i = 0; i < std::min<size_t>(500, data_.size()); ++i) examples.push_back(&data_[i]);
+  const Experience e = experience_of(examples, DSE_SOURCE_PAIRS);
+  std::vector<std::span<const int32_t>> sequences;
+  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+  double sum = 0, squares = 0;
+  for (const double v : last_values(model, sequences)) sum += v, squares += v * v;
+  const double n = double(sequences.size()), mean = sum / n;
+  return {mean, std::sqrt(std::max(0.0, squares / n - mean * mean))};
 }
 
 }  // namespace dsengine

@@ -4,8 +4,9 @@
 //   StageRunner stage(config, stage_config, inputs, {registry, kernels, stop}, directory);
 //   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
 //
-// Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/), each a
-// Hugging Face directory. A stage that is run again goes on from its newest checkpoint, with the same bits.
+// Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/; with ema_decay
+// ema/ and critic_ema/ too), each a Hugging Face directory. A stage that is run again goes on from its newest
+// checkpoint, with the same bits.
 #pragma once
 #include <memory>
 
@@ -56,6 +57,7 @@ class StageRunner {
   void evaluate(int64_t step);
   void checkpoint(int64_t step);
   void finish();
+  ScoreMoments moments_of(const Model& model) const;
   bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }
   int64_t items_per_step() const;
 

@@ -41,6 +41,7 @@ struct OptimizerConfig {
   std::string schedule = "cosine";  // cosine, linear, constant
   int64_t warmup_steps = 0;
   double min_lr_ratio = 0.1;  // of learning_rate, at the end of the schedule
+  double ema_decay = 0;       // of a moving average of the weights, saved beside them; 0: none is kept
 };
 
 struct RoleConfig {

@@ -38,6 +38,10 @@ void describe(Visitor& visit, OptimizerConfig& c) {
   visit.value("warmup_steps", c.warmup_steps, "steps of linear rise from 0", {.min = 0});
   visit.value("min_lr_ratio", c.min_lr_ratio, "learning rate at the schedule's end, as a share of its top",
               {.min = 0, .max = 1});
+  visit.value("ema_decay", c.ema_decay,
+              "keep an exponential moving average of the weights with this decay a step, saved beside them "
+              "(DeepSpeed-Chat: 0.992); 0: none",
+              {.min = 0, .below = 1});
 }
 
 template <class Visitor>

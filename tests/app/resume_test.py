@@ -17,11 +17,11 @@ import time
 
 BINARY, KERNEL, SHIM = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:4])
 MOMENTS = int(sys.argv[4]) if len(sys.argv) > 4 else 20
-SHORT = ["threads=2", "checkpoint_every=2", "eval_rows=8", "eval_every=2", "stage.sft.max_steps=5", "stage.sft.mini_batch_size=8",
+SHORT = ["threads=2", "ema_decay=0.8", "checkpoint_every=2", "eval_rows=8", "eval_every=2", "stage.sft.max_steps=5", "stage.sft.mini_batch_size=8",
          "stage.reward.max_steps=5", "stage.reward.mini_batch_size=8", "stage.ppo.max_steps=5", "stage.ppo.mini_batch_size=8",
          "stage.ppo.micro_batch_size=4", "stage.ppo.ppo_epochs=2", "stage.ppo.rollout.batch_size=16",
          "stage.ppo.rollout.max_response_length=12", "stage.ppo.rollout.slots=6"]
-WEIGHTS = ["sft/model", "reward/model", "ppo/model", "ppo/critic"]
+WEIGHTS = ["sft/model", "sft/ema", "reward/model", "reward/ema", "ppo/model", "ppo/ema", "ppo/critic", "ppo/critic_ema"]
 TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
 
 
