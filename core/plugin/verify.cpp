@@ -1,7 +1,6 @@
 #include "plugin/verify.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/check.h"
@@ -27,20 +26,29 @@ Checks verify_dataset(const Item& item, const OptionSet& options) {
 }
 
 Checks verify_reward(const Item& item, const OptionSet& options) {
-  return {run_check("score", [&] {
+  const dse_answer answer{
+      sizeof(dse_answer), DSE_FINISH_EOS, "What is two and two?", "It is 4.", R"({"answer": "4"})", 0.5, 0, 1, 3};
+  dse_answer empty = answer, bare = answer;
+  empty.finish = DSE_FINISH_LENGTH, empty.reply = "", empty.model_score = -0.5;
+  bare.metadata = nullptr;
+  const auto score = [&](const std::vector<dse_answer>& answers) {
     RewardInstance reward(item, options);
-    dse_answer answer{sizeof(dse_answer), DSE_FINISH_EOS, "What is two and two?", "Four.", nullptr, 0.5, 0, 1, 3};
-    std::array<dse_answer, 2> answers{answer, answer};
-    answers[1].finish = DSE_FINISH_LENGTH;
-    answers[1].reply = "";
-    answers[1].metadata = R"({"answer": "4"})";
-    answers[1].model_score = -0.5;
     const auto scores = reward.score(answers);
     DSE_CHECK_USER(std::none_of(scores.begin(), scores.end(), [](float s) { return std::isinf(s); }),
                    "a score is infinite; give NaN for an answer that cannot be scored");
-    return fmt::format("{}two answers: {}, {}", reward.needs_model() ? "with a reward model, " : "", scores[0],
-                       scores[1]);
-  })};
+    return fmt::format("{}{}", reward.needs_model() ? "with a reward model: " : "", fmt::join(scores, ", "));
+  };
+  return {run_check("score",
+                    [&] {
+                      return score({answer, empty});
+                    }),
+          run_check("no metadata", [&] {  // scored, or refused with a reason: not a crash
+            try {
+              return score({bare});
+            } catch (const UserError& e) {
+              return std::string("refused: ") + e.what();
+            }
+          })};
 }
 
 Checks checks_of_kind(const Item& item, const OptionSet& options) {
