@@ -32,7 +32,7 @@ int run_command(const std::string& plugin, std::string file, const std::vector<s
   Pipeline pipeline(config, session.registry(), session.kernels());
   set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
   spdlog::info("run config={} output_dir={} seed={}", file, config.output_dir.string(), config.seed);
-  std::cerr << config.resolved << std::flush;
+  std::cerr << config.resolved;
   if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return 0;
   const auto model = pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
   spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model.string(), model.string());

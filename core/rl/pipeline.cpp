@@ -85,7 +85,7 @@ fs::path Pipeline::resolve(size_t index, const std::string& from, const fs::path
   if (from.empty()) return fallback;
   check_from(index, from);
   for (const auto& stage : config_.stages)
-    if (stage.name == from) return directory_.open_stage(config_, stage).model();
+    if (stage.name == from) return model_of(from);
   return from;
 }
 

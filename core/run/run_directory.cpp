@@ -172,8 +172,10 @@ StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConf
   remove_leftovers(folder);
   const std::string settings = stage_settings(config, stage);
   check_unchanged(folder, settings);
-  if (fs::exists(settings_file(folder))) warn_of_threads(folder, settings);
-  atomic_write_file(settings_file(folder), settings);
+  const fs::path file = settings_file(folder);
+  if (fs::exists(file)) warn_of_threads(folder, settings);
+  // A stage is opened by every later one that asks for its outputs.
+  if (!fs::exists(file) || read_text(file) != settings) atomic_write_file(file, settings);
   return StageDirectory(folder, settings_fingerprint(settings));
 }
 
