@@ -43,8 +43,8 @@ struct Example {
   std::vector<TokenId> prompt;
   AnswerTokens answer, rejected;  // rejected: pairs only
   double weight = 1;
-  std::string prompt_text;  // as the model sees it, without special tokens
-  std::string metadata;     // JSON object or empty
+  std::string prompt_text;         // as the model sees it, without special tokens
+  std::string metadata;            // JSON object or empty
   std::vector<ChatMessage> turns;  // of the prompt; of rollouts only
   uint64_t content_hash = 0;
 };

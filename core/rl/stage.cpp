@@ -182,10 +182,11 @@ void StageRunner::load_roles() {
 void StageRunner::check_critic_tokenizer() const {
   const auto folder = base_directory(inputs_.critic);
   if (!Tokenizer::exists_in(folder)) return;
-  DSE_CHECK_USER(Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
-                 "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
-                 "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
-                 inputs_.critic.string());
+  DSE_CHECK_USER(
+      Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
+      "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
+      "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
+      inputs_.critic.string());
 }
 
 void StageRunner::resume() {

@@ -5,8 +5,8 @@
 //   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
 //
 // Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/; with ema_decay
-// ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run again goes on from its newest
-// checkpoint, with the same bits.
+// ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run again goes on
+// from its newest checkpoint, with the same bits.
 #pragma once
 #include <memory>
 
@@ -29,7 +29,7 @@ struct StageInputs {
   std::filesystem::path actor, reference, critic;  // "": the role is not needed
   std::filesystem::path reward;                    // what a reward model that is trained starts from
   std::vector<std::filesystem::path> rewards;      // the model of each of the stage's reward sources
-  bool random_init = false;                                // the actor's directory has no weights yet
+  bool random_init = false;                        // the actor's directory has no weights yet
   std::filesystem::path tokenizer;
 };
 

@@ -82,9 +82,9 @@ struct RolloutConfig {
 
 // Language-model loss on texts beside the algorithm's own ("PPO-ptx", Ouyang et al. 2022).
 struct PtxConfig {
-  double coefficient = 0;   // 0: off
-  int64_t batch_size = 0;   // texts an optimizer step; 0: mini_batch_size
-  int64_t max_length = 512; // tokens; a longer text is dropped and counted
+  double coefficient = 0;    // 0: off
+  int64_t batch_size = 0;    // texts an optimizer step; 0: mini_batch_size
+  int64_t max_length = 512;  // tokens; a longer text is dropped and counted
   std::vector<DataSource> sources;
 };
 
