@@ -218,6 +218,7 @@ StageEnd StageRunner::run() {
 }
 
 Json StageRunner::step(int64_t step) {
+  clock_.restart();  // loading, evaluations and checkpoints are no part of a step
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
   Experience e = from_rollouts() ? next_rollout(step, line, means) : next_records(step);
@@ -292,8 +293,6 @@ void StageRunner::evaluate(int64_t step) {
   Json shown = line;
   shown.erase("samples");
   spdlog::info("eval {}", shown.dump());
-  Json ignored;
-  clock_.write_to(ignored);  // an evaluation is no part of a step
 }
 
 void StageRunner::checkpoint(int64_t step) {
