@@ -15,6 +15,7 @@
 #include "plugin/verify.h"
 #include "rl/pipeline.h"
 #include "run/logging.h"
+#include "run/metric_table.h"
 
 namespace dsengine {
 namespace {
@@ -99,6 +100,8 @@ int run(int argc, char** argv) {
   chat->add_option("--model", model, "Hugging Face directory")->required();
   sampling_options(chat), common(chat);
   auto* reference = app.add_subcommand("reference", "every key of a configuration, as docs/config.md has it");
+  bool metrics = false;
+  reference->add_flag("--metrics", metrics, "every metric instead, as docs/metrics.md has it");
   auto* plugins = app.add_subcommand("plugins", "what is installed");
   common(plugins);
   plugins->require_subcommand(1);
@@ -131,7 +134,7 @@ int run(int argc, char** argv) {
     std::cout << output << ": see README.md in it\n";
     return 0;
   }
-  if (*reference) return std::cout << config_reference_markdown(), 0;
+  if (*reference) return std::cout << (metrics ? metric_reference_markdown() : config_reference_markdown()), 0;
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
     return run_command(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
