@@ -108,11 +108,14 @@ std::string records_of_file(const fs::path& file, const Record& record) {
   if (fs::exists(file)) text = read_text(file);
   std::istringstream lines(text);
   int64_t number = 0;
-  for (std::string line; std::getline(lines, line);) try {
-      records += record(parse_json(line, fmt::format("{}:{}", file.string(), ++number)));
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    try {
+      records += record(parse_json(line, fmt::format("{}:{}", file.string(), number)));
     } catch (const std::exception& e) {  // also a step that is no number
       spdlog::warn("tensorboard_line_left_out file={} line={} error=\"{}\"", file.string(), number, e.what());
     }
+  }
   return records;
 }
 
