@@ -4,9 +4,9 @@
 //   StageRunner stage(config, stage_config, inputs, {registry, kernels, stop}, directory);
 //   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
 //
-// Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/; with ema_decay
-// ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run again goes on
-// from its newest checkpoint, with the same bits.
+// Files: metrics.jsonl (a line a step), eval.jsonl, tensorboard/, checkpoints/, and at the end model/ (and critic/;
+// with ema_decay ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run
+// again goes on from its newest checkpoint, with the same bits.
 #pragma once
 #include <memory>
 
@@ -21,6 +21,7 @@
 #include "run/metrics.h"
 #include "run/run_directory.h"
 #include "run/stop_signal.h"
+#include "run/tensorboard.h"
 
 namespace dsengine {
 
@@ -84,7 +85,8 @@ class StageRunner {
   std::unique_ptr<Learner> learner_;
   PhaseClock clock_;
   MetricsLog metrics_, evaluations_;
-  uint64_t key_;  // names the stage's draws
+  std::unique_ptr<TensorBoardLog> tensorboard_;  // null: switched off
+  uint64_t key_;                                 // names the stage's draws
   int64_t first_step_ = 0, steps_ = 0;
 };
 

@@ -125,6 +125,7 @@ struct RunConfig {
   std::string resume = "auto";  // or "never": refuse a used output_dir
   int64_t threads = 0;          // 0: all cores this process may use
   std::string log_level = "info";
+  bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;
   std::vector<std::filesystem::path> plugin_path;
   ModelConfig model;
