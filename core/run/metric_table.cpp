@@ -31,6 +31,11 @@ constexpr std::array kMetrics = {
     MetricRow{"critic_grad_norm", kTraining, "", "the same, of the critic beside an actor", true},
     MetricRow{"learning_rate", kTraining, "", "of the step, after warm-up and schedule"},
     MetricRow{"critic_learning_rate", kTraining, "", "the same, of the critic beside an actor"},
+    MetricRow{"reward_<name>", kTraining, "", "mean score of one of several `rewards`, before its weight"},
+    MetricRow{"ptx_loss", kTraining, "nats/token", "on the texts that `ptx` mixes in, before its coefficient", true},
+    MetricRow{"minibatches_skipped", kTraining, "minibatches", "that `target_kl` left out of the step's updates"},
+    MetricRow{"groups_replaced", kTraining, "prompts",
+              "whose answers all scored the same and which `rollout.dynamic_sampling` replaced"},
     MetricRow{"reward_failed", kTraining, "answers", "that the reward gave no score and the step left out"},
     MetricRow{"rollout_logp_difference_mean", kTraining, "nats/token",
               "between a token's log-probability when it was sampled and when it is trained on; near 0 or something is "

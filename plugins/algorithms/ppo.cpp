@@ -7,7 +7,7 @@ struct Ppo {
   dse::Needs needs{.roles = dse::actor | dse::reference | dse::critic | dse::reward};
   double kl_coef, gamma, lambda, clip_ratio, clip_value, clip_reward, dual_clip, entropy_coef, kl_target, kl_horizon;
   std::string kl_estimator;
-  bool whiten;
+  bool whiten_rewards, whiten;
 
   explicit Ppo(dse::Options& o)
       : kl_coef(o.real("kl_coef", 0.1, "KL penalty in the token reward", {0, dse::infinity})),
@@ -16,19 +16,16 @@ struct Ppo {
         clip_ratio(o.real("clip_ratio", 0.2, "how far the probability ratio may move the policy", {0, 1})),
         clip_value(o.real("clip_value", 0.2, "how far the value may move from the old one", {0, dse::infinity})),
         clip_reward(o.real("clip_reward", 5.0, "bound of the score", {0, dse::infinity})),
-        dual_clip(o.real("dual_clip", 0,
-                         "bounds the loss of bad tokens at this many times their advantage (Ye et al. "
-                         "2020: 3); 0: off",
+        dual_clip(o.real("dual_clip", 0, "bounds a bad token's loss at so many advantages (Ye et al. 2020: 3); 0: off",
                          {0, dse::infinity})),
         entropy_coef(o.real("entropy_coef", 0, "bonus for the policy's entropy, nats", {0, dse::infinity})),
-        kl_target(o.real("kl_target", 0,
-                         "adaptive kl_coef: the KL of an answer to hold (Ziegler et al. 2019); 0: fixed",
+        kl_target(o.real("kl_target", 0, "adaptive kl_coef: KL of an answer to hold (Ziegler et al. 2019); 0: fixed",
                          {0, dse::infinity})),
         kl_horizon(o.real("kl_horizon", 10000, "adaptive kl_coef: answers over which it adapts", {1, dse::infinity})),
         kl_estimator(o.string("kl_estimator", "k1",
-                              "of a token's KL (Schulman 2020): d, d^2 / 2, or exp(-d) - 1 + d for "
-                              "d = logp - ref_logp",
+                              "of a token's KL (Schulman 2020): d, d^2 / 2, or exp(-d) - 1 + d; d = logp - ref_logp",
                               "k1|k2|k3")),
+        whiten_rewards(o.boolean("whiten_rewards", false, "token rewards to variance 1, their mean kept (TRL)")),
         whiten(o.boolean("whiten", true, "advantages to mean 0, variance 1 over the rollout")) {
     needs.entropy = entropy_coef > 0;
   }
@@ -39,18 +36,21 @@ struct Ppo {
 
   void prepare(dse::Batch& batch) {
     double kl_and_rows[2] = {0, double(batch.rows().size())};
+    for (auto& row : batch.rows())  // the column holds rewards first
+      for (size_t t = 0; t < row.size(); ++t) {
+        const double log_ratio = row.old_logp[t] - row.ref_logp[t], last = t + 1 == row.size();
+        row.advantage[t] = float(last * std::clamp(row.score, -clip_reward, clip_reward) - kl_coef * kl_of(log_ratio));
+        kl_and_rows[0] += log_ratio;
+      }
+    if (whiten_rewards) batch.whiten_advantage(/*shift_mean=*/false);
     for (auto& row : batch.rows()) {
       double advantage = 0, next_value = 0;
       for (auto t = row.size(); t-- > 0;) {
-        const double log_ratio = row.old_logp[t] - row.ref_logp[t];
-        double reward = -kl_coef * kl_of(log_ratio);
-        if (t + 1 == row.size()) reward += std::clamp(row.score, -clip_reward, clip_reward);
-        const double delta = reward + gamma * next_value - row.old_value[t];
+        const double delta = row.advantage[t] + gamma * next_value - row.old_value[t];
         advantage = delta + gamma * lambda * advantage;
         row.advantage[t] = float(advantage);
         row.target[t] = float(advantage + row.old_value[t]);
         next_value = row.old_value[t];
-        kl_and_rows[0] += log_ratio;
       }
     }
     batch.metric("explained_variance", batch.explained_variance());

@@ -65,10 +65,14 @@ def ppo(r, o):
     d = r.old - r.ref
     kl = {"k1": d, "k2": d**2 / 2, "k3": torch.exp(-d) - 1 + d}[o["kl_estimator"]]
     advantage, target = torch.zeros_like(r.old), torch.zeros_like(r.old)
+    rewards = -o["kl_coef"] * kl
+    for row in range(len(r.score)):
+        rewards[row, int(r.lengths[row]) - 1] += r.score[row].clamp(-o["clip_reward"], o["clip_reward"])
+    if o["whiten_rewards"]:  # TRL's masked_whiten with shift_mean=False, population variance
+        rewards = r.whiten(rewards) + (rewards * r.mask).sum() / r.mask.sum()
     for row in range(len(r.score)):
         n = int(r.lengths[row])
-        reward = -o["kl_coef"] * kl[row, :n].clone()
-        reward[n - 1] += r.score[row].clamp(-o["clip_reward"], o["clip_reward"])
+        reward = rewards[row, :n]
         after = torch.cat([r.old_value[row, 1:n], torch.zeros(1, dtype=F64)])
         delta = reward + o["gamma"] * after - r.old_value[row, :n]
         for t in range(n):
@@ -163,7 +167,7 @@ def dpo(r, o):
 GRPO = {"kl_coef": 0.04, "clip_ratio": 0.2, "clip_ratio_high": 0.0, "overlong_penalty": 0.0, "scale_rewards": True,
         "overlong_length": 128, "overlong_buffer": 32, "loss_type": "grpo", "loss_length": 128}
 PPO = {"kl_coef": 0.1, "gamma": 1.0, "lambda": 0.95, "clip_ratio": 0.2, "clip_value": 0.2, "clip_reward": 5.0,
-       "dual_clip": 0.0, "entropy_coef": 0.0, "kl_estimator": "k1"}
+       "dual_clip": 0.0, "entropy_coef": 0.0, "kl_estimator": "k1", "whiten_rewards": False}
 CASES = [
     ("ppo", ppo, PPO),
     ("ppo", ppo, {**PPO, "kl_estimator": "k2", "gamma": 0.97, "lambda": 0.9, "dual_clip": 1.1, "entropy_coef": 0.02}),
@@ -182,6 +186,7 @@ CASES = [
     ("dpo", dpo, {"beta": 0.1, "label_smoothing": 0.0, "loss_type": "sigmoid"}),
     ("dpo", dpo, {"beta": 0.5, "label_smoothing": 0.1, "loss_type": "sigmoid"}),
     ("dpo", dpo, {"beta": 0.1, "label_smoothing": 0.0, "loss_type": "ipo"}),
+    ("ppo", ppo, {**PPO, "whiten_rewards": True, "kl_coef": 0.3}),
 ]
 
 

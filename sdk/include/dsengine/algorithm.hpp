@@ -182,11 +182,12 @@ class Batch {
   }
 
   // advantage = (advantage - mean) / sqrt(variance + 1e-8), over the loss tokens of all ranks, with the
-  // population variance.
-  void whiten_advantage() {
+  // population variance; without shift_mean, the mean is put back.
+  void whiten_advantage(bool shift_mean = true) {
     const auto [mean, variance] = moments([&](int64_t t) { return double(raw_.advantage[t]); });
     const double scale = 1 / std::sqrt(variance + 1e-8);
-    for (int64_t t = 0; t < raw_.tokens; ++t) raw_.advantage[t] = float((raw_.advantage[t] - mean) * scale);
+    const double back = shift_mean ? 0 : mean;
+    for (int64_t t = 0; t < raw_.tokens; ++t) raw_.advantage[t] = float((raw_.advantage[t] - mean) * scale + back);
   }
   // 1 - Var(target - old_value) / Var(target): 1 for a perfect critic, 0 for a constant one.
   double explained_variance() {
