@@ -51,6 +51,7 @@ void Pipeline::check_stage(size_t index) const {
   for (const auto* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
     check_from(index, *from);
   DSE_CHECK_USER(!stage.data.sources.empty(), "stage '{}' has no data: set data.sources", stage.name);
+  Part::of(stage.data, needs.source, config_.seed);
   for (const auto* sources : {&stage.data.sources, &stage.data.heldout})
     for (const auto& from : *sources) {
       const Item& item = registry_.find(DSE_DATASET, from.adapter);
