@@ -31,13 +31,13 @@ uint64_t opening_hash(const DatasetInstance& data, const dse_record& record) {
   return name_hash(messages.empty() ? record.prompt : messages.front().content);
 }
 
-// Builds examples of one source; names the record in errors.
+// Builds examples of one source.
 class Encoder {
  public:
   Encoder(const TextModel& text, const DataConfig& config, uint32_t source)
       : text_(text), config_(config), source_(source) {}
 
-  Example encode(const DatasetInstance& data, const dse_record& record, const std::string& where) {
+  Example encode(const DatasetInstance& data, const dse_record& record) {
     Example e;
     prompt_cut_ = false;
     e.weight = record.weight;
@@ -45,7 +45,7 @@ class Encoder {
     auto turns = turns_of(data, record);
     if (turns.empty() && record.prompt) turns.push_back({"user", record.prompt, false});
     const auto wrong = [&](const char* wanted) {
-      user_error(fmt::format("{}: this stage wants {}; the record holds something else", where, wanted));
+      user_error(fmt::format("this stage wants {}; the record holds something else", wanted));
     };
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
@@ -227,7 +227,12 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
       ++elsewhere;
       continue;
     }
-    Example e = encoder.encode(data, record, fmt::format("{}: record {}", from.path.string(), i + 1));
+    Example e;
+    try {
+      e = encoder.encode(data, record);
+    } catch (const UserError& error) {
+      user_error(fmt::format("{}: record {}: {}", from.path.string(), i + 1, error.what()));
+    }
     if (e.weight == 0) {
       ++weightless;
       continue;

@@ -140,7 +140,9 @@ def records(work):
     bad("missing field", ["data.jsonl:1"], '{"completion": "b"}\n')
     bad("field of the wrong type", ["data.jsonl:1", "completion"], '{"prompt": "a", "completion": 3}\n')
     bad("messages of the wrong type", ["data.jsonl:1", "messages"], '{"messages": "hello"}\n')
-    bad("an unknown role", ["robot"], '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    bad("a conversation without an answer", ["data.jsonl", "record 2", "assistant"],
+        good + '{"messages": [{"role": "user", "content": "x"}]}\n')
+    bad("an unknown role", ["robot", "data.jsonl", "record 1"], '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
     bad("a zero byte", ["data.jsonl:1", "zero"], '{"prompt": "a\\u0000b", "completion": "b"}\n')
     bad("deep nesting", ["data.jsonl:1"], '{"prompt": "a", "completion": "b", "x": ' + "[" * 100000 + "]" * 100000 + "}\n")
     bad("a negative weight", ["data.jsonl:1", "weight"], '{"prompt": "a", "completion": "b", "weight": -1}\n')
