@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 #include "plugin/host.h"
 
@@ -36,7 +37,7 @@ LoadedModel Session::load(const std::filesystem::path& directory, ModelKind kind
     at::NoGradGuard no_grad;
     for (auto* unit : loaded.model.units()) unit->flat().copy_(unit->flat().to(at::kBFloat16));
   }
-  if (Tokenizer::exists_in(directory)) {
+  if (Tokenizer::exists_in(directory) || Tokenizer::exists_in(base_directory(directory))) {
     loaded.text = TextModel::load(directory, directory);
     loaded.eos = loaded.text->eos;
   }

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/check.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 
 namespace dsengine {
@@ -66,6 +67,7 @@ Model Model::declared(const Json& config, const std::string& where, const Plugin
 
 Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                   const ModelOptions& options) {
+  if (is_adapter(directory)) return load_adapted(directory, registry, kernels, options);
   const Json config = read_json(directory / "config.json");
   Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);
   model.directory_ = directory;
@@ -85,6 +87,7 @@ Model Model::clone(ModelKind kind) const {
   at::NoGradGuard no_grad;
   for (size_t i = 0; i < sections_.size(); ++i) copy.sections_[i].flat().copy_(sections_[i].flat());
   if (kind == kind_ && head_) copy.head_->flat().copy_(head_->flat());
+  if (adapter_) copy.adapter_ = std::make_unique<Adapter>(*adapter_);
   return copy;
 }
 
@@ -103,6 +106,8 @@ std::vector<ParamUnit*> Model::units() {
   for (auto& unit : sections_)
     if (!unit.blocks().empty()) result.push_back(&unit);
   if (head_) result.push_back(head_.get());
+  if (adapter_)
+    for (auto* unit : adapter_->units()) result.push_back(unit);
   return result;
 }
 
@@ -112,8 +117,35 @@ int64_t Model::parameter_count() const {
   return count;
 }
 
-void Model::enable_training() {
-  for (auto* unit : units()) unit->enable_training();
+int64_t Model::trained_parameter_count() const {
+  int64_t count = 0;
+  const auto add = [&](const ParamUnit& unit) {
+    for (size_t b = 0; b < unit.blocks().size(); ++b)
+      if (unit.block(b).requires_grad()) count += unit.block(b).numel();
+  };
+  for (const auto& unit : sections_) add(unit);
+  if (head_) add(*head_);
+  if (adapter_)
+    for (const auto* unit : std::as_const(*adapter_).units()) add(*unit);
+  return count;
+}
+
+void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
+  DSE_CHECK(!adapter_, "a second adapter");
+  adapter_ = std::make_unique<Adapter>(*graph_, settings, dtype());
+  adapter_->initialize(seed);
+}
+
+void Model::enable_training(const std::vector<std::string>& beside) {
+  if (!adapter_) {
+    for (auto* unit : units()) unit->enable_training();
+    return;
+  }
+  for (size_t i = 0; i < sections_.size(); ++i)
+    sections_[i].enable_training(blocks_of_kinds(graph_->sections[i], beside));
+  if (head_ && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
+    head_->enable_training();
+  for (auto* unit : adapter_->units()) unit->enable_training();
 }
 
 void Model::zero_grad() {
@@ -126,11 +158,15 @@ const Tensor& Model::head() const {
 }
 
 Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const Tensor& positions,
-                          AttentionContext& attention) const {
+                          AttentionContext& attention, bool adapted) const {
   const Operations ops(*kernels_);
   const Section& s = graph_->sections[section];
   const ParamUnit& unit = sections_[section];
   const auto block = [&](int i) { return i < 0 ? Tensor() : unit.block(size_t(i)); };
+  const auto linear = [&](const Tensor& in, int weight, int bias) {
+    const Tensor y = ops.linear(in, block(weight), block(bias));
+    return adapter_ && adapted ? adapter_->add(ops, section, weight, in, y) : y;
+  };
   std::map<int, Tensor> values{{s.input, std::move(x)}};
   for (const auto& op : s.operators) {
     const Tensor in = op.inputs.empty() ? Tensor() : values.at(op.inputs[0]);
@@ -150,25 +186,23 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
         out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps);
         break;
       case Operator::linear:
-        out = ops.linear(in, block(op.weight), block(op.bias));
+        out = linear(in, op.weight, op.bias);
         break;
       case Operator::attention: {
         const int64_t turned = op.heads + op.kv_heads;
-        Tensor qkv = ops.linear(in, block(op.weight), block(op.bias))
+        Tensor qkv = linear(in, op.weight, op.bias)
                          .view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
         if (!op.rope.inverse_frequencies.empty()) qkv = ops.rope(qkv, turned, positions, op.rope);
         const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
                                           qkv.narrow(1, turned, op.kv_heads));
-        out = ops.linear(y.reshape({in.size(0), op.heads * op.head_dim}), block(op.out_weight), block(op.out_bias));
+        out = linear(y.reshape({in.size(0), op.heads * op.head_dim}), op.out_weight, op.out_bias);
         break;
       }
       case Operator::gated_mlp:
-        out = ops.linear(ops.gated_activation(ops.linear(in, block(op.weight), block(op.bias)), op.activation),
-                         block(op.out_weight), block(op.out_bias));
+        out = linear(ops.gated_activation(linear(in, op.weight, op.bias), op.activation), op.out_weight, op.out_bias);
         break;
       case Operator::mlp:
-        out = ops.linear(ops.activation(ops.linear(in, block(op.weight), block(op.bias)), op.activation),
-                         block(op.out_weight), block(op.out_bias));
+        out = linear(ops.activation(linear(in, op.weight, op.bias), op.activation), op.out_weight, op.out_bias);
         break;
       case Operator::add:
         out = in + values.at(op.inputs[1]);
@@ -192,7 +226,7 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
     ctx->saved_data["offsets"] = batch->offsets;
     const Operations ops(model->kernels());
     RaggedContext attention(ops, batch->offsets);
-    return model->run_section(size_t(section), x, batch->tokens, batch->positions, attention);
+    return model->run_section(size_t(section), x, batch->tokens, batch->positions, attention, true);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
@@ -204,14 +238,14 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
     Tensor x = saved[0].detach().requires_grad_(true);
     {
       at::AutoGradMode grad(true);
-      Tensor y = model->run_section(size_t(ctx->saved_data["section"].toInt()), x, saved[1], saved[2], attention);
+      Tensor y = model->run_section(size_t(ctx->saved_data["section"].toInt()), x, saved[1], saved[2], attention, true);
       torch::autograd::backward({y}, {grads[0]});
     }
     return {x.grad(), Tensor(), Tensor(), Tensor()};
   }
 };
 
-Tensor Model::hidden(const Packed& batch) const {
+Tensor Model::hidden(const Packed& batch, bool adapted) const {
   DSE_CHECK_USER(graph_->max_positions == 0 || batch.positions.numel() == 0 ||
                      batch.positions.max().item<int64_t>() < graph_->max_positions,
                  "a sequence is longer than the model's {} positions: lower the lengths", graph_->max_positions);
@@ -219,17 +253,17 @@ Tensor Model::hidden(const Packed& batch) const {
   RaggedContext attention(ops, batch.offsets);
   Tensor x;
   for (size_t i = 0; i < sections_.size(); ++i) {
-    if (recompute_ && i > 0 && at::GradMode::is_enabled() && x.requires_grad())
+    if (recompute_ && adapted && i > 0 && at::GradMode::is_enabled() && x.requires_grad())
       x = RecomputedSection::apply(x, this, int64_t(i), &batch);
     else
-      x = run_section(i, x, batch.tokens, batch.positions, attention);
+      x = run_section(i, x, batch.tokens, batch.positions, attention, adapted);
   }
   return x;
 }
 
 Tensor Model::hidden(const Tensor& tokens, const Tensor& positions, AttentionContext& attention) const {
   Tensor x;
-  for (size_t i = 0; i < sections_.size(); ++i) x = run_section(i, x, tokens, positions, attention);
+  for (size_t i = 0; i < sections_.size(); ++i) x = run_section(i, x, tokens, positions, attention, true);
   return x;
 }
 
@@ -245,14 +279,14 @@ Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
 
 std::vector<Model::NamedTensor> Model::tensors() const {
   std::vector<NamedTensor> result;
-  const auto list = [&](const ParamUnit& unit) {
+  const auto list = [&](const ParamUnit& unit, size_t section) {
     for (size_t b = 0; b < unit.blocks().size(); ++b)
       for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
-        result.push_back(
-            {&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor()});
+        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p),
+                          unit.trained() ? unit.grad_part(b, p) : Tensor(), section, b, p});
   };
-  for (const auto& unit : sections_) list(unit);
-  if (head_) list(*head_);
+  for (size_t s = 0; s < sections_.size(); ++s) list(sections_[s], s);
+  if (head_) list(*head_, sections_.size());
   return result;
 }
 

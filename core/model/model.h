@@ -5,6 +5,7 @@
 //   at::Tensor h = model.hidden(packed);                            // [N, H], final-norm output
 //   auto [logp, entropy] = model.log_prob(h, rows, targets, 1.0, false);
 //   model.save("out/model");
+//   model.add_adapter({.rank = 8, .targets = {"q", "v"}}, seed);    // from here the base stays as it is
 //
 // Legend: N tokens of all sequences, B sequences, H width, V vocabulary. No padding exists: a batch is tokens
 // and offsets. Not copyable. One thread at a time.
@@ -15,6 +16,8 @@
 #include <span>
 
 #include "base/json.h"
+#include "files/tensor_entry.h"
+#include "model/adapter.h"
 #include "model/graph.h"
 #include "model/log_prob.h"
 #include "model/operations.h"
@@ -40,6 +43,11 @@ struct ModelOptions {
   at::ScalarType dtype = at::kFloat;
 };
 
+struct SaveOptions {
+  Dtype dtype = Dtype::F32;
+  uint64_t max_shard_bytes = 5'000'000'000;
+};
+
 // Where attention gets its keys: the sequence itself (training), or a cache (generation).
 class AttentionContext {
  public:
@@ -63,18 +71,26 @@ class Model {
   ModelKind kind() const { return kind_; }
   const Kernels& kernels() const { return *kernels_; }
   const std::filesystem::path& directory() const { return directory_; }
-  // Units in checkpoint order: sections, then the head (untied) or the value head.
+  // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
   std::vector<ParamUnit*> units();
-  int64_t parameter_count() const;
+  int64_t parameter_count() const;          // without an adapter's
+  int64_t trained_parameter_count() const;  // of what enable_training chose
   at::ScalarType dtype() const { return sections_[0].flat().scalar_type(); }
 
-  void enable_training();
+  // Puts low-rank pairs beside the linears; they begin as no change. The model had none.
+  void add_adapter(const AdapterSettings& settings, uint64_t seed);
+  const Adapter* adapter() const { return adapter_.get(); }
+
+  // Without an adapter every parameter is trained. With one: its pairs, a value head, and of the base the kinds
+  // `beside`: norms, biases, embeddings (and the head). Nothing else of the base changes by a bit.
+  void enable_training(const std::vector<std::string>& beside = {});
   void zero_grad();
   // Recompute each layer in the backward pass instead of keeping its activations.
   void set_recompute(bool on) { recompute_ = on; }
 
-  // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode.
-  at::Tensor hidden(const Packed& batch) const;
+  // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
+  // base alone gives it.
+  at::Tensor hidden(const Packed& batch, bool adapted = true) const;
   // The same with another source of keys and values, never recomputed.
   at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions, AttentionContext& attention) const;
   // log p(targets[i]) read at hidden row rows[i].
@@ -87,22 +103,30 @@ class Model {
   // Names, shapes and views of every tensor a checkpoint of this model holds.
   struct NamedTensor {
     const ParamSpec* spec;
-    at::Tensor tensor, grad;  // grad undefined unless trained
+    at::Tensor tensor, grad;     // grad undefined unless trained
+    size_t section, block, part; // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;
-  // A Hugging Face directory: config.json, weights, and the tokenizer's files from `tokenizer_from`.
-  void save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from) const;
+  // A Hugging Face directory: config.json, weights with an adapter merged in, and the tokenizer's files from
+  // `tokenizer_from`.
+  void save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from,
+            const SaveOptions& options = {}) const;
+  // The adapter (and a value head) alone, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
+  void save_adapter(const std::filesystem::path& directory, const std::filesystem::path& base,
+                    const std::filesystem::path& tokenizer_from) const;
 
  private:
   Model() = default;
   void build_units(at::ScalarType dtype);
   static Model declared(const Json& config, const std::string& where, const PluginRegistry& registry,
                         const Kernels& kernels, const ModelOptions& options);
+  static Model load_adapted(const std::filesystem::path& directory, const PluginRegistry& registry,
+                            const Kernels& kernels, const ModelOptions& options);
   void load_weights(const std::filesystem::path& directory, bool new_value_head);
   void init_weights(uint64_t seed, bool only_value_head);
   const at::Tensor& head() const;
   at::Tensor run_section(size_t section, at::Tensor x, const at::Tensor& tokens, const at::Tensor& positions,
-                         AttentionContext& attention) const;
+                         AttentionContext& attention, bool adapted) const;
   friend struct RecomputedSection;
 
   std::shared_ptr<const ModelGraph> graph_;
@@ -113,6 +137,7 @@ class Model {
   bool recompute_ = false;
   std::vector<ParamUnit> sections_;
   std::unique_ptr<ParamUnit> head_;  // language: untied head; value: [1, H]
+  std::unique_ptr<Adapter> adapter_;
 };
 
 }  // namespace dsengine

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "files/weights.h"
+#include "model/adapter_files.h"
 #include "model/model.h"
 
 namespace dsengine {
@@ -76,7 +77,9 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
                        : config_.contains("init_std") && config_["init_std"].is_number()
                            ? config_["init_std"].get<double>()
                            : 0.02;
-  for (auto& [spec, tensor, _] : tensors()) {
+  for (auto& named : tensors()) {
+    const auto* spec = named.spec;
+    at::Tensor& tensor = named.tensor;
     if (only_value_head && spec->tensor != "score.weight") continue;
     if (spec->init == Init::zeros) tensor.zero_();
     if (spec->init == Init::ones) tensor.fill_(1);
@@ -119,12 +122,13 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
                  fmt::join(extra, ", "));
 }
 
-void Model::save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from) const {
+void Model::save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from,
+                 const SaveOptions& options) const {
   Json config = config_;
   const bool value = kind_ == ModelKind::value;
   config["architectures"] = Json::array({with_ending(graph_->architecture, kLanguage, value ? kValue : kLanguage)});
   config.erase("torch_dtype");
-  config["dtype"] = "float32";
+  config["dtype"] = options.dtype == Dtype::BF16 ? "bfloat16" : options.dtype == Dtype::F16 ? "float16" : "float32";
   if (value) {
     config["id2label"] = Json{{"0", "LABEL_0"}};
     config["label2id"] = Json{{"LABEL_0", 0}};
@@ -134,24 +138,30 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   write_text(directory / "config.json", config.dump(2) + "\n");
 
   // Parameters that share a checkpoint tensor are written as that tensor again.
-  struct Stored {
-    std::vector<at::Tensor> pieces;
-  };
   std::vector<std::string> order;
-  std::map<std::string, Stored> stored;
-  for (const auto& [spec, tensor, _] : tensors()) {
-    auto& entry = stored[spec->tensor];
-    if (entry.pieces.empty()) order.push_back(spec->tensor);
-    entry.pieces.push_back(spec->transposed ? tensor.t() : tensor);
+  std::map<std::string, std::vector<NamedTensor>> stored;
+  for (const auto& named : tensors()) {
+    auto& pieces = stored[named.spec->tensor];
+    if (pieces.empty()) order.push_back(named.spec->tensor);
+    pieces.push_back(named);
   }
-  SavePlan plan;
   const auto joined = [&](const std::string& name) {
-    return at::cat(stored[name].pieces, 0).to(at::kFloat).contiguous();
+    std::vector<at::Tensor> pieces;
+    for (const auto& piece : stored[name]) {
+      const at::Tensor delta = adapter_ && piece.section < sections_.size()
+                                   ? adapter_->delta(piece.section, piece.block, piece.part)
+                                   : at::Tensor();
+      const at::Tensor whole = delta.defined() ? piece.tensor + delta : piece.tensor;
+      pieces.push_back(piece.spec->transposed ? whole.t() : whole);
+    }
+    return at::cat(pieces, 0).to(at::kFloat).contiguous();
   };
+  SavePlan plan{.max_shard_bytes = options.max_shard_bytes};
   for (const auto& name : order) {
-    auto shape = stored[name].pieces[0].sizes().vec();
-    for (size_t i = 1; i < stored[name].pieces.size(); ++i) shape[0] += stored[name].pieces[i].size(0);
-    plan.tensors.push_back({name, Dtype::F32, shape});
+    auto shape = stored[name][0].spec->shape;
+    for (size_t i = 1; i < stored[name].size(); ++i) shape[0] += stored[name][i].spec->shape[0];
+    if (stored[name][0].spec->transposed) std::swap(shape[0], shape[1]);
+    plan.tensors.push_back({name, options.dtype, shape});
   }
   WeightWriter writer(directory, plan);
   for (const auto& name : order) {
@@ -162,7 +172,8 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
 }
 
-std::vector<int32_t> eos_ids(const std::filesystem::path& directory) {
+std::vector<int32_t> eos_ids(const std::filesystem::path& model) {
+  const std::filesystem::path directory = base_directory(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
     const auto path = directory / file;
     if (!std::filesystem::exists(path)) continue;

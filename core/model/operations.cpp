@@ -144,8 +144,8 @@ struct RmsNorm : Function<RmsNorm> {
     at::NoGradGuard no_grad;
     Tensor dx = at::empty_like(x), g = grad_of(w);
     const auto& kernels = kernels_of(ctx);
-    Tensor dw = g.defined() ? at::empty_like(w) : Tensor();
-    if (kernels.has("rms_norm.backward") && kernels.run("rms_norm.backward", {dy, x, w, rstd}, {dx, dw})) {
+    Tensor dw = kernels.has("rms_norm.backward") ? at::empty_like(w) : Tensor();
+    if (dw.defined() && kernels.run("rms_norm.backward", {dy, x, w, rstd}, {dx, dw})) {
       if (g.defined()) g.add_(dw);
     } else {
       AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm",

@@ -1,5 +1,6 @@
 #include "model/verify_model.h"
 
+#include <tuple>
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <unistd.h>
@@ -234,7 +235,8 @@ std::vector<GradientComparison> compare_gradients(Model& model) {
   }
   at::NoGradGuard no_grad;
   std::vector<GradientComparison> result;
-  for (const auto& [spec, tensor, gradient] : model.tensors()) {
+  for (const auto& named : model.tensors()) {
+    const auto& [spec, tensor, gradient] = std::tie(named.spec, named.tensor, named.grad);
     const Philox draws(3, Purpose::evaluate, name_hash(spec->tensor), uint64_t(std::max<int64_t>(0, spec->first_row)));
     Tensor direction = at::empty(tensor.sizes(), tensor.options());
     for (int64_t i = 0; i < direction.numel(); ++i) direction.mutable_data_ptr<double>()[i] = draws.normal(uint64_t(i));

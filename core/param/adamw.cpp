@@ -37,11 +37,13 @@ double global_grad_norm(const std::vector<ParamUnit*>& units) {
   return std::sqrt(total);
 }
 
-AdamW::AdamW(std::vector<ParamUnit*> units, AdamWSettings settings) : units_(std::move(units)), settings_(settings) {
+AdamW::AdamW(std::vector<ParamUnit*> units, AdamWSettings settings, std::vector<double> rate_factors)
+    : units_(std::move(units)), settings_(settings), rate_factors_(std::move(rate_factors)) {
+  rate_factors_.resize(units_.size(), 1);
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->flat().scalar_type() == at::kFloat, "unit {}", unit->name());
-    first_.push_back(at::zeros_like(unit->flat()));
-    second_.push_back(at::zeros_like(unit->flat()));
+    first_.push_back(at::zeros_like(unit->grad()));
+    second_.push_back(at::zeros_like(unit->grad()));
   }
 }
 
@@ -54,25 +56,26 @@ double AdamW::step(double learning_rate) {
   const float clip = s.grad_clip > 0 && norm > s.grad_clip ? float(s.grad_clip / (norm + 1e-6)) : 1.0f;
   const double correction1 = 1 - std::pow(s.beta1, double(steps_));
   const double correction2 = 1 - std::pow(s.beta2, double(steps_));
-  const float step_size = float(learning_rate / correction1);
   const float root2 = float(std::sqrt(correction2)), epsilon = float(s.epsilon);
   const float b1 = float(s.beta1), b2 = float(s.beta2), c1 = float(1 - s.beta1), c2 = float(1 - s.beta2);
   for (size_t u = 0; u < units_.size(); ++u) {
-    float* w = units_[u]->flat().mutable_data_ptr<float>();
+    const double rate = learning_rate * rate_factors_[u];
+    const float step_size = float(rate / correction1), keep = float(1 - rate * s.weight_decay);
+    at::Tensor weights = units_[u]->trained_flat();
+    float* w = weights.mutable_data_ptr<float>();
     const float* g = units_[u]->grad().const_data_ptr<float>();
     float* m = first_[u].mutable_data_ptr<float>();
     float* v = second_[u].mutable_data_ptr<float>();
-    const int64_t decayed = units_[u]->decayed_numel();
-    const auto update = [&](int64_t first, int64_t last, float keep) {
+    const int64_t decayed = units_[u]->trained_decayed();
+    const auto update = [=](int64_t first, int64_t last, float kept) {
       for (int64_t i = first; i < last; ++i) {
         const float gradient = g[i] * clip;
         m[i] = b1 * m[i] + c1 * gradient;
         v[i] = b2 * v[i] + c2 * gradient * gradient;
-        w[i] = w[i] * keep - step_size * m[i] / (std::sqrt(v[i]) / root2 + epsilon);
+        w[i] = w[i] * kept - step_size * m[i] / (std::sqrt(v[i]) / root2 + epsilon);
       }
     };
-    const float keep = float(1 - learning_rate * s.weight_decay);
-    at::parallel_for(0, units_[u]->flat().numel(), kBlock, [&](int64_t first, int64_t last) {
+    at::parallel_for(0, weights.numel(), kBlock, [&](int64_t first, int64_t last) {
       update(first, std::min(last, decayed), keep);
       update(std::max(first, decayed), last, 1.0f);
     });

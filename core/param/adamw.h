@@ -4,7 +4,7 @@
 //   AdamW optimizer(units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
 //
-// Moments are float32, one pair of flat tensors a unit. Results do not depend on the thread count: every
+// Moments are float32, one pair of flat tensors a unit, of its trained span. Results do not depend on the thread count: every
 // element is computed alone and the norm is summed in blocks of a fixed size.
 #pragma once
 #include <vector>
@@ -22,7 +22,8 @@ double global_grad_norm(const std::vector<ParamUnit*>& units);
 
 class AdamW {
  public:
-  AdamW(std::vector<ParamUnit*> units, AdamWSettings settings);
+  // rate_factors: of each unit's learning rate; empty: all 1.
+  AdamW(std::vector<ParamUnit*> units, AdamWSettings settings, std::vector<double> rate_factors = {});
 
   // One update; returns the gradient norm before clipping. Throws UserError where it is not finite, before
   // anything is changed.
@@ -38,6 +39,7 @@ class AdamW {
  private:
   std::vector<ParamUnit*> units_;
   AdamWSettings settings_;
+  std::vector<double> rate_factors_;
   std::vector<at::Tensor> first_, second_;
   int64_t steps_ = 0;
 };

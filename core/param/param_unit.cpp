@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/check.h"
@@ -36,24 +37,41 @@ ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::Scala
   for (size_t i = 0; i < blocks_.size(); ++i) leaves_.push_back(view_of(flat_, i).detach());
 }
 
-at::Tensor ParamUnit::view_of(const at::Tensor& flat, size_t block) const {
+at::Tensor ParamUnit::view_of(const at::Tensor& flat, size_t block, int64_t begin) const {
   std::vector<int64_t> shape = blocks_[block].parts[0].shape;
   shape[0] = blocks_[block].rows();
-  return flat.narrow(0, offsets_[block], shape[0] * blocks_[block].row_numel()).view(shape);
+  return flat.narrow(0, offsets_[block] - begin, numel_of(block)).view(shape);
 }
 
-at::Tensor ParamUnit::part_of(const at::Tensor& flat, size_t block, size_t part) const {
+at::Tensor ParamUnit::part_of(const at::Tensor& flat, size_t block, size_t part, int64_t begin) const {
   int64_t first = 0;
   for (size_t i = 0; i < part; ++i) first += blocks_[block].parts[i].shape[0];
-  return view_of(flat, block).narrow(0, first, blocks_[block].parts[part].shape[0]);
+  return view_of(flat, block, begin).narrow(0, first, blocks_[block].parts[part].shape[0]);
 }
 
-void ParamUnit::enable_training() {
-  if (trained()) return;
-  grad_ = at::zeros_like(flat_);
+at::Tensor ParamUnit::grad_part(size_t block, size_t part) const {
+  return leaves_[block].requires_grad() ? part_of(grad_, block, part, trained_begin_) : at::Tensor();
+}
+
+int64_t ParamUnit::trained_decayed() const {
+  return std::clamp<int64_t>(decayed_numel_ - trained_begin_, 0, grad_.numel());
+}
+
+void ParamUnit::enable_training(const std::vector<bool>& which) {
+  DSE_CHECK(which.size() == blocks_.size() && !trained(), "unit {}", name_);
+  int64_t begin = flat_.numel(), end = 0;
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (which[i]) begin = std::min(begin, offsets_[i]), end = std::max(end, offsets_[i] + numel_of(i));
+  if (begin >= end) return;
+  if (std::count(which.begin(), which.end(), true) == int64_t(blocks_.size())) end = flat_.numel();
+  for (size_t i = 0; i < blocks_.size(); ++i)  // decay would move a matrix that has no gradient
+    DSE_CHECK(which[i] || !blocks_[i].decay() || offsets_[i] < begin || offsets_[i] >= end, "unit {}", name_);
+  trained_begin_ = begin;
+  grad_ = at::zeros({end - begin}, flat_.options());
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (!which[i]) continue;
     leaves_[i].requires_grad_(true);
-    leaves_[i].mutable_grad() = view_of(grad_, i);
+    leaves_[i].mutable_grad() = view_of(grad_, i, begin);
   }
 }
 

@@ -2,7 +2,7 @@
 // gathering, of the optimizer and of checkpoints.
 //
 //   ParamUnit unit("layers.0", blocks, at::kFloat);
-//   unit.enable_training();                       // allocates the gradient
+//   unit.enable_training();                       // allocates the gradient (of some blocks: of their span)
 //   at::Tensor qkv = unit.block(0);               // [q|k|v rows, in], a leaf whose .grad lies in unit.grad()
 //
 // Layout, fixed: blocks that weight decay applies to (matrices) first, then the others (norms, biases), each
@@ -49,22 +49,32 @@ class ParamUnit {
   bool trained() const { return grad_.defined(); }
 
   const at::Tensor& flat() const { return flat_; }
+  // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient.
+  // Its first `trained_decayed` elements are under weight decay.
+  at::Tensor trained_flat() const { return flat_.narrow(0, trained_begin_, grad_.numel()); }
   const at::Tensor& grad() const { return grad_; }
+  int64_t trained_begin() const { return trained_begin_; }
+  int64_t trained_decayed() const;
   const at::Tensor& block(size_t i) const { return leaves_[i]; }
   at::Tensor part(size_t block, size_t part) const { return part_of(flat_, block, part); }
-  at::Tensor grad_part(size_t block, size_t part) const { return part_of(grad_, block, part); }
+  // Undefined where the block is not trained.
+  at::Tensor grad_part(size_t block, size_t part) const;
 
-  void enable_training();
+  // Of all blocks, or of those marked; matrices that are trained are adjacent in the layout.
+  void enable_training() { enable_training(std::vector<bool>(blocks_.size(), true)); }
+  void enable_training(const std::vector<bool>& which);
   void zero_grad();
 
  private:
-  at::Tensor view_of(const at::Tensor& flat, size_t block) const;
-  at::Tensor part_of(const at::Tensor& flat, size_t block, size_t part) const;
+  // Views of a buffer that begins at element `begin` of the layout.
+  at::Tensor view_of(const at::Tensor& flat, size_t block, int64_t begin = 0) const;
+  at::Tensor part_of(const at::Tensor& flat, size_t block, size_t part, int64_t begin = 0) const;
+  int64_t numel_of(size_t block) const { return blocks_[block].rows() * blocks_[block].row_numel(); }
 
   std::string name_;
   std::vector<ParamBlock> blocks_;
   std::vector<int64_t> offsets_;  // of each block, in elements
-  int64_t parameter_count_ = 0, decayed_numel_ = 0;
+  int64_t parameter_count_ = 0, decayed_numel_ = 0, trained_begin_ = 0;
   at::Tensor flat_, grad_;
   std::vector<at::Tensor> leaves_;
 };

@@ -37,7 +37,7 @@ template <class F>
 void for_each_tensor(const Role& role, F&& f) {
   const auto& units = role.optimizer->units();
   for (size_t u = 0; u < units.size(); ++u) {
-    f("weights/" + units[u]->name(), units[u]->flat());
+    f("weights/" + units[u]->name(), units[u]->trained_flat());
     f("first_moment/" + units[u]->name(), role.optimizer->first_moments()[u]);
     f("second_moment/" + units[u]->name(), role.optimizer->second_moments()[u]);
     if (!role.average.empty()) f("average/" + units[u]->name(), role.average[u]);

@@ -5,14 +5,15 @@
 //   if (auto found = newest_checkpoint(stage.checkpoints())) state = load_checkpoint(*found, roles);
 //
 // A checkpoint is a folder step-00000120 that appears as a whole: manifest.json and one safetensors file a
-// trained role, holding each unit's flat buffer and its two moments. Restoring one gives the very bits.
+// trained role, holding what is trained of each unit's flat buffer, and its two moments. Restoring one gives the very
+// bits.
 #pragma once
 #include <filesystem>
 #include <optional>
 #include <string>
 
 #include "base/json.h"
-#include "rl/learner.h"
+#include "rl/role.h"
 
 namespace dsengine {
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 #include "plugin/instance.h"
 
@@ -56,6 +57,7 @@ class Encoder {
       while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
       if (turns.empty()) wrong("prompts that end with a user's turn");
       set_prompt(e, turns);
+      e.turns = std::move(turns);
     } else if (record.kind == DSE_RECORD_TEXT) {
       plain_text(e, record.text);
     } else if (record.kind == DSE_RECORD_MESSAGES) {
@@ -178,8 +180,10 @@ bool Part::holds(uint64_t content_hash) const {
 
 TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
                           const std::filesystem::path& model_directory) {
-  TextModel text{Tokenizer::from_directory(tokenizer_directory), eos_ids(model_directory),
-                 ChatFormat::of(tokenizer_directory)};
+  // An adapter may come with a tokenizer or leave it to its base.
+  const auto folder =
+      Tokenizer::exists_in(tokenizer_directory) ? tokenizer_directory : base_directory(tokenizer_directory);
+  TextModel text{Tokenizer::from_directory(folder), eos_ids(model_directory), ChatFormat::of(folder)};
   if (text.eos.empty())
     if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);
   return text;

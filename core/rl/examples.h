@@ -44,9 +44,10 @@ struct Example {
   std::vector<TokenId> prompt;
   AnswerTokens answer, rejected;  // rejected: pairs only
   double weight = 1;
-  std::string prompt_text;    // as the model sees it, without special tokens
-  std::string metadata;       // JSON object or empty
-  uint64_t content_hash = 0;  // of the first turn that is no system's, or of a plain text
+  std::string prompt_text;         // as the model sees it, without special tokens
+  std::string metadata;            // JSON object or empty
+  std::vector<ChatMessage> turns;  // of the prompt; of rollouts only
+  uint64_t content_hash = 0;       // of the first turn that is no system's, or of a plain text
 };
 
 // The part of a split that a stage uses: an interval of [0, 1) in which each record has a place by its content and the

@@ -50,8 +50,9 @@ struct Outputs {
   Tensor logp, entropy, value;
 };
 
-Outputs forward(const Model& model, const Selection& s, double temperature, bool entropy, bool value_after) {
-  const Tensor hidden = model.hidden(s.batch);
+Outputs forward(const Model& model, const Selection& s, double temperature, bool entropy, bool value_after,
+                bool adapted = true) {
+  const Tensor hidden = model.hidden(s.batch, adapted);
   if (model.kind() == ModelKind::value) return {{}, {}, model.values(hidden, value_after ? s.at : s.before)};
   const auto [logp, ent] = model.log_prob(hidden, s.before, s.targets, temperature, entropy);
   return {logp, ent, {}};
@@ -62,6 +63,17 @@ void push(std::vector<Tensor>& outputs, std::vector<Tensor>& gradients, const Te
   if (!output.defined() || !output.requires_grad() || gradient.empty()) return;
   outputs.push_back(output);
   gradients.push_back(at::tensor(at::ArrayRef<float>(gradient)));
+}
+
+// Sum over the loss tokens of q/p - 1 + log p - log q, p now and q the sampling policy.
+double kl_from_sampler(const Experience& e) {
+  double sum = 0;
+  if (e.logp.empty() || e.old_logp.empty()) return 0;
+  for (size_t t = 0; t < e.logp.size(); ++t) {
+    const double d = double(e.logp[t]) - e.old_logp[t];
+    sum += e.mask[t] * (std::expm1(d) - d);
+  }
+  return sum;
 }
 
 // Mean over rows of the sum over an answer's tokens: k1 = log p - log q, k3 = q/p - 1 + log p - log q
@@ -103,23 +115,6 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   const double done = std::min(1.0, double(step - s.warmup_steps) / span);
   const double fall = s.schedule == "cosine" ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
-}
-
-void Role::enable_training() {
-  model.enable_training();
-  const auto& s = settings;
-  optimizer =
-      std::make_unique<AdamW>(model.units(), AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip});
-  if (s.ema_decay > 0)
-    for (const auto* unit : model.units()) average.push_back(unit->flat().clone());
-}
-
-Model Role::averaged() const {
-  Model copy = model.clone(model.kind());
-  at::NoGradGuard no_grad;
-  const auto units = copy.units();
-  for (size_t u = 0; u < units.size(); ++u) units[u]->flat().copy_(average[u]);
-  return copy;
 }
 
 Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock)
@@ -177,18 +172,19 @@ void Learner::score(Experience& e, MetricMeans& means) {
   for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
     for (const auto& rows : micro_batches(minibatch)) {
       const Selection s = select(e.subset(rows));
-      const auto fill = [&](std::optional<Role>& role, uint32_t bit, std::vector<float>& to, Phase phase,
-                            bool entropy) {
-        if (!role || !(columns & bit)) return;
+      const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
+        if (!(columns & bit)) return;
         const auto scope = clock_.enter(phase);
-        const Outputs out = forward(role->model, s, batching_.temperature, entropy, false);
+        const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
+        const Outputs out = forward(model, s, batching_.temperature, entropy, false, adapted);
         to_column(out.value.defined() ? out.value : out.logp, column);
         copy_rows(rows, column, to);
         if (entropy) means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
       };
-      fill(roles_.actor, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
-      fill(roles_.critic, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, false);
-      fill(roles_.reference, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
+      if (roles_.actor) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
+      if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
+      if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
+      if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
     }
   }
   if (rollout && !e.old_logp.empty()) {
@@ -236,46 +232,79 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   return part.loss;
 }
 
-double Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
+Learner::Pass Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
   const double n = normaliser(minibatch, algorithm_.needs());
   std::vector<int64_t> rows(size_t(minibatch.row_count()));
   std::iota(rows.begin(), rows.end(), 0);
-  double loss = 0;
+  Pass pass;
   for (const auto& part : micro_batches(rows)) {
     Experience micro = minibatch.subset(part);
-    loss += micro_step(micro, n, means, train);
+    pass.loss += micro_step(micro, n, means, train);
+    pass.kl += kl_from_sampler(micro);
   }
+  const double tokens = std::accumulate(minibatch.mask.begin(), minibatch.mask.end(), 0.0);
+  pass.kl /= std::max(1.0, tokens);
+  return pass;
+}
+
+double Learner::accumulate_texts() {
+  const Experience texts = mixture_->texts(roles_.actor->optimizer->steps());
+  const double tokens = std::accumulate(texts.mask.begin(), texts.mask.end(), 0.0);
+  std::vector<int64_t> rows(size_t(texts.row_count()));
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto phase = clock_.enter(Phase::actor);
+  at::AutoGradMode grad(true);
+  double sum = 0;
+  for (const auto& part : micro_batches(rows)) {
+    const Experience micro = texts.subset(part);
+    const Tensor logp = forward(roles_.actor->model, select(micro), 1.0, false, false).logp;
+    const Tensor mask = at::tensor(at::ArrayRef<float>(micro.mask));
+    sum -= (logp.detach() * mask).sum().item<double>();
+    torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
+  }
+  const double loss = sum / tokens;
+  DSE_CHECK_USER(std::isfinite(loss), "the loss on the mixture's texts is not finite: lower the learning rate");
   return loss;
+}
+
+// False, and nothing is changed, where the policy has moved too far from the one that sampled.
+bool Learner::update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
+                        MetricMeans& means) {
+  const auto trained = [](std::optional<Role>& role) { return role && role->optimizer; };
+  for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
+    if (trained(*role)) (*role)->model.zero_grad();
+  const Pass pass = accumulate(minibatch, means, true);
+  if (batching_.target_kl > 0 && pass.kl > 1.5 * batching_.target_kl) return false;
+  means.add("loss", pass.loss);
+  if (mixture_) means.add("ptx_loss", accumulate_texts());
+  const auto apply = [&](std::optional<Role>& role, const std::string& prefix, Phase which) {
+    if (!trained(role)) return;
+    const auto phase = clock_.enter(which);
+    const double rate = learning_rate(role->settings);
+    means.add(prefix + "grad_norm", role->step(rate));
+    means.add(prefix + "learning_rate", rate);
+  };
+  apply(roles_.actor, "", Phase::actor);
+  apply(roles_.reward, "", Phase::actor);
+  apply(roles_.critic, roles_.actor ? "critic_" : "", Phase::critic);
+  return true;
 }
 
 void Learner::update(Experience& e, uint64_t seed, uint64_t step,
                      const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means) {
-  const auto trained = [](std::optional<Role>& role) { return role && role->optimizer; };
-  for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch) {
+  bool going = true;
+  double skipped = 0;
+  for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch)
     for (const auto& rows : minibatches(e, seed, step, epoch)) {
       Experience minibatch = e.subset(rows);
-      for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
-        if (trained(*role)) (*role)->model.zero_grad();
-      means.add("loss", accumulate(minibatch, means, true));
-      const auto apply = [&](std::optional<Role>& role, const char* prefix, Phase which) {
-        if (!trained(role)) return;
-        const auto phase = clock_.enter(which);
-        const double rate = learning_rate(role->settings);
-        means.add(std::string(prefix) + "grad_norm", role->optimizer->step(rate));
-        at::NoGradGuard no_grad;
-        for (size_t u = 0; u < role->average.size(); ++u)
-          role->average[u].lerp_(role->optimizer->units()[u]->flat(), 1 - role->settings.ema_decay);
-        means.add(std::string(prefix) + "learning_rate", rate);
-      };
-      apply(roles_.actor, "", Phase::actor);
-      apply(roles_.reward, "", Phase::actor);
-      apply(roles_.critic, roles_.actor ? "critic_" : "", Phase::critic);
+      if (going) going = update_on(minibatch, learning_rate, means);
+      skipped += !going;
     }
-  }
+  if (batching_.target_kl > 0) means.add("minibatches_skipped", skipped);
 }
 
 double Learner::evaluate(Experience& e, MetricMeans& means) {
-  const double loss = accumulate(e, means, false);
+  const double loss = accumulate(e, means, false).loss;
   // Weighted so that the mean over several calls is the loss of all their rows at once.
   means.add("loss", loss,
             algorithm_.needs().form == DSE_FORM_RAW ? double(e.row_count()) : normaliser(e, algorithm_.needs()));

@@ -9,41 +9,28 @@
 // micro-batches of the first epoch: the probability ratio is exactly 1 before the first update.
 #pragma once
 #include <functional>
-#include <memory>
 #include <optional>
 
-#include "model/model.h"
-#include "param/adamw.h"
 #include "plugin/instance.h"
 #include "rl/experience.h"
 #include "rl/objective.h"
 #include "rl/phase_clock.h"
-#include "run/config.h"
+#include "rl/role.h"
 
 namespace dsengine {
-
-// A model an algorithm works with; trained where it has an optimizer.
-struct Role {
-  Model model;
-  std::unique_ptr<AdamW> optimizer;
-  OptimizerConfig settings;
-  std::vector<at::Tensor> average{};  // of each unit's flat buffer, where settings.ema_decay asks for it
-
-  // Begins to train: gradients, moments and, where asked for, the average.
-  void enable_training();
-  // The model under the averaged weights.
-  Model averaged() const;
-};
-
-struct Roles {
-  std::optional<Role> actor, critic, reward;  // reward: trained as a reward model
-  std::optional<Role> reference;
-};
 
 struct Batching {
   int64_t mini_batch_size = 32, micro_batch_size = 32;  // rows
   int64_t epochs = 1;
   double temperature = 1.0;
+  double target_kl = 0;  // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
+};
+
+// Language-model loss on texts, added to the actor's at every update: coefficient times the mean over its tokens of
+// -log p (PPO-ptx; Ouyang et al. 2022).
+struct TextMixture {
+  double coefficient;
+  std::function<Experience(int64_t update)> texts;  // by the number of updates before
 };
 
 // Learning rate at `step` of `steps`: linear warm-up, then the schedule down to min_lr_ratio.
@@ -65,17 +52,28 @@ class Learner {
               const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means);
   // Loss and metrics without an update.
   double evaluate(Experience& experience, MetricMeans& means);
-  // Forward and backward of one minibatch; gradients are added to the models'. Returns the loss.
-  double accumulate(Experience& minibatch, MetricMeans& means, bool train);
+  void mix(TextMixture mixture) { mixture_ = std::move(mixture); }
+
+  struct Pass {
+    double loss = 0;
+    double kl = 0;  // mean over tokens from the sampling policy to the present one (k3), where both are columns
+  };
+  // Forward and backward of one minibatch; gradients are added to the models'.
+  Pass accumulate(Experience& minibatch, MetricMeans& means, bool train);
 
  private:
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& rows) const;
   double micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train);
+  // The mixture's loss, its gradient added to the actor's.
+  double accumulate_texts();
+  bool update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
+                 MetricMeans& means);
 
   AlgorithmInstance& algorithm_;
   Roles& roles_;
   Batching batching_;
   PhaseClock& clock_;
+  std::optional<TextMixture> mixture_;
 };
 
 }  // namespace dsengine

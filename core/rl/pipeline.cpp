@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/check.h"
 #include "run/config_print.h"
@@ -48,11 +49,11 @@ void Pipeline::check_stage(size_t index) const {
     DSE_CHECK_USER(name == stage.algorithm,
                    "stage '{}': plugin.{} sets options of an algorithm the stage does not use ({})", stage.name, name,
                    stage.algorithm);
-  for (const auto* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
-    check_from(index, *from);
+  for (const auto* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from}) check_from(index, *from);
+  for (const auto& reward : stage.reward_sources()) check_from(index, reward.from);
   DSE_CHECK_USER(!stage.data.sources.empty(), "stage '{}' has no data: set data.sources", stage.name);
   Part::of(stage.data, needs.source, config_.seed);
-  for (const auto* sources : {&stage.data.sources, &stage.data.heldout})
+  for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})
     for (const auto& from : *sources) {
       const Item& item = registry_.find(DSE_DATASET, from.adapter);
       DatasetInstance(item, OptionSet(item, from.options), from.path);  // opens and validates it
@@ -61,14 +62,42 @@ void Pipeline::check_stage(size_t index) const {
     DSE_CHECK_USER(stage.mini_batch_size % 2 == 0 && stage.micro_batch_size % 2 == 0,
                    "stage '{}': mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
                    stage.name, stage.mini_batch_size, stage.micro_batch_size);
+  check_services(stage, needs);
   if (needs.source != DSE_SOURCE_ROLLOUT) return;
   DSE_CHECK_USER(stage.rollout.samples_per_prompt >= needs.group_size,
                  "stage '{}': the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
                  stage.name, stage.algorithm, needs.group_size);
-  if (needs.roles & DSE_REWARD) {
-    const Item& item = registry_.find(DSE_REWARD_ITEM, stage.reward.adapter);
-    OptionSet(item, stage.reward.options);
+  std::set<std::string> names;
+  for (const auto& reward : stage.reward_sources()) {
+    const Item& item = registry_.find(DSE_REWARD_ITEM, reward.adapter);
+    OptionSet(item, reward.options);
+    const auto& name = reward.name.empty() ? reward.adapter : reward.name;
+    DSE_CHECK_USER(names.insert(name).second, "stage '{}': two rewards are called '{}': give them a name", stage.name,
+                   name);
   }
+}
+
+// Services of the engine that a stage switches on: the algorithm gives what they need.
+void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) {
+  if (stage.ptx.coefficient > 0) {
+    DSE_CHECK_USER(needs.trained & DSE_ACTOR, "stage '{}': ptx adds to the actor's loss, and '{}' trains no actor",
+                   stage.name, stage.algorithm);
+    DSE_CHECK_USER(!stage.ptx.sources.empty(), "stage '{}': ptx has no texts: set ptx.sources", stage.name);
+  }
+  const uint32_t both = DSE_COLUMN_LOGP | DSE_COLUMN_OLD_LOGP;
+  DSE_CHECK_USER(stage.target_kl == 0 || (needs.source == DSE_SOURCE_ROLLOUT && (needs.columns & both) == both),
+                 "stage '{}': target_kl compares the policy with the one that sampled, which '{}' does not read",
+                 stage.name, stage.algorithm);
+  const auto& rollout = stage.rollout;
+  if (needs.source != DSE_SOURCE_ROLLOUT || !rollout.dynamic_sampling) return;
+  DSE_CHECK_USER(rollout.samples_per_prompt >= 2,
+                 "stage '{}': rollout.dynamic_sampling compares the answers to a prompt: set "
+                 "rollout.samples_per_prompt to 2 or more",
+                 stage.name);
+  DSE_CHECK_USER(rollout.record.empty() && rollout.replay.empty(),
+                 "stage '{}': rollout.record and rollout.replay hold one round a step: switch "
+                 "rollout.dynamic_sampling off",
+                 stage.name);
 }
 
 fs::path Pipeline::model_of(const std::string& stage_name) const { return config_.output_dir / stage_name / "model"; }
@@ -104,8 +133,13 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   const auto reward = earlier(index, "value");
   if (needs.trained & DSE_REWARD)
     in.reward = in.actor;
-  else
-    in.reward = resolve(index, stage.reward.from, reward.value_or(fs::path()));
+  for (const auto& source : stage.reward_sources()) {
+    if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
+    const bool model = registry_.find(DSE_REWARD_ITEM, source.adapter).reward().needs_model;
+    in.rewards.push_back(model ? resolve(index, source.from, reward.value_or(fs::path())) : fs::path());
+    if (in.reward.empty()) in.reward = in.rewards.back();
+  }
+  if (in.reward.empty()) in.reward = reward.value_or(fs::path());
   in.critic = resolve(index, stage.critic.from, in.reward.empty() ? in.actor : in.reward);
   return in;
 }
@@ -124,6 +158,7 @@ Json Pipeline::lineage_of(const StageInputs& inputs) const {
   };
   add("actor", inputs.actor), add("reference", inputs.reference);
   add("critic", inputs.critic), add("reward", inputs.reward);
+  for (size_t i = 1; i < inputs.rewards.size(); ++i) add(fmt::format("reward_{}", i + 1).c_str(), inputs.rewards[i]);
   return lineage;
 }
 

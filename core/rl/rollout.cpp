@@ -87,22 +87,18 @@ std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers
     std::span<const int32_t> reply = a.answer.tokens;
     if (a.answer.finish == Finish::eos) reply = reply.first(reply.size() - 1);
     ScoredAnswer scored{a.example->prompt_text, text_.tokenizer.decode(reply, true), a.example->metadata,
-                        a.example->prompt,      int64_t(a.answer.tokens.size()),     uint32_t(a.answer.finish)};
+                        a.example->prompt,      int64_t(a.answer.tokens.size()),     uint32_t(a.answer.finish),
+                        a.example->turns};
     scored.tokens.insert(scored.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     result.push_back(std::move(scored));
   }
   return result;
 }
 
-Experience Rollout::experience(const std::vector<Answered>& answers, const std::vector<float>& scores,
-                               int64_t& dropped) {
+Experience Rollout::experience(const std::vector<Answered>& answers, const std::vector<float>& scores) {
   Experience e;
-  dropped = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
-    if (std::isnan(scores[i])) {
-      ++dropped;
-      continue;
-    }
+    if (std::isnan(scores[i])) continue;
     const auto& a = answers[i];
     ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
                       a.example->metadata};

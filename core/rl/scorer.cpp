@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "base/check.h"
 
 namespace dsengine {
@@ -47,37 +49,72 @@ void ScoreMoments::write(const std::filesystem::path& model_directory) const {
   write_text(model_directory / "score_moments.json", Json{{"mean", mean}, {"sd", sd}}.dump(2) + "\n");
 }
 
-Scorer::Scorer(const RewardSource& source, const PluginRegistry& registry, const Kernels& kernels,
-               const std::filesystem::path& model_directory)
-    : reward_(registry.find(DSE_REWARD_ITEM, source.adapter),
-              OptionSet(registry.find(DSE_REWARD_ITEM, source.adapter), source.options)),
-      weight_(source.weight) {
-  if (!reward_.needs_model()) return;
-  DSE_CHECK_USER(!model_directory.empty(),
-                 "the reward '{}' needs a reward model: set reward.from, or train one in an "
-                 "earlier stage",
-                 source.adapter);
-  model_ = Model::load(model_directory, registry, kernels, {.kind = ModelKind::value});
-  moments_ = ScoreMoments::read(model_directory);
+Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
+               const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const auto& from = sources[i];
+    const Item& item = registry.find(DSE_REWARD_ITEM, from.adapter);
+    Source source{from.name.empty() ? from.adapter : from.name, from.weight,
+                  RewardInstance(item, OptionSet(item, from.options))};
+    if (source.reward.needs_model()) {
+      DSE_CHECK_USER(!models[i].empty(),
+                     "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
+                     from.adapter);
+      source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value});
+      source.moments = ScoreMoments::read(models[i]);
+      if (Tokenizer::exists_in(models[i])) {
+        auto text = TextModel::load(models[i], models[i]);
+        if (!text.tokenizer.has_ids_of(actor_text.tokenizer)) source.text = std::move(text);
+      }
+    }
+    sources_.push_back(std::move(source));
+  }
 }
 
-std::vector<float> Scorer::score(const std::vector<ScoredAnswer>& answers) {
+// What the source's reward model reads.
+std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer& a) {
+  if (!source.text) return a.tokens;
+  const TextModel& text = *source.text;
+  auto ids = text.prompt_tokens(a.turns);
+  const auto answer = text.tokenizer.encode(text.chat.answer(a.reply), false);
+  ids.insert(ids.end(), answer.begin(), answer.end());
+  if (a.finish == DSE_FINISH_EOS && !text.eos.empty()) ids.push_back(text.eos[0]);
+  return ids;
+}
+
+std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>& answers) {
   std::vector<double> values(answers.size(), 0);
-  if (model_) {
-    std::vector<std::span<const int32_t>> sequences;
-    for (const auto& a : answers) sequences.emplace_back(a.tokens);
-    values = last_values(*model_, sequences);
+  if (source.model) {
+    std::vector<std::vector<int32_t>> ids;
+    for (const auto& a : answers) ids.push_back(tokens_of(source, a));
+    const auto limit = source.model->graph().max_positions;
+    for (const auto& sequence : ids)
+      DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit,
+                     "an answer with its prompt has {} tokens, the reward model of '{}' takes {}: lower "
+                     "rollout.max_response_length",
+                     sequence.size(), source.name, limit);
+    values = last_values(*source.model, {ids.begin(), ids.end()});
   }
   std::vector<dse_answer> views;
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& a = answers[i];
     views.push_back({sizeof(dse_answer), a.finish, a.prompt.c_str(), a.reply.c_str(),
-                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], moments_.mean,
-                     moments_.sd > 0 ? moments_.sd : 1, a.answer_size});
+                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], source.moments.mean,
+                     source.moments.sd > 0 ? source.moments.sd : 1, a.answer_size});
   }
-  auto scores = reward_.score(views);
-  for (auto& s : scores) s *= float(weight_);
-  return scores;
+  return source.reward.score(views);
+}
+
+std::vector<float> Scorer::score(const std::vector<ScoredAnswer>& answers, MetricMeans* means) {
+  std::vector<float> sum(answers.size(), 0);
+  for (auto& source : sources_) {
+    const auto scores = score(source, answers);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      sum[i] += scores[i] * float(source.weight);
+      if (means && sources_.size() > 1 && !std::isnan(scores[i])) means->add("reward_" + source.name, scores[i]);
+    }
+  }
+  return sum;
 }
 
 }  // namespace dsengine

@@ -1,7 +1,9 @@
-// The reward of answers: a reward plugin, and the reward model it asks for.
+// The reward of answers: reward plugins with the reward models they ask for, and their weighted sum.
 //
-//   Scorer scorer(stage.reward, registry, kernels, model_directory);
-//   std::vector<float> scores = scorer.score(texts, sequences);       // NaN: this answer could not be scored
+//   Scorer scorer(stage.reward_sources(), folders, registry, kernels, actor_text);
+//   std::vector<float> scores = scorer.score(rollout.to_score(answers), &means);   // NaN: could not be scored
+//
+// A reward model reads the actor's ids; one with another vocabulary reads the conversation's text, encoded anew.
 #pragma once
 #include <filesystem>
 #include <memory>
@@ -10,6 +12,8 @@
 
 #include "model/model.h"
 #include "plugin/instance.h"
+#include "rl/examples.h"
+#include "rl/metric_means.h"
 #include "run/config.h"
 
 namespace dsengine {
@@ -19,6 +23,7 @@ struct ScoredAnswer {
   std::vector<int32_t> tokens;  // prompt and answer
   int64_t answer_size = 0;
   uint32_t finish = DSE_FINISH_EOS;
+  std::vector<ChatMessage> turns{};  // of the prompt, where it is a conversation
 };
 
 // Value of a reward model at the last token of each sequence; where config.json names a padding token, at the last
@@ -35,16 +40,25 @@ struct ScoreMoments {
 
 class Scorer {
  public:
-  // model_directory: where the reward model lies, if the plugin wants one.
-  Scorer(const RewardSource& source, const PluginRegistry& registry, const Kernels& kernels,
-         const std::filesystem::path& model_directory);
-  std::vector<float> score(const std::vector<ScoredAnswer>& answers);
+  // models: where each source's reward model lies, if its plugin wants one.
+  Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
+         const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text);
+  // NaN where any source failed. With several sources each one's mean, unweighted, goes to means as reward_<name>.
+  std::vector<float> score(const std::vector<ScoredAnswer>& answers, MetricMeans* means = nullptr);
 
  private:
-  RewardInstance reward_;
-  std::optional<Model> model_;
-  ScoreMoments moments_;
-  double weight_;
+  struct Source {
+    std::string name;
+    double weight;
+    RewardInstance reward;
+    std::optional<Model> model{};
+    ScoreMoments moments{};
+    std::optional<TextModel> text{};  // of a reward model with another vocabulary
+  };
+  static std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers);
+  static std::vector<int32_t> tokens_of(const Source& source, const ScoredAnswer& answer);
+
+  std::vector<Source> sources_;
 };
 
 }  // namespace dsengine

@@ -12,6 +12,7 @@
 #include "base/philox.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
+#include "model/adapter_files.h"
 #include "run/progress.h"
 
 namespace dsengine {
@@ -57,13 +58,16 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       key_(name_hash(stage.name)) {
   load_data();
   load_roles();
-  check_fit();
+  const int64_t room = from_rollouts() ? stage.rollout.max_response_length : 0;
+  for (const auto* set : {&data_, &heldout_})
+    check_fit(*set, room > 0 ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length", room);
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
                                        Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size),
-                                                from_rollouts() ? stage.ppo_epochs : 1, temperature},
+                                                from_rollouts() ? stage.ppo_epochs : 1, temperature, stage.target_kl},
                                        clock_);
+  if (stage.ptx.coefficient > 0) load_mixture();
 }
 
 StageRunner::~StageRunner() = default;
@@ -82,39 +86,50 @@ void StageRunner::load_data() {
                : std::max<int64_t>(1, int64_t(double(stage_.epochs) * data_.epoch_size() / double(items_per_step())));
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
+  collector_ = std::make_unique<Collector>(rollout, needs.group_size, data_, run_.seed, key_);
   if (rollout.top_k > 0 || rollout.top_p < 1)
     spdlog::warn(
         "rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
         "one sampled\"");
 }
 
-// The data fits the models: what would otherwise fail at whatever step meets it.
-void StageRunner::check_fit() const {
+// The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.
+void StageRunner::load_mixture() {
+  const auto& ptx = stage_.ptx;
+  DataConfig config = stage_.data;
+  config.max_length = ptx.max_length, config.train_on = "all";
+  texts_ = ExampleSet::load(ptx.sources, services_.registry, text_, config, DSE_SOURCE_RECORDS);
+  text_stream_ = std::make_unique<ExampleStream>(texts_, run_.seed, key_ ^ name_hash("ptx"));
+  check_fit(texts_, "ptx.max_length", 0);
+  const int64_t count = ptx.batch_size > 0 ? ptx.batch_size : stage_.mini_batch_size;
+  learner_->mix({ptx.coefficient, [this, count](int64_t update) {
+                   std::vector<const Example*> texts;
+                   for (int64_t i = 0; i < count; ++i) texts.push_back(&(*text_stream_)[uint64_t(update * count + i)]);
+                   return experience_of(texts, DSE_SOURCE_RECORDS);
+                 }});
+}
+
+void StageRunner::check_fit(const ExampleSet& set, const char* length_key, int64_t room) const {
   const Model* model = roles_.actor ? &roles_.actor->model : roles_.reward ? &roles_.reward->model : nullptr;
   if (!model) return;
   const int64_t vocabulary = model->graph().vocabulary, positions = model->graph().max_positions;
   const auto known = [&](TokenId id) { return id >= 0 && id < vocabulary; };
   for (const auto id : text_.eos)
     DSE_CHECK_USER(known(id), "the end-of-sequence id {} is outside the model's vocabulary of {}", id, vocabulary);
-  for (const auto* set : {&data_, &heldout_})
-    for (size_t i = 0; i < set->size(); ++i) {
-      const Example& e = (*set)[i];
-      for (const auto* ids : {&e.prompt, &e.answer.tokens, &e.rejected.tokens})
-        for (const auto id : *ids)
-          DSE_CHECK_USER(known(id),
-                         "the tokenizer of {} gives the id {}, the model's vocabulary is {}: they do not belong "
-                         "together (record: {})",
-                         inputs_.tokenizer.string(), id, vocabulary, e.prompt_text.substr(0, 80));
-      const int64_t answer = from_rollouts() ? stage_.rollout.max_response_length
-                                             : int64_t(std::max(e.answer.tokens.size(), e.rejected.tokens.size()));
-      const int64_t length = int64_t(e.prompt.size()) + answer;
-      DSE_CHECK_USER(
-          positions == 0 || length <= positions,
-          "a prompt of {} tokens and an answer of up to {} exceed the model's {} positions: lower {} (record: {})",
-          e.prompt.size(), answer, positions,
-          from_rollouts() ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length",
-          e.prompt_text.substr(0, 80));
-    }
+  for (size_t i = 0; i < set.size(); ++i) {
+    const Example& e = set[i];
+    for (const auto* ids : {&e.prompt, &e.answer.tokens, &e.rejected.tokens})
+      for (const auto id : *ids)
+        DSE_CHECK_USER(known(id),
+                       "the tokenizer of {} gives the id {}, the model's vocabulary is {}: they do not belong "
+                       "together (record: {})",
+                       inputs_.tokenizer.string(), id, vocabulary, e.prompt_text.substr(0, 80));
+    const int64_t answer = room > 0 ? room : int64_t(std::max(e.answer.tokens.size(), e.rejected.tokens.size()));
+    DSE_CHECK_USER(
+        positions == 0 || int64_t(e.prompt.size()) + answer <= positions,
+        "a prompt of {} tokens and an answer of up to {} exceed the model's {} positions: lower {} (record: {})",
+        e.prompt.size(), answer, positions, length_key, e.prompt_text.substr(0, 80));
+  }
 }
 
 // What bitwise equality of a resumed run rests on.
@@ -135,33 +150,43 @@ int64_t StageRunner::items_per_step() const {
 
 void StageRunner::load_roles() {
   const auto& needs = algorithm_.needs();
-  const auto load = [&](std::optional<Role>& role, uint32_t bit, const std::filesystem::path& from, ModelKind kind,
-                        const OptimizerConfig& settings) {
+  const auto load = [&](std::optional<Role>& role, const char* name, uint32_t bit, const std::filesystem::path& from,
+                        ModelKind kind, const RoleConfig& config) {
     if (!(needs.roles & bit)) return;
-    const bool random = inputs_.random_init && from == inputs_.actor;
-    role = Role{
-        Model::load(
-            from, services_.registry, services_.kernels,
-            {.kind = kind, .random_init = random, .new_value_head = (needs.trained & bit) != 0, .seed = run_.seed}),
-        nullptr, settings};
+    const bool random = inputs_.random_init && from == inputs_.actor, train = needs.trained & bit;
+    role = Role{Model::load(from, services_.registry, services_.kernels,
+                            {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
+                nullptr, config.optimizer, config.lora};
     role->model.set_recompute(stage_.recompute);
-    const bool train = needs.trained & bit;
-    spdlog::info("role name={} parameters={} from={} trained={}",
-                 bit == DSE_ACTOR    ? "actor"
-                 : bit == DSE_CRITIC ? "critic"
-                 : bit == DSE_REWARD ? "reward"
-                                     : "reference",
-                 role->model.parameter_count(), from.string(), train);
-    if (!train) return;
-    role->enable_training();
+    if (train) role->enable_training(run_.seed ^ name_hash(name));
+    spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),
+                 role->model.trained_parameter_count(), from.string());
   };
-  load(roles_.actor, DSE_ACTOR, inputs_.actor, ModelKind::language, stage_.actor.optimizer);
-  load(roles_.reference, DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
-  load(roles_.critic, DSE_CRITIC, inputs_.critic, ModelKind::value, stage_.critic.optimizer);
+  load(roles_.actor, "actor", DSE_ACTOR, inputs_.actor, ModelKind::language, stage_.actor);
+  const auto& lora = stage_.actor.lora;
+  roles_.reference_is_base = (needs.roles & DSE_REFERENCE) && (needs.trained & DSE_ACTOR) && lora.rank > 0 &&
+                             lora.also_train.empty() && inputs_.reference == inputs_.actor;
+  if (!roles_.reference_is_base)
+    load(roles_.reference, "reference", DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
+  else
+    spdlog::info("role name=reference note=\"the actor with its adapter off\"");
+  if (needs.roles & DSE_CRITIC) check_critic_tokenizer();
+  load(roles_.critic, "critic", DSE_CRITIC, inputs_.critic, ModelKind::value, stage_.critic);
   if (needs.trained & DSE_REWARD)
-    load(roles_.reward, DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor.optimizer);
+    load(roles_.reward, "reward", DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor);
   else if (needs.roles & DSE_REWARD)
-    scorer_ = std::make_unique<Scorer>(stage_.reward, services_.registry, services_.kernels, inputs_.reward);
+    scorer_ = std::make_unique<Scorer>(stage_.reward_sources(), inputs_.rewards, services_.registry, services_.kernels,
+                                       text_);
+}
+
+// A critic reads the actor's ids, token by token.
+void StageRunner::check_critic_tokenizer() const {
+  const auto folder = base_directory(inputs_.critic);
+  if (!Tokenizer::exists_in(folder)) return;
+  DSE_CHECK_USER(Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
+                 "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
+                 "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
+                 inputs_.critic.string());
 }
 
 void StageRunner::resume() {
@@ -211,7 +236,9 @@ StageEnd StageRunner::run() {
 Json StageRunner::step(int64_t step) {
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
-  Experience e = from_rollouts() ? next_rollout(step, line, means) : next_records(step);
+  Experience e = from_rollouts() ? collector_->collect(step, rollout_with(stage_.rollout, run_.seed ^ key_),
+                                                       scorer_.get(), clock_, means)
+                                 : next_records(step);
   e.allocate(algorithm_.needs());
   learner_->score(e, means);
   prepare(algorithm_, e, means);
@@ -235,34 +262,8 @@ Experience StageRunner::next_records(int64_t step) {
   return experience_of(examples, algorithm_.needs().source);
 }
 
-Experience StageRunner::next_rollout(int64_t step, Json& line, MetricMeans& means) {
-  std::vector<const Example*> prompts;
-  const int64_t count = items_per_step();
-  for (int64_t i = 0; i < count; ++i) prompts.push_back(&(*stream_)[uint64_t(step * count + i)]);
-  const Rollout rollout(roles_.actor->model, text_, stage_.rollout, run_.seed ^ key_);
-  std::vector<Answered> answers;
-  {
-    const auto phase = clock_.enter(Phase::generate);
-    answers = rollout.generate(prompts, uint64_t(step));
-  }
-  std::vector<float> scores(answers.size(), 0);
-  if (scorer_) {
-    const auto phase = clock_.enter(Phase::score);
-    scores = scorer_->score(rollout.to_score(answers));
-  }
-  int64_t dropped = 0;
-  Experience e = Rollout::experience(answers, scores, dropped);
-  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answers.size());
-  line["reward_failed"] = dropped;
-  e = e.whole_groups(algorithm_.needs().group_size);
-  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,
-                 dropped, algorithm_.needs().group_size);
-  for (int64_t r = 0; r < e.row_count(); ++r) {
-    means.add("reward", e.score[size_t(r)]);
-    means.add("response_length", double(e.rows[size_t(r)].answer_size()));
-    means.add("eos_fraction", e.finish[size_t(r)] == DSE_FINISH_EOS);
-  }
-  return e;
+Rollout StageRunner::rollout_with(const RolloutConfig& config, uint64_t seed) const {
+  return {roles_.actor->model, text_, config, seed};
 }
 
 void StageRunner::evaluate(int64_t step) {
@@ -271,7 +272,7 @@ void StageRunner::evaluate(int64_t step) {
   if (from_rollouts()) {
     RolloutConfig config = stage_.rollout;
     config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
-    const Rollout rollout(roles_.actor->model, text_, config, run_.seed ^ uint64_t(Purpose::evaluate));
+    const Rollout rollout = rollout_with(config, run_.seed ^ uint64_t(Purpose::evaluate));
     line.update(evaluate_rollouts(heldout_, stage_.eval_rows, rollout, scorer_.get()));
   } else {
     line.update(evaluate_records(heldout_, stage_.eval_rows, items_per_step(), algorithm_, *learner_));
@@ -292,9 +293,10 @@ void StageRunner::checkpoint(int64_t step) {
 void StageRunner::finish() {
   evaluate(steps_);
   Json weights = Json::object();
+  const auto tokenizer = base_directory(inputs_.tokenizer);
   const auto write = [&](const Model& model, const std::string& name) {
     AtomicDirectory out(directory_.path() / name);
-    model.save(out.path(), inputs_.tokenizer);
+    model.save(out.path(), tokenizer);
     if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
       moments_of(model).write(out.path());  // what the reward plugin scales by
     weights[name] = hash_of_weights(out.path());
@@ -305,6 +307,12 @@ void StageRunner::finish() {
     if (!role || !role->optimizer) return;
     write(role->model, name);
     if (!role->average.empty()) write(role->averaged(), average_name);
+    if (!role->model.adapter() || !role->lora.also_train.empty()) return;
+    const std::string adapter_name = name == "model" ? "adapter" : name + "_adapter";
+    AtomicDirectory out(directory_.path() / adapter_name);
+    role->model.save_adapter(out.path(), base_directory(role->model.directory()), tokenizer);
+    out.commit();
+    spdlog::info("saved directory={}", (directory_.path() / adapter_name).string());
   };
   save(roles_.actor, "model", "ema");
   save(roles_.reward, "model", "ema");

@@ -5,12 +5,13 @@
 //   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
 //
 // Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/; with ema_decay
-// ema/ and critic_ema/ too), each a Hugging Face directory. A stage that is run again goes on from its newest
+// ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run again goes on from its newest
 // checkpoint, with the same bits.
 #pragma once
 #include <memory>
 
 #include "rl/checkpoint.h"
+#include "rl/collector.h"
 #include "rl/evaluation.h"
 #include "rl/example_stream.h"
 #include "rl/learner.h"
@@ -25,7 +26,9 @@ namespace dsengine {
 
 // Where each role's weights come from, resolved from the configuration and earlier stages.
 struct StageInputs {
-  std::filesystem::path actor, reference, critic, reward;  // "": the role is not needed
+  std::filesystem::path actor, reference, critic;  // "": the role is not needed
+  std::filesystem::path reward;                    // what a reward model that is trained starts from
+  std::vector<std::filesystem::path> rewards;      // the model of each of the stage's reward sources
   bool random_init = false;                                // the actor's directory has no weights yet
   std::filesystem::path tokenizer;
 };
@@ -48,12 +51,15 @@ class StageRunner {
  private:
   void load_roles();
   void load_data();
-  void check_fit() const;
+  // The set fits the models: what would otherwise fail at whatever step meets it. room: for an answer to come.
+  void check_fit(const ExampleSet& set, const char* length_key, int64_t room) const;
+  void check_critic_tokenizer() const;
   Json environment() const;
   void resume();
   Json step(int64_t step);
   Experience next_records(int64_t step);
-  Experience next_rollout(int64_t step, Json& line, MetricMeans& means);
+  Rollout rollout_with(const RolloutConfig& config, uint64_t seed) const;
+  void load_mixture();
   void evaluate(int64_t step);
   void checkpoint(int64_t step);
   void finish();
@@ -71,6 +77,9 @@ class StageRunner {
   Roles roles_;
   ExampleSet data_, heldout_;
   std::unique_ptr<ExampleStream> stream_;
+  std::unique_ptr<Collector> collector_;
+  ExampleSet texts_;  // of the PTX mixture
+  std::unique_ptr<ExampleStream> text_stream_;
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<Learner> learner_;
   PhaseClock clock_;

@@ -225,6 +225,14 @@ class Reader {
     DSE_CHECK_USER(!limits.required || !out.empty(), "{}: '{}' is empty", where(node), key);
   }
 
+  static void read(const toml::node& node, const std::string& key, std::vector<std::string>& out,
+                   const Limits& limits) {
+    if (!node.is_array()) wrong_type(node, key, "an array of strings");
+    out.clear();
+    for (const toml::node& item : *node.as_array())
+      read(item, fmt::format("{}[{}]", key, out.size()), out.emplace_back(), limits);
+  }
+
   static void read(const toml::node& node, const std::string& key, fs::path& out, const Limits& limits) {
     std::string text;
     read(node, key, text, limits);
@@ -276,7 +284,10 @@ void check_stages(const RunConfig& config, const toml::table& root, const fs::pa
     DSE_CHECK_USER(divides || split.empty(), "{}: stage '{}': data.split needs two shares or more, not all of them 0",
                    place, stage.name);
     DSE_CHECK_USER(!earlier.count(stage.name), "{}: stage name '{}' is taken by an earlier stage", place, stage.name);
-    for (const std::string* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from, &stage.reward.from})
+    std::vector<const std::string*> froms{&stage.actor.from, &stage.critic.from, &stage.reference.from,
+                                          &stage.reward.from};
+    for (const auto& reward : stage.rewards) froms.push_back(&reward.from);
+    for (const std::string* from : froms)
       DSE_CHECK_USER(!all.count(*from) || earlier.count(*from),
                      "{}: stage '{}' takes a model from stage '{}', which does not come before it (for a folder, "
                      "write './{}')",

@@ -47,12 +47,24 @@ struct OptimizerConfig {
   double ema_decay = 0;       // of a moving average of the weights, saved beside them; 0: none is kept
 };
 
+// A low-rank adapter that is trained instead of the model (Hu et al. 2021).
+struct LoraConfig {
+  int64_t rank = 0;  // 0: none; the whole model is trained
+  double alpha = 16;
+  bool rslora = false;
+  std::vector<std::string> targets{"all"};
+  std::vector<std::string> also_train;  // norms, biases, embeddings
+  double learning_rate = 0;             // of the adapter; 0: the role's
+};
+
 struct RoleConfig {
   std::string from;  // HF directory, or the name of an earlier stage; "": the stage's default
   OptimizerConfig optimizer;
+  LoraConfig lora;
 };
 
 struct RewardSource {
+  std::string name;               // in metrics, where there are several; "": the adapter's
   std::string adapter = "model";  // reward plugin
   std::string from;               // HF directory or stage, where the adapter needs a model
   double weight = 1.0;
@@ -66,7 +78,17 @@ struct RolloutConfig {
   int64_t slots = 0;  // sequences generated at once; 0: all of a step
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0;
+  bool dynamic_sampling = false;         // groups whose scores are all equal are replaced by other prompts'
+  int64_t max_refills = 10;              // rounds of such replacement a step
   std::filesystem::path record, replay;  // folders
+};
+
+// Language-model loss on texts beside the algorithm's own ("PPO-ptx", Ouyang et al. 2022).
+struct PtxConfig {
+  double coefficient = 0;   // 0: off
+  int64_t batch_size = 0;   // texts an optimizer step; 0: mini_batch_size
+  int64_t max_length = 512; // tokens; a longer text is dropped and counted
+  std::vector<DataSource> sources;
 };
 
 struct StageConfig {
@@ -76,14 +98,21 @@ struct StageConfig {
   int64_t mini_batch_size = 32;  // rows (pairs count two) an optimizer step
   int64_t micro_batch_size = 0;  // rows a forward; 0: the minibatch
   int64_t ppo_epochs = 1;        // passes over a rollout
+  double target_kl = 0;          // a rollout's later minibatches are skipped once KL passes 1.5 times this; 0: never
   int64_t checkpoint_every = 100, keep_checkpoints = 2;
   int64_t eval_every = 0, eval_rows = 256;  // 0: at the start and end only
   int64_t log_every = 10;
   bool recompute = false;  // recompute each layer in the backward pass instead of keeping its activations
   RoleConfig actor, critic, reference;
   RewardSource reward;
+  std::vector<RewardSource> rewards;  // where given, their weighted sum takes the place of `reward`
   RolloutConfig rollout;
+  PtxConfig ptx;
   DataConfig data;
+  // What scores an answer: `rewards`, else `reward`.
+  std::vector<RewardSource> reward_sources() const {
+    return rewards.empty() ? std::vector<RewardSource>{reward} : rewards;
+  }
   std::map<std::string, OptionValues> plugin;  // by plugin name
 };
 

@@ -79,13 +79,29 @@ void describe(Visitor& visit, DataConfig& c) {
 }
 
 template <class Visitor>
+void describe(Visitor& visit, LoraConfig& c) {
+  visit.value("rank", c.rank, "of the adapter's pairs, best a multiple of 4; 0: none, the whole model is trained",
+              {.min = 0});
+  visit.value("alpha", c.alpha, "the pairs' product is scaled by alpha / rank", {.above = 0});
+  visit.value("rslora", c.rslora, "scale by alpha / sqrt(rank) instead (Kalajdzievski 2023)");
+  visit.value("targets", c.targets, "which linears get a pair",
+              {.choices = {"all", "q", "k", "v", "o", "gate", "up", "down", "linear"}});
+  visit.value("also_train", c.also_train, "what of the base is trained beside the pairs; empty: none of it",
+              {.choices = {"norms", "biases", "embeddings"}});
+  visit.value("learning_rate", c.learning_rate,
+              "of the pairs, on the role's schedule (DeepSpeed-Chat: 5e-4); 0: the role's", {.min = 0});
+}
+
+template <class Visitor>
 void describe(Visitor& visit, RoleConfig& c) {
   visit.model("from", c.from, "Hugging Face folder or earlier stage; empty: the stage's default");
   describe(visit, c.optimizer);
+  visit.table("lora", "train a low-rank adapter", [&] { describe(visit, c.lora); });
 }
 
 template <class Visitor>
 void describe(Visitor& visit, RewardSource& c) {
+  visit.value("name", c.name, "of its mean in metrics, reward_<name>, where there are several; empty: the adapter's");
   visit.value("adapter", c.adapter, "reward plugin");
   visit.model("from", c.from, "Hugging Face folder or earlier stage, where the adapter needs a model");
   visit.value("weight", c.weight, "factor of the score");
@@ -101,8 +117,21 @@ void describe(Visitor& visit, RolloutConfig& c) {
   visit.value("temperature", c.temperature, "0: greedy", {.min = 0});
   visit.value("top_p", c.top_p, "keep the likeliest tokens up to this probability", {.above = 0, .max = 1});
   visit.value("top_k", c.top_k, "keep so many likeliest tokens; 0: all", {.min = 0});
+  visit.value("dynamic_sampling", c.dynamic_sampling,
+              "replace prompts whose answers all score the same, until the step is full of groups with a signal "
+              "(DAPO, Yu et al. 2025)");
+  visit.value("max_refills", c.max_refills, "rounds of such replacement a step; then it goes on with what there is",
+              {.min = 1});
   visit.value("record", c.record, "folder to write rollouts to");
   visit.value("replay", c.replay, "folder to read rollouts from, instead of generating");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, PtxConfig& c) {
+  visit.value("coefficient", c.coefficient, "factor of that loss (DeepSpeed-Chat: 27.8); 0: off", {.min = 0});
+  visit.value("batch_size", c.batch_size, "texts an optimizer step; 0: mini_batch_size", {.min = 0});
+  visit.value("max_length", c.max_length, "tokens of a text; a longer one is dropped and counted", {.min = 2});
+  visit.list("sources", c.sources, DataSource{}, "the texts: any records that supervised fine-tuning takes");
 }
 
 template <class Visitor>
@@ -114,6 +143,9 @@ void describe(Visitor& visit, StageConfig& c) {
   visit.value("mini_batch_size", c.mini_batch_size, "rows an optimizer step; a pair counts two", {.min = 1});
   visit.value("micro_batch_size", c.micro_batch_size, "rows a forward; 0: the minibatch", {.min = 0});
   visit.value("ppo_epochs", c.ppo_epochs, "passes over a rollout", {.min = 1});
+  visit.value("target_kl", c.target_kl,
+              "skip a rollout's later minibatches once the KL to its sampler passes 1.5 times this; 0: never",
+              {.min = 0});
   visit.value("checkpoint_every", c.checkpoint_every, "steps; 0: none", {.min = 0});
   visit.value("keep_checkpoints", c.keep_checkpoints, "older ones are removed", {.min = 1});
   visit.value("eval_every", c.eval_every, "steps; 0: at the start and end only", {.min = 0});
@@ -124,6 +156,10 @@ void describe(Visitor& visit, StageConfig& c) {
     OptimizerConfig optimizer = c.actor.optimizer;
     describe(visit, optimizer);
     c.actor.optimizer = c.critic.optimizer = optimizer;
+    LoraConfig lora = c.actor.lora;
+    visit.table("lora", "train a low-rank adapter of the actor, critic or reward model, not the model itself",
+                [&] { describe(visit, lora); });
+    c.actor.lora = c.critic.lora = lora;
   });
   visit.table("actor", "the policy", [&] { describe(visit, c.actor); });
   visit.table("critic", "the value model", [&] { describe(visit, c.critic); });
@@ -131,7 +167,9 @@ void describe(Visitor& visit, StageConfig& c) {
     visit.model("from", c.reference.from, "Hugging Face folder or earlier stage; empty: the actor's start");
   });
   visit.table("reward", "what scores a response", [&] { describe(visit, c.reward); });
+  visit.list("rewards", c.rewards, RewardSource{}, "several, in place of reward: their weighted sum is the score");
   visit.table("rollout", "generation", [&] { describe(visit, c.rollout); });
+  visit.table("ptx", "language-model loss on texts, added to the actor's", [&] { describe(visit, c.ptx); });
   visit.table("data", "overrides [data] key by key", [&] { describe(visit, c.data); });
   visit.named_options("plugin", c.plugin, "options of a plugin, by its name");
 }
@@ -167,6 +205,10 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.shared([&] {
     visit.table("data", "records for all stages; a stage's own data overrides it key by key",
                 [&] { describe(visit, stage.data); });
+    LoraConfig lora;
+    visit.table("lora", "an adapter for all stages; a stage's own lora overrides it key by key",
+                [&] { describe(visit, lora); });
+    stage.actor.lora = stage.critic.lora = lora;
   });
   visit.list("stage", c.stages, stage, "one step of the run; they run in the order of the file");
 }

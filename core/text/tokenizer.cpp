@@ -99,6 +99,14 @@ bool Tokenizer::is_special(TokenId id) const {
   return added && added->special;
 }
 
+bool Tokenizer::has_ids_of(const Tokenizer& other) const {
+  if (parts_ == other.parts_) return true;
+  if (vocab_size() != other.vocab_size()) return false;
+  for (TokenId id = 0; id < TokenId(vocab_size()); ++id)
+    if (token_of(id) != other.token_of(id)) return false;
+  return true;
+}
+
 std::optional<TokenId> Tokenizer::bos_id() const { return parts_->bos; }
 std::optional<TokenId> Tokenizer::eos_id() const { return parts_->eos; }
 std::optional<TokenId> Tokenizer::pad_id() const { return parts_->pad; }

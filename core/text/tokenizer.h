@@ -37,6 +37,8 @@ class Tokenizer {
   std::optional<TokenId> id_of(std::string_view token) const;
   std::string token_of(TokenId id) const;  // as the vocabulary writes it ("Ġworld"); "" if there is none
   bool is_special(TokenId id) const;
+  // Every id stands for the same token in both.
+  bool has_ids_of(const Tokenizer& other) const;
 
   std::optional<TokenId> bos_id() const;
   std::optional<TokenId> eos_id() const;

@@ -28,7 +28,7 @@ Role trained_role(const fs::path& directory, ModelKind kind, const Json& setting
   o.learning_rate = settings.at("learning_rate"), o.schedule = "constant";
   o.beta1 = settings.at("beta1"), o.beta2 = settings.at("beta2"), o.epsilon = settings.at("epsilon");
   o.weight_decay = settings.at("weight_decay"), o.grad_clip = settings.at("max_grad_norm"), o.ema_decay = 0.9;
-  role.enable_training();
+  role.enable_training(0);
   return role;
 }
 
@@ -219,7 +219,8 @@ TEST(PpoStep, MicroBatchSizeDoesNotChangeTheStep) {
   PpoStep whole(6), single(1);
   for (size_t t = 0; t < whole.e.advantage.size(); ++t) EXPECT_NEAR(whole.e.advantage[t], single.e.advantage[t], 1e-5);
   MetricMeans a, b;
-  const double loss = whole.learner.accumulate(whole.e, a, true), cut = single.learner.accumulate(single.e, b, true);
+  const double loss = whole.learner.accumulate(whole.e, a, true).loss;
+  const double cut = single.learner.accumulate(single.e, b, true).loss;
   EXPECT_NEAR(loss, cut, 1e-5 * loss);
   EXPECT_NEAR(a.mean("value_loss"), b.mean("value_loss"), 1e-5);
   EXPECT_EQ(b.mean("ratio"), 1.0);

@@ -1,0 +1,193 @@
+#include "model/adapter.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/check.h"
+#include "base/philox.h"
+
+namespace dsengine {
+
+using at::Tensor;
+
+namespace {
+
+// The linears of an operator: a block, and the role of each of its parts.
+struct Linears {
+  int block;
+  std::vector<std::string> roles;
+};
+
+std::vector<Linears> linears_of(const Operator& op) {
+  switch (op.kind) {
+    case Operator::linear:
+      return {{op.weight, {"linear"}}};
+    case Operator::attention:
+      return {{op.weight, {"q", "k", "v"}}, {op.out_weight, {"o"}}};
+    case Operator::gated_mlp:
+      return {{op.weight, {"gate", "up"}}, {op.out_weight, {"down"}}};
+    case Operator::mlp:
+      return {{op.weight, {"up"}}, {op.out_weight, {"down"}}};
+    default:
+      return {};
+  }
+}
+
+const std::vector<std::string> kRoles{"q", "k", "v", "o", "gate", "up", "down", "linear"};
+
+Adapter::Choice choice_of(const std::vector<std::string>& targets) {
+  for (const auto& target : targets)
+    DSE_CHECK_USER(target == "all" || std::count(kRoles.begin(), kRoles.end(), target),
+                   "lora.targets: '{}' is no target: all, {}", target, fmt::join(kRoles, ", "));
+  return [targets](const std::string& role, const ParamSpec&) {
+    return std::count(targets.begin(), targets.end(), "all") || std::count(targets.begin(), targets.end(), role);
+  };
+}
+
+}  // namespace
+
+std::string module_of(const ParamSpec& weight) {
+  return weight.tensor.ends_with(".weight") ? weight.tensor.substr(0, weight.tensor.size() - 7) : weight.tensor;
+}
+
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype)
+    : Adapter(graph, settings, dtype, choice_of(settings.targets)) {}
+
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype, const Choice& choice)
+    : settings_(settings), sections_(graph.sections.size()) {
+  bool any = false;
+  for (size_t s = 0; s < sections_.size(); ++s) {
+    const Section& section = graph.sections[s];
+    std::vector<ParamBlock> blocks;
+    for (const auto& op : section.operators)
+      for (const auto& [block, roles] : linears_of(op)) {
+        const auto& parts = section.blocks[size_t(block)].parts;
+        Target target{blocks.size(), {}, parts.size(), {}};
+        ParamBlock a;
+        std::vector<ParamBlock> bs;
+        for (size_t p = 0; p < parts.size(); ++p) {
+          target.widths.push_back(parts[p].shape[0]);
+          if (!choice(roles[p], parts[p])) continue;
+          DSE_CHECK_USER(parts[p].first_row < 0 && !parts[p].transposed,
+                         "LoRA on {}: its weight is a part of a fused or transposed tensor, which adapters cannot name",
+                         parts[p].tensor);
+          const std::string module = module_of(parts[p]);
+          target.pairs.push_back({p, a.parts.size() * size_t(settings.rank), blocks.size() + 1 + bs.size()});
+          a.parts.push_back({module + ".lora_A.weight", {settings.rank, parts[p].shape[1]}});
+          bs.push_back({{{module + ".lora_B.weight", {parts[p].shape[0], settings.rank}, Init::zeros}}});
+        }
+        if (target.pairs.empty()) continue;
+        blocks.push_back(std::move(a));
+        for (auto& b : bs) blocks.push_back(std::move(b));
+        sections_[s].targets.emplace(block, std::move(target));
+      }
+    if (blocks.empty()) continue;
+    any = true;
+    sections_[s].unit = std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), dtype);
+  }
+  DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
+}
+
+Adapter::Adapter(const Adapter& other) : settings_(other.settings_), sections_(other.sections_.size()) {
+  at::NoGradGuard no_grad;
+  for (size_t s = 0; s < sections_.size(); ++s) {
+    const auto& from = other.sections_[s];
+    sections_[s].targets = from.targets;
+    if (!from.unit) continue;
+    sections_[s].unit =
+        std::make_unique<ParamUnit>(from.unit->name(), from.unit->blocks(), from.unit->flat().scalar_type());
+    sections_[s].unit->flat().copy_(from.unit->flat());
+  }
+}
+
+double Adapter::scale() const {
+  const double rank = double(settings_.rank);
+  return settings_.alpha / (settings_.rslora ? std::sqrt(rank) : rank);
+}
+
+void Adapter::initialize(uint64_t seed) {
+  at::NoGradGuard no_grad;
+  for (auto* unit : units())
+    for (size_t b = 0; b < unit->blocks().size(); ++b)
+      for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p) {
+        const ParamSpec& spec = unit->blocks()[b].parts[p];
+        Tensor to = unit->part(b, p);
+        to.zero_();
+        if (spec.init == Init::zeros) continue;
+        // Uniform within ±1/sqrt(in): PEFT's kaiming_uniform_(a = sqrt(5)). Keyed by name.
+        const double bound = 1 / std::sqrt(double(spec.shape[1]));
+        const Philox draws(seed, Purpose::init, name_hash(spec.tensor), 0);
+        Tensor values = at::empty(spec.shape, at::kFloat);
+        float* out = values.mutable_data_ptr<float>();
+        for (int64_t i = 0; i < values.numel(); ++i) out[i] = float(bound * (2 * draws.uniform(uint64_t(i)) - 1));
+        to.copy_(values);
+      }
+}
+
+Tensor Adapter::add(const Operations& ops, size_t section, int block, const Tensor& x, const Tensor& y) const {
+  const auto& pairs = sections_[section];
+  const auto found = pairs.targets.find(block);
+  if (found == pairs.targets.end()) return y;
+  const Target& target = found->second;
+  const Tensor low = ops.linear(x, pairs.unit->block(target.a_block), {}) * scale();
+  std::vector<Tensor> shares;
+  size_t next = 0;
+  for (size_t p = 0; p < target.parts; ++p) {
+    if (next == target.pairs.size() || target.pairs[next].part != p) {
+      shares.push_back(at::zeros({x.size(0), target.widths[p]}, x.options()));
+      continue;
+    }
+    const Pair& pair = target.pairs[next++];
+    const Tensor own = low.narrow(1, int64_t(pair.first_row), settings_.rank).contiguous();
+    shares.push_back(ops.linear(own, pairs.unit->block(pair.b_block), {}));
+  }
+  return y + (shares.size() == 1 ? shares[0] : at::cat(shares, 1));
+}
+
+Tensor Adapter::delta(size_t section, size_t block, size_t part) const {
+  const auto& pairs = sections_[section];
+  const auto found = pairs.targets.find(int(block));
+  if (found == pairs.targets.end()) return {};
+  for (size_t i = 0; i < found->second.pairs.size(); ++i)
+    if (found->second.pairs[i].part == part) {
+      const Tensor a = pairs.unit->part(found->second.a_block, i), b = pairs.unit->part(found->second.pairs[i].b_block, 0);
+      return b.to(at::kDouble).mm(a.to(at::kDouble)).mul_(scale()).to(a.scalar_type());
+    }
+  return {};
+}
+
+std::vector<ParamUnit*> Adapter::units() {
+  std::vector<ParamUnit*> result;
+  for (auto& section : sections_)
+    if (section.unit) result.push_back(section.unit.get());
+  return result;
+}
+
+std::vector<const ParamUnit*> Adapter::units() const {
+  std::vector<const ParamUnit*> result;
+  for (const auto& section : sections_)
+    if (section.unit) result.push_back(section.unit.get());
+  return result;
+}
+
+std::vector<bool> blocks_of_kinds(const Section& section, const std::vector<std::string>& kinds) {
+  const auto wants = [&](const char* kind) { return std::count(kinds.begin(), kinds.end(), kind) > 0; };
+  std::vector<bool> which(section.blocks.size(), false);
+  const auto mark = [&](int block, const char* kind) {
+    if (block >= 0 && wants(kind)) which[size_t(block)] = true;
+  };
+  for (const auto& op : section.operators) {
+    const bool norm = op.kind == Operator::rms_norm || op.kind == Operator::layer_norm;
+    const bool table = op.kind == Operator::embed || op.kind == Operator::positions;
+    if (norm) mark(op.weight, "norms");
+    if (table) mark(op.weight, "embeddings");
+    mark(op.bias, norm ? "norms" : "biases"), mark(op.out_bias, "biases");
+  }
+  return which;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,58 @@
+#include "rl/role.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+void Role::enable_training(uint64_t seed) {
+  const auto& s = settings;
+  if (lora.rank > 0) {
+    DSE_CHECK_USER(!model.adapter(),
+                   "{} is an adapter already: leave lora.rank at 0 to train it on, or merge it first (dsengine export)",
+                   model.directory().string());
+    model.add_adapter({lora.rank, lora.alpha, lora.rslora, lora.targets}, seed);
+  }
+  model.enable_training(lora.also_train);
+  const double adapter_rate = model.adapter() && lora.learning_rate > 0 ? lora.learning_rate : s.learning_rate;
+  DSE_CHECK_USER(s.learning_rate > 0 || adapter_rate == s.learning_rate,
+                 "lora.learning_rate follows the schedule of learning_rate, which is 0: set that one above 0");
+  std::vector<const ParamUnit*> pairs;
+  if (model.adapter()) pairs = model.adapter()->units();
+  std::vector<ParamUnit*> units;
+  std::vector<double> factors;
+  for (auto* unit : model.units()) {
+    if (!unit->trained()) continue;
+    units.push_back(unit);
+    const bool is_pair = std::count(pairs.begin(), pairs.end(), unit) > 0;
+    factors.push_back(is_pair && s.learning_rate > 0 ? adapter_rate / s.learning_rate : 1);
+  }
+  optimizer = std::make_unique<AdamW>(
+      units, AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip}, factors);
+  if (s.ema_decay > 0)
+    for (const auto* unit : units) average.push_back(unit->trained_flat().clone());
+}
+
+double Role::step(double learning_rate) {
+  const double norm = optimizer->step(learning_rate);
+  at::NoGradGuard no_grad;
+  for (size_t u = 0; u < average.size(); ++u)
+    average[u].lerp_(optimizer->units()[u]->trained_flat(), 1 - settings.ema_decay);
+  return norm;
+}
+
+Model Role::averaged() const {
+  Model copy = model.clone(model.kind());
+  at::NoGradGuard no_grad;
+  const auto to = copy.units(), from = const_cast<Model&>(model).units();
+  size_t next = 0;
+  for (size_t u = 0; u < from.size(); ++u)
+    if (from[u]->trained())
+      to[u]->flat().narrow(0, from[u]->trained_begin(), average[next].numel()).copy_(average[next]), ++next;
+  return copy;
+}
+
+}  // namespace dsengine
