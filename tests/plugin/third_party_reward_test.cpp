@@ -1,4 +1,4 @@
-// The example of a reward by others (examples/third_party_reward): DAPO's equation 13 by hand.
+// The example of a reward by others (examples/third_party_reward), on answers counted by hand.
 #include "plugin/fixtures.h"
 #include "plugin/instance.h"
 #include "plugin/registry.h"
@@ -6,23 +6,19 @@
 namespace dsengine {
 namespace {
 
-TEST(Overlong, PenalisesTheLastTokensBeforeTheLimit) {
+TEST(Repetition, IsTheShareOfNGramsThatStoodBefore) {
   const PluginRegistry registry{{std::filesystem::path(DSE_BINARY_DIR) / "tests/app/plugins"}};
-  const Item& item = registry.find(DSE_REWARD_ITEM, "overlong");
-  const OptionValues given{{"max_length", {int64_t{100}, ""}}, {"cache", {int64_t{20}, ""}}};
-  RewardInstance reward(item, OptionSet(item, given));
-  const auto score = [&](int64_t tokens) {
+  const Item& item = registry.find(DSE_REWARD_ITEM, "repetition");
+  RewardInstance reward(item, OptionSet(item, {{"n", {int64_t{2}, ""}}}));
+  const auto score = [&](const char* reply) {
     return reward.score(
-        std::vector<dse_answer>{{sizeof(dse_answer), DSE_FINISH_EOS, "p", "r", nullptr, 0, 0, 1, tokens}})[0];
+        std::vector<dse_answer>{{sizeof(dse_answer), DSE_FINISH_EOS, "p", reply, nullptr, 0, 0, 1, 3}})[0];
   };
-  EXPECT_FLOAT_EQ(score(1), 0);
-  EXPECT_FLOAT_EQ(score(80), 0);
-  EXPECT_FLOAT_EQ(score(85), -0.25);  // (80 - 85) / 20
-  EXPECT_FLOAT_EQ(score(99), -0.95);
-  EXPECT_FLOAT_EQ(score(100), -1);
-  EXPECT_FLOAT_EQ(score(300), -1);
-  const OptionValues wrong{{"max_length", {int64_t{10}, ""}}, {"cache", {int64_t{20}, ""}}};
-  EXPECT_THAT(error_of([&] { RewardInstance(item, OptionSet(item, wrong)); }), testing::HasSubstr("cache"));
+  EXPECT_EQ(score(""), 0);
+  EXPECT_EQ(score("one"), 0);
+  EXPECT_EQ(score("one two three one"), 0);
+  EXPECT_FLOAT_EQ(score("a b  a b\n"), -1.0f / 3);   // ab, ba, ab
+  EXPECT_FLOAT_EQ(score("no no no no no"), -0.75f);  // one of four is new
 }
 
 }  // namespace
