@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "app/commands.h"
+#include "app/report.h"
 #include "base/check.h"
 #include "base/printable.h"
 #include "model/verify_model.h"
@@ -15,6 +16,7 @@
 #include "plugin/verify.h"
 #include "rl/pipeline.h"
 #include "run/logging.h"
+#include "run/metric_table.h"
 
 namespace dsengine {
 namespace {
@@ -98,7 +100,14 @@ int run(int argc, char** argv) {
   auto* chat = app.add_subcommand("chat", "talk to a model");
   chat->add_option("--model", model, "Hugging Face directory")->required();
   sampling_options(chat), common(chat);
+  std::vector<std::filesystem::path> folders;
+  std::filesystem::path page = "report.html";
+  auto* report = app.add_subcommand("report", "curves, times and answers of runs, as one page of HTML");
+  report->add_option("folders", folders, "the runs' output_dir")->required();
+  report->add_option("--output", page, "the page; none: report.html");
   auto* reference = app.add_subcommand("reference", "every key of a configuration, as docs/config.md has it");
+  bool metrics = false;
+  reference->add_flag("--metrics", metrics, "every metric instead, as docs/metrics.md has it");
   auto* plugins = app.add_subcommand("plugins", "what is installed");
   common(plugins);
   plugins->require_subcommand(1);
@@ -131,7 +140,8 @@ int run(int argc, char** argv) {
     std::cout << output << ": see README.md in it\n";
     return 0;
   }
-  if (*reference) return std::cout << config_reference_markdown(), 0;
+  if (*reference) return std::cout << (metrics ? metric_reference_markdown() : config_reference_markdown()), 0;
+  if (*report) return report_command(folders, page);
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
     return run_command(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;

@@ -154,7 +154,8 @@ Tensor Adapter::delta(size_t section, size_t block, size_t part) const {
   if (found == pairs.targets.end()) return {};
   for (size_t i = 0; i < found->second.pairs.size(); ++i)
     if (found->second.pairs[i].part == part) {
-      const Tensor a = pairs.unit->part(found->second.a_block, i), b = pairs.unit->part(found->second.pairs[i].b_block, 0);
+      const Tensor a = pairs.unit->part(found->second.a_block, i),
+                   b = pairs.unit->part(found->second.pairs[i].b_block, 0);
       return b.to(at::kDouble).mm(a.to(at::kDouble)).mul_(scale()).to(a.scalar_type());
     }
   return {};

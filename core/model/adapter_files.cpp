@@ -99,8 +99,10 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   Model model = load(base_directory(directory), registry, kernels, base_options);
   model.directory_ = directory;
 
-  const AdapterSettings settings{field<int64_t>(config, "r", where), field<double>(config, "lora_alpha", where),
-                                 config.value("use_rslora", Json(false)) == true, {"all"}};
+  const AdapterSettings settings{field<int64_t>(config, "r", where),
+                                 field<double>(config, "lora_alpha", where),
+                                 config.value("use_rslora", Json(false)) == true,
+                                 {"all"}};
   DSE_CHECK_USER(settings.rank > 0 && settings.rank <= model.graph().width, "{}: 'r' = {} is out of range", where,
                  settings.rank);
   model.adapter_ = std::make_unique<Adapter>(
@@ -113,7 +115,8 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
     read_tensor(weights, name, to, directory);
     extra.erase(name);
   });
-  if (model.kind_ == ModelKind::value && weights.find(score)) read_tensor(weights, score, model.head_->part(0, 0), directory);
+  if (model.kind_ == ModelKind::value && weights.find(score))
+    read_tensor(weights, score, model.head_->part(0, 0), directory);
   extra.erase(score);
   DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory.string(),
                  fmt::join(extra, ", "));
@@ -138,7 +141,8 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
   if (value) add(kPrefix + "score.weight", head_->part(0, 0));
   SafetensorsWriter writer(directory / "adapter_model.safetensors", plan.tensors);
   for (size_t i = 0; i < tensors.size(); ++i)
-    writer.write(plan.tensors[i].name, {static_cast<const std::byte*>(tensors[i].const_data_ptr()), tensors[i].nbytes()});
+    writer.write(plan.tensors[i].name,
+                 {static_cast<const std::byte*>(tensors[i].const_data_ptr()), tensors[i].nbytes()});
   writer.close();
   const Json config{{"peft_type", "LORA"},
                     {"task_type", value ? "SEQ_CLS" : "CAUSAL_LM"},

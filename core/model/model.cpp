@@ -190,8 +190,7 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
         break;
       case Operator::attention: {
         const int64_t turned = op.heads + op.kv_heads;
-        Tensor qkv = linear(in, op.weight, op.bias)
-                         .view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
+        Tensor qkv = linear(in, op.weight, op.bias).view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
         if (!op.rope.inverse_frequencies.empty()) qkv = ops.rope(qkv, turned, positions, op.rope);
         const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
                                           qkv.narrow(1, turned, op.kv_heads));
@@ -282,8 +281,8 @@ std::vector<Model::NamedTensor> Model::tensors() const {
   const auto list = [&](const ParamUnit& unit, size_t section) {
     for (size_t b = 0; b < unit.blocks().size(); ++b)
       for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
-        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p),
-                          unit.trained() ? unit.grad_part(b, p) : Tensor(), section, b, p});
+        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor(),
+                          section, b, p});
   };
   for (size_t s = 0; s < sections_.size(); ++s) list(sections_[s], s);
   if (head_) list(*head_, sections_.size());

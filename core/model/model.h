@@ -103,8 +103,8 @@ class Model {
   // Names, shapes and views of every tensor a checkpoint of this model holds.
   struct NamedTensor {
     const ParamSpec* spec;
-    at::Tensor tensor, grad;     // grad undefined unless trained
-    size_t section, block, part; // section: as many as there are for the head
+    at::Tensor tensor, grad;      // grad undefined unless trained
+    size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;
   // A Hugging Face directory: config.json, weights with an adapter merged in, and the tokenizer's files from

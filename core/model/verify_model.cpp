@@ -1,9 +1,9 @@
 #include "model/verify_model.h"
 
-#include <tuple>
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <unistd.h>
+#include <tuple>
 
 #include <cmath>
 

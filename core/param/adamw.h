@@ -4,8 +4,8 @@
 //   AdamW optimizer(units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
 //
-// Moments are float32, one pair of flat tensors a unit, of its trained span. Results do not depend on the thread count: every
-// element is computed alone and the norm is summed in blocks of a fixed size.
+// Moments are float32, one pair of flat tensors a unit, of its trained span. Results do not depend on the thread count:
+// every element is computed alone and the norm is summed in blocks of a fixed size.
 #pragma once
 #include <vector>
 

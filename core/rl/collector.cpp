@@ -13,8 +13,8 @@ namespace {
 constexpr float kEqualScores = 1e-6f;
 
 // Moves the groups of `from` whose scores differ to `kept`; returns how many groups did not.
-int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<float>& scores,
-                                std::vector<Answered>& kept, std::vector<float>& kept_scores) {
+int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<float>& scores, std::vector<Answered>& kept,
+                                std::vector<float>& kept_scores) {
   int64_t dropped = 0;
   for (size_t first = 0, last = 0; first < answers.size(); first = last) {
     float low = INFINITY, high = -INFINITY;

@@ -1,8 +1,9 @@
 // Where a step's time goes: named phases that sum to the wall time.
 //
 //   PhaseClock clock;
+//   clock.restart();
 //   { auto phase = clock.enter(Phase::generate); rollout(); }
-//   clock.write_to(line);            // seconds, seconds_generate, … and starts anew
+//   clock.write_to(line);            // seconds, seconds_generate, …
 #pragma once
 #include <array>
 #include <chrono>
@@ -29,7 +30,13 @@ class PhaseClock {
 
   [[nodiscard]] Scope enter(Phase phase) { return {*this, phase}; }
 
-  // Seconds since the last call, in all and by phase.
+  // Forgets what came before.
+  void restart() {
+    change(current_);
+    seconds_ = {};
+  }
+
+  // Seconds since restart(), in all and by phase.
   void write_to(Json& json) {
     change(current_);
     double total = 0;
@@ -37,7 +44,6 @@ class PhaseClock {
     json["seconds"] = total;
     constexpr const char* names[] = {"generate", "score", "actor", "critic", "other"};
     for (size_t i = 0; i < seconds_.size(); ++i) json[std::string("seconds_") + names[i]] = seconds_[i];
-    seconds_ = {};
   }
 
  private:

@@ -131,8 +131,7 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   if (in.tokenizer.empty()) in.tokenizer = in.actor;
   in.reference = resolve(index, stage.reference.from, in.actor);
   const auto reward = earlier(index, "value");
-  if (needs.trained & DSE_REWARD)
-    in.reward = in.actor;
+  if (needs.trained & DSE_REWARD) in.reward = in.actor;
   for (const auto& source : stage.reward_sources()) {
     if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
     const bool model = registry_.find(DSE_REWARD_ITEM, source.adapter).reward().needs_model;

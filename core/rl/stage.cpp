@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "base/check.h"
@@ -41,6 +42,11 @@ double peak_memory_mb() {
   return double(usage.ru_maxrss) / 1024;
 }
 
+// Seconds since 1970.
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
 
 StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
@@ -54,7 +60,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
                  options_of(services.registry.find(DSE_ALGORITHM, stage.algorithm), stage)),
       text_(TextModel::load(inputs.tokenizer, inputs.actor.empty() ? inputs.reward : inputs.actor)),
       metrics_(directory.metrics_file()),
-      evaluations_(directory.path() / "eval.jsonl"),
+      evaluations_(directory.eval_file()),
       key_(name_hash(stage.name)) {
   load_data();
   load_roles();
@@ -183,10 +189,11 @@ void StageRunner::load_roles() {
 void StageRunner::check_critic_tokenizer() const {
   const auto folder = base_directory(inputs_.critic);
   if (!Tokenizer::exists_in(folder)) return;
-  DSE_CHECK_USER(Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
-                 "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
-                 "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
-                 inputs_.critic.string());
+  DSE_CHECK_USER(
+      Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
+      "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
+      "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
+      inputs_.critic.string());
 }
 
 void StageRunner::resume() {
@@ -205,6 +212,9 @@ void StageRunner::resume() {
   first_step_ = state.step;
   metrics_.truncate(state.metrics_offset);
   evaluations_.truncate(state.eval_offset);
+  if (run_.tensorboard)
+    tensorboard_ =
+        std::make_unique<TensorBoardLog>(directory_.tensorboard(), directory_.metrics_file(), directory_.eval_file());
 }
 
 StageEnd StageRunner::run() {
@@ -219,6 +229,7 @@ StageEnd StageRunner::run() {
     for (const char* name : {"loss", "accuracy", "reward", "kl", "response_length"})
       if (line.contains(name) && line[name].is_number()) shown.emplace_back(name, line[name].get<double>());
     metrics_.append(line);
+    if (tensorboard_) tensorboard_->append_training(line);
     const bool last = s + 1 == steps_, stop = services_.stop.requested();
     if (!last && stage_.eval_every > 0 && (s + 1) % stage_.eval_every == 0) evaluate(s + 1);
     if (last || stop || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0)) checkpoint(s + 1);
@@ -234,6 +245,7 @@ StageEnd StageRunner::run() {
 }
 
 Json StageRunner::step(int64_t step) {
+  clock_.restart();  // loading, evaluations and checkpoints are no part of a step
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
   Experience e = from_rollouts() ? collector_->collect(step, rollout_with(stage_.rollout, run_.seed ^ key_),
@@ -252,6 +264,7 @@ Json StageRunner::step(int64_t step) {
   clock_.write_to(line);
   line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());
   line["peak_memory_mb"] = peak_memory_mb();
+  line["wall_time"] = wall_time();
   return line;
 }
 
@@ -277,12 +290,12 @@ void StageRunner::evaluate(int64_t step) {
   } else {
     line.update(evaluate_records(heldout_, stage_.eval_rows, items_per_step(), algorithm_, *learner_));
   }
+  line["wall_time"] = wall_time();
   evaluations_.append(line);
+  if (tensorboard_) tensorboard_->append_evaluation(line);
   Json shown = line;
   shown.erase("samples");
   spdlog::info("eval {}", shown.dump());
-  Json ignored;
-  clock_.write_to(ignored);  // an evaluation is no part of a step
 }
 
 void StageRunner::checkpoint(int64_t step) {

@@ -4,9 +4,9 @@
 //   StageRunner stage(config, stage_config, inputs, {registry, kernels, stop}, directory);
 //   if (stage.run() == StageEnd::stopped) return 0;      // a signal came; the checkpoint is written
 //
-// Files: metrics.jsonl (a line a step), eval.jsonl, checkpoints/, and at the end model/ (and critic/; with ema_decay
-// ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run again goes on from its newest
-// checkpoint, with the same bits.
+// Files: metrics.jsonl (a line a step), eval.jsonl, tensorboard/, checkpoints/, and at the end model/ (and critic/;
+// with ema_decay ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run
+// again goes on from its newest checkpoint, with the same bits.
 #pragma once
 #include <memory>
 
@@ -21,6 +21,7 @@
 #include "run/metrics.h"
 #include "run/run_directory.h"
 #include "run/stop_signal.h"
+#include "run/tensorboard.h"
 
 namespace dsengine {
 
@@ -29,7 +30,7 @@ struct StageInputs {
   std::filesystem::path actor, reference, critic;  // "": the role is not needed
   std::filesystem::path reward;                    // what a reward model that is trained starts from
   std::vector<std::filesystem::path> rewards;      // the model of each of the stage's reward sources
-  bool random_init = false;                                // the actor's directory has no weights yet
+  bool random_init = false;                        // the actor's directory has no weights yet
   std::filesystem::path tokenizer;
 };
 
@@ -84,7 +85,8 @@ class StageRunner {
   std::unique_ptr<Learner> learner_;
   PhaseClock clock_;
   MetricsLog metrics_, evaluations_;
-  uint64_t key_;  // names the stage's draws
+  std::unique_ptr<TensorBoardLog> tensorboard_;  // null: switched off
+  uint64_t key_;                                 // names the stage's draws
   int64_t first_step_ = 0, steps_ = 0;
 };
 

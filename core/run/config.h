@@ -85,9 +85,9 @@ struct RolloutConfig {
 
 // Language-model loss on texts beside the algorithm's own ("PPO-ptx", Ouyang et al. 2022).
 struct PtxConfig {
-  double coefficient = 0;   // 0: off
-  int64_t batch_size = 0;   // texts an optimizer step; 0: mini_batch_size
-  int64_t max_length = 512; // tokens; a longer text is dropped and counted
+  double coefficient = 0;    // 0: off
+  int64_t batch_size = 0;    // texts an optimizer step; 0: mini_batch_size
+  int64_t max_length = 512;  // tokens; a longer text is dropped and counted
   std::vector<DataSource> sources;
 };
 
@@ -128,6 +128,7 @@ struct RunConfig {
   std::string resume = "auto";  // or "never": refuse a used output_dir
   int64_t threads = 0;          // 0: all cores this process may use
   std::string log_level = "info";
+  bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;
   std::vector<std::filesystem::path> plugin_path;
   ModelConfig model;

@@ -198,6 +198,8 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.value("threads", c.threads, "0: all cores this process may use", {.min = 0});
   visit.value("log_level", c.log_level, "least level that is logged",
               {.choices = {"trace", "debug", "info", "warning", "error"}});
+  visit.value("tensorboard", c.tensorboard,
+              "write event files for TensorBoard to <stage>/tensorboard, beside metrics.jsonl and eval.jsonl");
   visit.paths("plugin_path", c.plugin_path, "folders searched for plugins first");
   visit.list("plugins", c.plugins, PluginFile{}, "libraries beside those on the search path");
   visit.table("model", "the models that stages start from", [&] { describe(visit, c.model); });

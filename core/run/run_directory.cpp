@@ -26,8 +26,9 @@ namespace fs = std::filesystem;
 using Settings = std::map<std::string, std::string>;
 
 // Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most.
-constexpr std::array<std::string_view, 8> kFreeKeys = {
-    "output_dir", "resume", "log_level", "log_every", "plugin_path", "threads", "checkpoint_every", "keep_checkpoints"};
+constexpr std::array<std::string_view, 9> kFreeKeys = {"output_dir",       "resume",           "log_level",
+                                                       "log_every",        "plugin_path",      "threads",
+                                                       "checkpoint_every", "keep_checkpoints", "tensorboard"};
 
 Settings parse_settings(const std::string& text) {
   Settings settings;

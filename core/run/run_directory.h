@@ -5,7 +5,8 @@
 //   if (!stage.summary()) { train(...); stage.finish({{"loss", loss}}); }
 //
 //   <output_dir>/config.toml, log.txt, lock
-//   <output_dir>/<stage>/settings.txt, inputs.json, metrics.jsonl, checkpoints/, model/, done.json (once it has ended)
+//   <output_dir>/<stage>/settings.txt, inputs.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/, model/,
+//   done.json (once it has ended)
 //
 // A stage that has a checkpoint or has ended under other settings is refused, naming the keys that differ;
 // keys that change no result (log_every, checkpoint_every, ...) may differ, and threads may with a warning.
@@ -27,6 +28,8 @@ class StageDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path eval_file() const { return path_ / "eval.jsonl"; }
+  std::filesystem::path tensorboard() const { return path_ / "tensorboard"; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path model() const { return path_ / "model"; }
   // SHA-256 of the settings that decide the stage's results, 64 hex digits.

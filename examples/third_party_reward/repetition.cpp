@@ -18,7 +18,7 @@ struct Repetition {
     if (words.size() < n) return 0;
     std::set<std::vector<std::string>> seen;
     for (size_t i = 0; i + n <= words.size(); ++i) seen.emplace(words.begin() + i, words.begin() + i + n);
-    return -float(1 - double(seen.size()) / double(words.size() - n + 1));
+    return float(double(seen.size()) / double(words.size() - n + 1) - 1);
   }
 };
 DSE_REWARD("repetition", Repetition)

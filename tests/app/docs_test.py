@@ -1,8 +1,12 @@
-"""docs/config.md is what the program says of its configuration: docs_test.py BINARY (dsengine reference > docs/config.md)"""
+"""docs/config.md and docs/metrics.md are what the program says: docs_test.py BINARY"""
 import pathlib
 import subprocess
 import sys
 
-kept = (pathlib.Path(__file__).resolve().parent.parent.parent / "docs/config.md").read_text()
-said = subprocess.run([sys.argv[1], "reference"], capture_output=True, text=True, check=True).stdout
-sys.exit(0 if kept == said else "docs/config.md is stale: dsengine reference > docs/config.md")
+docs = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
+stale = []
+for arguments, name in ((["reference"], "config.md"), (["reference", "--metrics"], "metrics.md")):
+    said = subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, check=True).stdout
+    if (docs / name).read_text() != said:
+        stale.append(f"docs/{name} is stale: dsengine {' '.join(arguments)} > docs/{name}")
+sys.exit("\n".join(stale) or 0)

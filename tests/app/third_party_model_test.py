@@ -1,4 +1,4 @@
-"""A model of another's plugin computes what transformers does: third_party_model_test.py BINARY PLUGIN_DIR
+"""A model of another's plugin computes what transformers does: third_party_model_test.py BINARY
 
 StarCoder2 (examples/third_party_model) with weights far from zero, biases and norms included: log-probs within 1e-4 and
 equal greedy tokens.
@@ -12,7 +12,8 @@ import tempfile
 import torch
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
-BINARY, PLUGINS = sys.argv[1], sys.argv[2]
+BINARY = pathlib.Path(sys.argv[1]).resolve()
+PLUGINS = BINARY.parent.parent / "tests/app/plugins"
 torch.manual_seed(3)
 
 

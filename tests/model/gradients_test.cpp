@@ -59,6 +59,47 @@ TEST_P(ModelGradients, AreCentralDifferences) {
   }
 }
 
+// The pairs of an adapter, each block moved along a random direction; and nothing of the base has a gradient but what
+// was asked for.
+TEST_P(ModelGradients, AdaptersAreCentralDifferences) {
+  model.add_adapter({.rank = 4, .alpha = 6, .targets = {"q", "v", "up", "down", "o"}}, 1);
+  at::NoGradGuard no_grad;
+  at::manual_seed(3);
+  for (auto* unit : model.units())
+    if (unit->name().starts_with("adapter.")) at::Tensor(unit->flat()).normal_(0, 0.1);
+  model.enable_training({"norms"});
+  model.zero_grad();
+  const Objective objective(model.graph().vocabulary);
+  {
+    at::AutoGradMode grad(true);
+    torch::autograd::backward({objective.of(model)}, {});
+  }
+  constexpr double step = 1e-5;
+  int64_t compared = 0;
+  for (auto* unit : model.units())
+    for (size_t b = 0; b < unit->blocks().size(); ++b) {
+      const std::string& name = unit->blocks()[b].parts[0].tensor;
+      const bool pair = name.find(".lora_") != name.npos, norm = name.find("norm") != name.npos;
+      const Tensor gradient = unit->grad_part(b, 0);
+      EXPECT_EQ(gradient.defined(), pair || norm || name == "score.weight") << name;
+      if (!gradient.defined()) continue;
+      Tensor target = unit->part(b, 0);
+      const Tensor before = target.clone(), direction = at::randn(target.sizes(), target.options());
+      target.copy_(before + step * direction);
+      const double up = objective.of(model).item<double>();
+      target.copy_(before - step * direction);
+      const double down = objective.of(model).item<double>();
+      target.copy_(before);
+      const double exact = (gradient * direction).sum().item<double>(), numeric = (up - down) / (2 * step);
+      EXPECT_LE(std::abs(exact - numeric), 1e-6 * std::max(1.0, std::abs(exact))) << name;
+      if (pair) {
+        EXPECT_GT(gradient.abs().max().item<double>(), 1e-6) << name << " gets no gradient";
+      }
+      ++compared;
+    }
+  EXPECT_GT(compared, 10);
+}
+
 TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
   const Objective objective(model.graph().vocabulary);
   model.enable_training();

@@ -34,6 +34,25 @@ float number(const char* reply, const char* truth = R"({"answer": "so 48 + 24 = 
   return score("match", with({{"format_score", 0.1}}), reply, truth);
 }
 
+// DAPO's equation 13 with L_max = 20, L_cache = 8, by hand.
+TEST(OverlongReward, FallsLinearlyBeforeTheLimit) {
+  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+  const Item& item = registry.find(DSE_REWARD_ITEM, "overlong");
+  const auto options = with({{"max_length", int64_t{20}}, {"cache", int64_t{8}}, {"unfinished", -0.5}});
+  RewardInstance instance(item, OptionSet(item, options));
+  const auto of = [&](int64_t tokens, uint32_t finish) {
+    const dse_answer answer{sizeof(dse_answer), finish, "prompt", "reply", nullptr, 0, 0, 0, tokens};
+    return instance.score({&answer, 1})[0];
+  };
+  EXPECT_EQ(of(1, DSE_FINISH_EOS), 0.0f);
+  EXPECT_EQ(of(12, DSE_FINISH_EOS), 0.0f);
+  EXPECT_EQ(of(14, DSE_FINISH_EOS), -0.25f);
+  EXPECT_EQ(of(20, DSE_FINISH_EOS), -1.0f);
+  EXPECT_EQ(of(99, DSE_FINISH_LENGTH), -1.5f);
+  EXPECT_THROW(RewardInstance(item, OptionSet(item, with({{"max_length", int64_t{3}}, {"cache", int64_t{4}}}))),
+               UserError);
+}
+
 TEST(MatchReward, ReadsTheNumberAfterTheMarker) {
   EXPECT_EQ(number("It is 5.\n#### 72"), 1.0f);
   EXPECT_EQ(number("#### 72.0"), 1.0f);

@@ -1,0 +1,93 @@
+#include "run/metric_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace dsengine {
+namespace {
+
+constexpr auto kTraining = MetricFile::training, kEvaluation = MetricFile::evaluation, kBoth = MetricFile::both;
+
+constexpr std::array kMetrics = {
+    MetricRow{"reward", kBoth, "", "score of an answer, as the reward plugin gave it; held out: of sampled answers",
+              true},
+    MetricRow{"reward_standard_error", kEvaluation, "", "of the mean above, over the prompts"},
+    MetricRow{"greedy_reward", kEvaluation, "", "the same for the likeliest answers (temperature 0)", true},
+    MetricRow{"greedy_reward_standard_error", kEvaluation, "", "of the mean above, over the prompts"},
+    MetricRow{"loss", kBoth, "", "the algorithm's loss, averaged over the minibatches of the step", true},
+    MetricRow{"kl", kTraining, "nats/answer",
+              "log p(answer) of the actor less the reference's, before the step's update", true},
+    MetricRow{"kl_k3", kTraining, "nats/answer", "the same divergence by an estimator that is never negative", true},
+    MetricRow{"entropy", kBoth, "nats/token",
+              "of the actor's distribution at the answers' tokens, before the step's update", true},
+    MetricRow{"response_length", kBoth, "tokens", "of an answer, its end token included", true},
+    MetricRow{"eos_fraction", kBoth, "share", "answers that ended by themselves, not at the greatest length", true},
+    MetricRow{"greedy_response_length", kEvaluation, "tokens", "of the likeliest answers"},
+    MetricRow{"greedy_eos_fraction", kEvaluation, "share", "of the likeliest answers"},
+    MetricRow{"grad_norm", kTraining, "",
+              "global norm of the gradient before it is clipped, averaged over the minibatches", true},
+    MetricRow{"critic_grad_norm", kTraining, "", "the same, of the critic beside an actor", true},
+    MetricRow{"learning_rate", kTraining, "", "of the step, after warm-up and schedule"},
+    MetricRow{"critic_learning_rate", kTraining, "", "the same, of the critic beside an actor"},
+    MetricRow{"reward_failed", kTraining, "answers", "that the reward gave no score and the step left out"},
+    MetricRow{"rollout_logp_difference_mean", kTraining, "nats/token",
+              "between a token's log-probability when it was sampled and when it is trained on; near 0 or something is "
+              "wrong"},
+    MetricRow{"rollout_logp_difference_max", kTraining, "nats/token", "the largest of those differences"},
+    MetricRow{"tokens", kBoth, "tokens", "training: prompts and answers of the step; held out: targets of the loss"},
+    MetricRow{"rows", kEvaluation, "rows", "held-out records or prompts that were read"},
+    MetricRow{"tokens_per_second", kTraining, "tokens/s", "tokens / seconds"},
+    MetricRow{"seconds", kTraining, "s", "wall time of the step, without evaluations and checkpoints"},
+    MetricRow{"seconds_generate", kTraining, "s", "generating answers"},
+    MetricRow{"seconds_score", kTraining, "s", "the reward and the reference"},
+    MetricRow{"seconds_actor", kTraining, "s",
+              "forward, backward and update of the actor, or of the only model there is"},
+    MetricRow{"seconds_critic", kTraining, "s", "forward, backward and update of the critic"},
+    MetricRow{"seconds_other", kTraining, "s", "the rest: data, advantages, losses on the host"},
+    MetricRow{"peak_memory_mb", kTraining, "MiB", "most memory that the process has had resident so far"},
+    MetricRow{"wall_time", kBoth, "s", "when the line was written, since 1970; without `eval_` in `eval.jsonl`"},
+};
+
+std::string_view file_text(MetricFile file) {
+  return file == kTraining ? "metrics" : file == kEvaluation ? "eval" : "both";
+}
+
+}  // namespace
+
+std::span<const MetricRow> metric_rows() { return kMetrics; }
+
+const MetricRow* find_metric(std::string_view name) {
+  const auto row = std::find_if(kMetrics.begin(), kMetrics.end(), [&](const MetricRow& m) { return m.name == name; });
+  return row == kMetrics.end() ? nullptr : &*row;
+}
+
+std::string_view phase_of_metric(std::string_view name) {
+  constexpr std::string_view prefix = "seconds_";
+  return name.starts_with(prefix) && find_metric(name) ? name.substr(prefix.size()) : std::string_view();
+}
+
+std::string metric_reference_markdown() {
+  std::string text =
+      "# Metrics\n\n"
+      "A stage writes a line of JSON for each step to `<output_dir>/<stage>/metrics.jsonl`, and one for each "
+      "evaluation\n"
+      "on held-out data to `eval.jsonl`. A line begins with `stage` and `step` (steps done; an evaluation at 0 is of "
+      "the\n"
+      "model that the stage starts from). In `eval.jsonl` a name has `eval_` before it, and `samples` holds a few "
+      "answers\n"
+      "in words: `prompt`, `reply`, `reward` and whether they were `greedy`. A number that is NaN or infinite is "
+      "`null`.\n\n"
+      "TensorBoard (`tensorboard --logdir <output_dir>`) shows them as `train/<name>` and `eval/<name>`; `dsengine "
+      "report\n"
+      "<output_dir>` draws them on one page.\n\n"
+      "These are the engine's own. An algorithm adds its own to both files:\n"
+      "[algorithm_metrics.md](algorithm_metrics.md) lists those of the algorithms that ship.\n\n"
+      "| metric | in | unit | meaning |\n|---|---|---|---|\n";
+  for (const MetricRow& row : kMetrics)
+    text += fmt::format("| `{}` | {} | {} | {} |\n", row.name, file_text(row.file), row.unit, row.meaning);
+  return text;
+}
+
+}  // namespace dsengine

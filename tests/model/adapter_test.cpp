@@ -1,0 +1,151 @@
+// Low-rank adapters beside the linears: they begin as no change, the base never moves, merged they are the same model.
+#include "model/adapter.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "golden_models.h"
+#include "model/generator.h"
+#include "param/adamw.h"
+
+namespace dsengine {
+namespace {
+
+namespace fs = std::filesystem;
+
+const AdapterSettings kAll{.rank = 4, .alpha = 8, .targets = {"all"}};
+
+void randomize(Model& model) {
+  at::NoGradGuard no_grad;
+  at::manual_seed(7);
+  for (auto* unit : model.units())
+    if (unit->name().starts_with("adapter.")) at::Tensor(unit->flat()).normal_(0, 0.2);
+}
+
+struct Folder {
+  fs::path path = fs::path(testing::TempDir()) / fmt::format("dse_adapter_{}", getpid());
+  Folder() { fs::remove_all(path), fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+};
+
+class Adapted : public testing::TestWithParam<const char*> {
+ protected:
+  const ModelKind kind =
+      std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value : ModelKind::language;
+  Model model = golden_model(GetParam(), kind);
+  const Packed batch = pack_all(random_sequences({9, 1, 14}, 97));
+};
+
+TEST_P(Adapted, BeginsAsNoChangeAndLeavesTheBaseWhenItIsOff) {
+  const at::Tensor before = model.hidden(batch);
+  model.add_adapter(kAll, 1);
+  EXPECT_TRUE(same_bits(model.hidden(batch), before));
+  randomize(model);
+  EXPECT_GT((model.hidden(batch) - before).abs().max().item<float>(), 0.01f);
+  EXPECT_TRUE(same_bits(model.hidden(batch, false), before));
+  EXPECT_TRUE(same_bits(model.clone(kind).hidden(batch), model.hidden(batch)));
+}
+
+// float32 sums in another order: 1e-5 of activations of magnitude 1.
+TEST_P(Adapted, MergedAndBesideAreTheSameModel) {
+  const Folder folder;
+  model.add_adapter(kAll, 1);
+  randomize(model);
+  fs::create_directories(folder.path / "merged"), fs::create_directories(folder.path / "adapter");
+  model.save(folder.path / "merged", golden(GetParam()));
+  model.save_adapter(folder.path / "adapter", golden(GetParam()), golden(GetParam()));
+  const Model merged = golden_model(folder.path / "merged", kind), loaded = golden_model(folder.path / "adapter", kind);
+  EXPECT_EQ(merged.adapter(), nullptr);
+  EXPECT_TRUE(same_bits(loaded.hidden(batch), model.hidden(batch)));
+  EXPECT_LE((merged.hidden(batch) - model.hidden(batch)).abs().max().item<float>(), 1e-5f);
+  if (kind == ModelKind::value) {
+    const at::Tensor all = at::arange(batch.offsets.back(), at::kLong);
+    EXPECT_TRUE(same_bits(loaded.values(loaded.hidden(batch), all), model.values(model.hidden(batch), all)));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Adapted,
+                         testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// What generation samples by is what training computes, adapter included, whatever the number of slots.
+TEST(Adapter, RolloutsIncludeIt) {
+  Model model = golden_model("llama_gqa");
+  std::vector<GenerationRequest> requests;
+  for (const auto& prompt : random_sequences({5, 9, 3, 12}, 97)) requests.push_back({prompt, 8, requests.size()});
+  const GenerationOptions options{.sampling = {.temperature = 1}, .eos = {}, .on_token = {}, .on_step = {}};
+  const auto base = Generator(model, {.slots = 4}).run(requests, options, 5, 0);
+  model.add_adapter(kAll, 1);
+  randomize(model);
+  const auto adapted = Generator(model, {.slots = 4}).run(requests, options, 5, 0);
+  const auto alone = Generator(model, {.slots = 1}).run(requests, options, 5, 0);
+  bool moved = false;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    moved |= base[i].tokens != adapted[i].tokens;
+    EXPECT_EQ(alone[i].tokens, adapted[i].tokens);
+    std::vector<int32_t> sequence = requests[i].prompt;
+    sequence.insert(sequence.end(), adapted[i].tokens.begin(), adapted[i].tokens.end());
+    const Packed batch = pack_all({sequence});
+    const auto first = int64_t(requests[i].prompt.size()) - 1, count = int64_t(adapted[i].tokens.size());
+    const at::Tensor rows = at::arange(first, first + count, at::kLong);
+    const at::Tensor logp =
+        model.log_prob(model.hidden(batch), rows, batch.tokens.index_select(0, rows + 1), 1.0, false).logp;
+    for (int64_t t = 0; t < count; ++t) EXPECT_NEAR(logp[t].item<float>(), adapted[i].logp[size_t(t)], 1e-5);
+  }
+  EXPECT_TRUE(moved);
+}
+
+TEST(Adapter, ScaleIsAlphaOverRankOrItsRoot) {
+  const Model model = golden_model("llama_gqa");
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, at::kFloat).scale(), 0.5);
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, at::kFloat).scale(), 2.0);
+  EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, at::kFloat), UserError);  // it has none
+}
+
+// Trained by the optimizer with weight decay on: of the base only what was asked for moves.
+TEST(Adapter, TheBaseIsLeftBitForBit) {
+  Model model = golden_model("opt_prenorm");
+  const Model before = golden_model("opt_prenorm");
+  model.add_adapter(kAll, 1);
+  model.enable_training({"norms"});
+  std::vector<ParamUnit*> units;
+  for (auto* unit : model.units())
+    if (unit->trained()) units.push_back(unit);
+  AdamW optimizer(units, {.weight_decay = 0.1});
+  for (int step = 0; step < 3; ++step) {
+    for (auto* unit : units)
+      for (size_t b = 0; b < unit->blocks().size(); ++b)
+        if (at::Tensor g = unit->block(b).grad(); g.defined()) g.fill_(0.1);
+    optimizer.step(1e-2);
+  }
+  const auto now = model.tensors(), was = before.tensors();
+  for (size_t i = 0; i < now.size(); ++i)
+    EXPECT_EQ(same_bits(now[i].tensor, was[i].tensor), now[i].spec->tensor.find("norm") == std::string::npos)
+        << now[i].spec->tensor;
+}
+
+// A directory's settings that would change the numbers are refused, naming them.
+TEST(Adapter, UnknownSettingsAreRefused) {
+  const Folder folder;
+  Model model = golden_model("llama_gqa");
+  model.add_adapter(kAll, 1);
+  model.save_adapter(folder.path, golden("llama_gqa"), golden("llama_gqa"));
+  const Json good = read_json(folder.path / "adapter_config.json");
+  EXPECT_NO_THROW(golden_model(folder.path));
+  for (const auto& [key, value] : std::vector<std::pair<std::string, Json>>{{"use_dora", true},
+                                                                            {"peft_type", "PREFIX_TUNING"},
+                                                                            {"rank_pattern", {{"q_proj", 8}}},
+                                                                            {"r", 8},
+                                                                            {"r", "four"},
+                                                                            {"base_model_name_or_path", "nowhere"}}) {
+    Json bad = good;
+    bad[key] = value;
+    write_text(folder.path / "adapter_config.json", bad.dump());
+    EXPECT_THROW(golden_model(folder.path), UserError) << key;
+  }
+}
+
+}  // namespace
+}  // namespace dsengine
