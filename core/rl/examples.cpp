@@ -22,20 +22,31 @@ std::vector<ChatMessage> turns_of(const DatasetInstance& data, const dse_record&
   return turns;
 }
 
-// Builds examples of one source; names the record in errors.
+// What a record is known by in splits: conversations with the same opening are never torn apart, and it does not matter
+// what a stage reads of them.
+uint64_t opening_hash(const DatasetInstance& data, const dse_record& record) {
+  if (record.kind == DSE_RECORD_TEXT) return name_hash(record.text);
+  const auto messages = data.messages(record);
+  for (const auto& m : messages)
+    if (std::string_view(m.role) != "system") return name_hash(m.content);
+  return name_hash(messages.empty() ? record.prompt : messages.front().content);
+}
+
+// Builds examples of one source.
 class Encoder {
  public:
   Encoder(const TextModel& text, const DataConfig& config, uint32_t source)
       : text_(text), config_(config), source_(source) {}
 
-  Example encode(const DatasetInstance& data, const dse_record& record, const std::string& where) const {
+  Example encode(const DatasetInstance& data, const dse_record& record) {
     Example e;
+    prompt_cut_ = false;
     e.weight = record.weight;
     e.metadata = record.metadata ? record.metadata : "";
     auto turns = turns_of(data, record);
     if (turns.empty() && record.prompt) turns.push_back({"user", record.prompt, false});
     const auto wrong = [&](const char* wanted) {
-      user_error(fmt::format("{}: this stage wants {}; the record holds something else", where, wanted));
+      user_error(fmt::format("this stage wants {}; the record holds something else", wanted));
     };
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
@@ -58,16 +69,18 @@ class Encoder {
       wrong("texts, messages, or prompts with completions");
     }
     if (config_.train_on == "all" && source_ == DSE_SOURCE_RECORDS) train_on_prompt(e);
-    e.content_hash = name_hash(e.prompt_text);
+    e.content_hash = opening_hash(data, record);
     return e;
   }
+  bool prompt_cut() const { return prompt_cut_; }  // of the last encode: the prompt was too long
 
  private:
-  void set_prompt(Example& e, const std::vector<ChatMessage>& turns) const {
+  void set_prompt(Example& e, const std::vector<ChatMessage>& turns) {
     e.prompt = text_.prompt_tokens(turns);
     DSE_CHECK(!e.prompt.empty(), "an empty prompt");
     const auto limit = size_t(config_.max_prompt_length);
-    if (e.prompt.size() > limit) e.prompt.erase(e.prompt.begin() + 1, e.prompt.end() - int64_t(limit) + 1);
+    prompt_cut_ = e.prompt.size() > limit;
+    if (prompt_cut_) e.prompt.erase(e.prompt.begin() + 1, e.prompt.end() - int64_t(limit) + 1);
     e.prompt_text = text_.prompt_text(turns, false);
   }
   AnswerTokens answer(const std::string& content) const {
@@ -86,7 +99,7 @@ class Encoder {
     e.answer.mask.assign(e.answer.tokens.size(), 1);
   }
   // All turns; targets are the assistant turns marked to train, each with its eos.
-  void conversation(Example& e, const std::vector<ChatMessage>& turns) const {
+  void conversation(Example& e, const std::vector<ChatMessage>& turns) {
     size_t first = 0;
     while (first < turns.size() && !(turns[first].role == "assistant" && turns[first].train)) ++first;
     DSE_CHECK_USER(first < turns.size(), "a conversation without an assistant turn to learn from");
@@ -119,9 +132,51 @@ class Encoder {
   const TextModel& text_;
   const DataConfig& config_;
   uint32_t source_;
+  bool prompt_cut_ = false;
 };
 
+// Cuts the answer to `limit` tokens with its prompt; false where no target of the loss is left.
+bool truncate_answer(Example& e, size_t limit) {
+  if (e.prompt.size() >= limit) return false;
+  e.answer.tokens.resize(limit - e.prompt.size());
+  e.answer.mask.resize(e.answer.tokens.size());
+  return std::count(e.answer.mask.begin(), e.answer.mask.end(), 1) > 0;
+}
+
+std::vector<std::string> paths_of(const std::vector<DataSource>& sources) {
+  std::vector<std::string> paths;
+  for (const auto& from : sources) paths.push_back(from.path.string());
+  return paths;
+}
+
+const char* made_of(uint32_t source) {
+  return source == DSE_SOURCE_PAIRS ? "pairs" : source == DSE_SOURCE_ROLLOUT ? "prompts" : "records";
+}
+
 }  // namespace
+
+Part Part::of(const DataConfig& config, uint32_t source, uint64_t seed) {
+  const auto& shares = config.split;
+  DSE_CHECK_USER(!shares.empty() || config.part == 0, "data.part = {} without data.split: give the parts' shares",
+                 config.part);
+  if (shares.empty()) return {};
+  const int64_t usual = source == DSE_SOURCE_PAIRS ? 2 : source == DSE_SOURCE_ROLLOUT ? 3 : 1;
+  const int64_t number = config.part > 0 ? config.part : usual;
+  DSE_CHECK_USER(number <= int64_t(shares.size()),
+                 "data.split has {} parts and a stage of {} wants part {}{}: add shares, or set data.part",
+                 shares.size(), made_of(source), number, config.part > 0 ? "" : " where data.part is 0");
+  const double total = std::accumulate(shares.begin(), shares.end(), 0.0);
+  const auto share_before = [&](int64_t n) { return std::accumulate(shares.begin(), shares.begin() + n, 0.0) / total; };
+  DSE_CHECK_USER(shares[size_t(number - 1)] > 0, "data.split gives part {}, which a stage of {} wants, the share 0",
+                 number, made_of(source));
+  return {seed, share_before(number - 1), share_before(number), number};
+}
+
+bool Part::holds(uint64_t content_hash) const {
+  if (number == 0) return true;
+  const double place = Philox(seed, Purpose::split, content_hash).uniform(0);
+  return place >= begin && place < end;
+}
 
 TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
                           const std::filesystem::path& model_directory) {
@@ -155,34 +210,57 @@ std::string TextModel::prompt_text(const std::vector<ChatMessage>& turns, bool w
 }
 
 ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const PluginRegistry& registry,
-                            const TextModel& text, const DataConfig& config, uint32_t source) {
+                            const TextModel& text, const DataConfig& config, uint32_t source, const Part& part) {
   ExampleSet set;
-  const Encoder encoder(text, config, source);
-  for (const auto& from : sources) {
-    const Item& item = registry.find(DSE_DATASET, from.adapter);
-    DatasetInstance data(item, OptionSet(item, from.options), from.path);
-    int64_t dropped = 0, weightless = 0;
-    for (int64_t i = 0; i < data.size(); ++i) {
-      Example e = encoder.encode(data, data.get(i), fmt::format("{}: record {}", from.path.string(), i + 1));
-      if (e.weight == 0) {
-        ++weightless;
-        continue;
-      }
-      const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
-      if (source != DSE_SOURCE_ROLLOUT && (length > size_t(config.max_length) || e.answer.tokens.empty())) {
-        ++dropped;
-        continue;
-      }
-      set.examples_.push_back(std::move(e));
-      set.copies_.push_back(from.weight);
-    }
-    spdlog::info("data path={} records={} dropped_too_long={} weight_zero={}", from.path.string(), data.size(), dropped,
-                 weightless);
-    DSE_CHECK_USER(weightless < data.size(), "{}: every record has the weight 0", from.path.string());
-    DSE_CHECK_USER(dropped + weightless < data.size(), "{}: every record is longer than data.max_length = {} tokens",
-                   from.path.string(), config.max_length);
-  }
+  for (const auto& from : sources) set.add(from, registry, text, config, source, part);
+  DSE_CHECK_USER(set.size() > 0 || part.number == 0, "{}: part {} of data.split is empty: too few records or openings",
+                 fmt::join(paths_of(sources), ", "), part.number);
   return set;
+}
+
+void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, const TextModel& text,
+                     const DataConfig& config, uint32_t source, const Part& part) {
+  const Item& item = registry.find(DSE_DATASET, from.adapter);
+  DatasetInstance data(item, OptionSet(item, from.options), from.path);
+  Encoder encoder(text, config, source);
+  const auto limit = size_t(config.max_length);
+  int64_t elsewhere = 0, dropped = 0, weightless = 0, cut_prompts = 0, cut_records = 0;
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const auto record = data.get(i);
+    if (!part.holds(opening_hash(data, record))) {
+      ++elsewhere;
+      continue;
+    }
+    Example e;
+    try {
+      e = encoder.encode(data, record);
+    } catch (const UserError& error) {
+      user_error(fmt::format("{}: record {}: {}", from.path.string(), i + 1, error.what()));
+    }
+    if (e.weight == 0) {
+      ++weightless;
+      continue;
+    }
+    const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
+    const bool too_long = source != DSE_SOURCE_ROLLOUT && length > limit;
+    const bool cut = too_long && source == DSE_SOURCE_RECORDS && config.too_long == "truncate";
+    if ((cut ? !truncate_answer(e, limit) : too_long) || (source != DSE_SOURCE_ROLLOUT && e.answer.tokens.empty())) {
+      ++dropped;
+      continue;
+    }
+    cut_prompts += encoder.prompt_cut(), cut_records += cut;
+    examples_.push_back(std::move(e));
+    copies_.push_back(from.weight);
+  }
+  const int64_t own = data.size() - elsewhere;
+  spdlog::info(
+      "data path={} adapter={} records={} part={} other_parts={} used={} as={} truncated_prompts={} truncated={} "
+      "dropped_too_long={} weight_zero={}",
+      from.path.string(), from.adapter, data.size(), part.number, elsewhere, own - dropped - weightless,
+      made_of(source), cut_prompts, cut_records, dropped, weightless);
+  DSE_CHECK_USER(weightless < own || own == 0, "{}: every record has the weight 0", from.path.string());
+  DSE_CHECK_USER(dropped + weightless < own || own == 0, "{}: every record is longer than data.max_length = {} tokens",
+                 from.path.string(), config.max_length);
 }
 
 double ExampleSet::epoch_size() const { return std::accumulate(copies_.begin(), copies_.end(), 0.0); }

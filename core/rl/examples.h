@@ -1,11 +1,12 @@
 // Records become token sequences: what to imitate, what to compare, what to answer.
 //
-//   ExampleSet data = ExampleSet::load(stage.data.sources, registry, text, stage.data, DSE_SOURCE_RECORDS);
+//   const Part part = Part::of(stage.data, DSE_SOURCE_RECORDS, run.seed);
+//   ExampleSet data = ExampleSet::load(stage.data.sources, registry, text, stage.data, DSE_SOURCE_RECORDS, part);
 //   const Example& e = data.example(i);               // prompt, answer, mask
 //   auto order = epoch_order(data, seed, stage_key, epoch);
 //
-// Everything is tokenized once, when loaded. Too long records are dropped and counted; too long prompts keep
-// their first token and their end.
+// Everything is tokenized once, when loaded. A prompt that is too long keeps its first token and its end; a record that
+// is too long is dropped, or loses the end of its answer; both are counted in the log.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -46,14 +47,26 @@ struct Example {
   std::string prompt_text;         // as the model sees it, without special tokens
   std::string metadata;            // JSON object or empty
   std::vector<ChatMessage> turns;  // of the prompt; of rollouts only
-  uint64_t content_hash = 0;
+  uint64_t content_hash = 0;       // of the first turn that is no system's, or of a plain text
+};
+
+// The part of a split that a stage uses: an interval of [0, 1) in which each record has a place by its content and the
+// run's seed, the same whatever a stage makes of it. Records with the same opening are in the same part.
+struct Part {
+  uint64_t seed = 0;
+  double begin = 0, end = 1;
+  int64_t number = 0;  // from 1; 0: there is no split
+
+  // UserError where the split has no such part. source: DSE_SOURCE_…, which chooses it where data.part is 0.
+  static Part of(const DataConfig& config, uint32_t source, uint64_t seed);
+  bool holds(uint64_t content_hash) const;
 };
 
 class ExampleSet {
  public:
-  // source: DSE_SOURCE_…: which part of each record is used.
+  // source: DSE_SOURCE_…: what is made of each record.
   static ExampleSet load(const std::vector<DataSource>& sources, const PluginRegistry& registry, const TextModel& text,
-                         const DataConfig& config, uint32_t source);
+                         const DataConfig& config, uint32_t source, const Part& part = {});
 
   size_t size() const { return examples_.size(); }
   const Example& operator[](size_t i) const { return examples_[i]; }
@@ -65,6 +78,9 @@ class ExampleSet {
   ExampleSet split_off(double share);
 
  private:
+  void add(const DataSource& from, const PluginRegistry& registry, const TextModel& text, const DataConfig& config,
+           uint32_t source, const Part& part);
+
   std::vector<Example> examples_;
   std::vector<double> copies_;
 };

@@ -52,6 +52,7 @@ void Pipeline::check_stage(size_t index) const {
   for (const auto* from : {&stage.actor.from, &stage.critic.from, &stage.reference.from}) check_from(index, *from);
   for (const auto& reward : stage.reward_sources()) check_from(index, reward.from);
   DSE_CHECK_USER(!stage.data.sources.empty(), "stage '{}' has no data: set data.sources", stage.name);
+  Part::of(stage.data, needs.source, config_.seed);
   for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})
     for (const auto& from : *sources) {
       const Item& item = registry_.find(DSE_DATASET, from.adapter);

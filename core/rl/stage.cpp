@@ -80,7 +80,8 @@ StageRunner::~StageRunner() = default;
 
 void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
-  data_ = ExampleSet::load(stage_.data.sources, services_.registry, text_, stage_.data, needs.source);
+  data_ = ExampleSet::load(stage_.data.sources, services_.registry, text_, stage_.data, needs.source,
+                           Part::of(stage_.data, needs.source, run_.seed));
   if (!stage_.data.heldout.empty())
     heldout_ = ExampleSet::load(stage_.data.heldout, services_.registry, text_, stage_.data, needs.source);
   else if (stage_.data.heldout_fraction > 0)

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <numeric>
 #include <set>
 
 #include "base/check.h"
@@ -83,14 +84,11 @@ class Reader {
   }
 
   void paths(std::string_view name, std::vector<fs::path>& out, std::string_view) {
-    const toml::node* node = take(name);
-    if (!node) return;
-    if (!node->is_array()) wrong_type(*node, key(name), "an array of strings");
-    out.clear();
-    for (const toml::node& item : *node->as_array()) {
-      const std::string item_key = fmt::format("{}[{}]", key(name), out.size());
-      read(item, item_key, out.emplace_back(), {});
-    }
+    read_array(name, out, "an array of strings", {});
+  }
+
+  void numbers(std::string_view name, std::vector<double>& out, std::string_view, const Limits& limits) {
+    read_array(name, out, "an array of numbers", limits);
   }
 
   template <class Body>
@@ -156,6 +154,18 @@ class Reader {
   const toml::node* take(std::string_view name) {
     level().known.emplace(name);
     return level().table->get(name);
+  }
+
+  template <class T>
+  void read_array(std::string_view name, std::vector<T>& out, const char* expected, const Limits& limits) {
+    const toml::node* node = take(name);
+    if (!node) return;
+    if (!node->is_array()) wrong_type(*node, key(name), expected);
+    out.clear();
+    for (const toml::node& item : *node->as_array()) {
+      const std::string item_key = fmt::format("{}[{}]", key(name), out.size());
+      read(item, item_key, out.emplace_back(), limits);
+    }
   }
 
   template <class Body>
@@ -269,6 +279,10 @@ void check_stages(const RunConfig& config, const toml::table& root, const fs::pa
     DSE_CHECK_USER(std::all_of(stage.name.begin(), stage.name.end(), is_plain),
                    "{}: stage name '{}' may have letters, digits, - and _ only, for it names a folder", place,
                    stage.name);
+    const auto& split = stage.data.split;
+    const bool divides = split.size() > 1 && std::accumulate(split.begin(), split.end(), 0.0) > 0;
+    DSE_CHECK_USER(divides || split.empty(), "{}: stage '{}': data.split needs two shares or more, not all of them 0",
+                   place, stage.name);
     DSE_CHECK_USER(!earlier.count(stage.name), "{}: stage name '{}' is taken by an earlier stage", place, stage.name);
     std::vector<const std::string*> froms{&stage.actor.from, &stage.critic.from, &stage.reference.from,
                                           &stage.reward.from};

@@ -26,11 +26,14 @@ struct DataSource {
 };
 
 struct DataConfig {
-  std::vector<DataSource> sources;  // trained on
-  std::vector<DataSource> heldout;  // evaluated on, never trained on
-  double heldout_fraction = 0;      // without `heldout`: this share of the sources, by content hash
-  int64_t max_prompt_length = 512;  // tokens; longer prompts keep their end
-  int64_t max_length = 1024;        // tokens of prompt and answer in a record; longer records are dropped and counted
+  std::vector<DataSource> sources;      // trained on
+  std::vector<DataSource> heldout;      // evaluated on, never trained on
+  double heldout_fraction = 0;          // without `heldout`: this share of the sources, by content hash
+  std::vector<double> split;            // relative shares of the parts the sources fall into; empty: undivided
+  int64_t part = 0;                     // which of them a stage uses, from 1; 0: by what its algorithm reads
+  int64_t max_prompt_length = 512;      // tokens; longer prompts keep their first token and their end
+  int64_t max_length = 1024;            // tokens of prompt and answer in a record
+  std::string too_long = "drop";        // or "truncate": what becomes of a longer record; pairs are dropped
   std::string train_on = "completion";  // or "all": which tokens of a record are loss targets
 };
 

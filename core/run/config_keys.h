@@ -5,9 +5,9 @@
 //   write_text(path, print.text());
 //
 // Reading, checking, printing and the docs are visitors of these rows; a default is what the struct is born
-// with. A visitor has value (a leaf), table, list (of tables), paths, model (a folder or a stage's name),
-// options and named_options (a plugin's own keys), and shared (keys that set defaults for what follows).
-// Within a struct the leaves come before tables and lists, for so must TOML have them.
+// with. A visitor has value (a leaf), numbers (a list), table, list (of tables), paths, model (a folder or a stage's
+// name), options and named_options (a plugin's own keys), and shared (keys that set defaults for what follows). Within
+// a struct the leaves come before tables and lists, for so must TOML have them.
 #pragma once
 #include <limits>
 #include <string_view>
@@ -57,9 +57,21 @@ void describe(Visitor& visit, DataConfig& c) {
   visit.value("heldout_fraction", c.heldout_fraction,
               "share of the sources kept for evaluation, by content hash, where heldout is not given",
               {.min = 0, .below = 1});
-  visit.value("max_prompt_length", c.max_prompt_length, "tokens; a longer prompt keeps its end", {.min = 1});
-  visit.value("max_length", c.max_length,
-              "tokens of prompt and answer in a record; a longer record is dropped and counted", {.min = 1});
+  visit.numbers("split", c.split,
+                "relative shares, as [2, 4, 4], of the parts that records of the sources fall into by content hash; "
+                "empty: undivided",
+                {.min = 0});
+  visit.value("part", c.part,
+              "the part of the split that is used, from 1; 0: the first for records, the second for pairs, the third "
+              "for prompts",
+              {.min = 0});
+  visit.value("max_prompt_length", c.max_prompt_length,
+              "tokens; a longer prompt keeps its first token and its end, and is counted", {.min = 1});
+  visit.value("max_length", c.max_length, "tokens of prompt and answer in a record", {.min = 1});
+  visit.value("too_long", c.too_long,
+              "a record over max_length: left out, or without the answer's end and end token (pairs are left out all "
+              "the same); both are counted",
+              {.choices = {"drop", "truncate"}});
   visit.value("train_on", c.train_on, "which tokens of a record are targets of the loss",
               {.choices = {"completion", "all"}});
   visit.list("sources", c.sources, DataSource{}, "records to train on");

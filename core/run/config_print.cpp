@@ -36,6 +36,12 @@ class KeyPrinter {
     line(name, "[" + items + "]");
   }
 
+  void numbers(std::string_view name, const std::vector<double>& values, std::string_view, const Limits&) {
+    std::string items;
+    for (const double value : values) items += (items.empty() ? "" : ", ") + toml_value(value);
+    line(name, "[" + items + "]");
+  }
+
   template <class Body>
   void table(std::string_view name, std::string_view, const Body& body) {
     inside(toml_key(name), "\n[{}]\n", body);
@@ -95,6 +101,9 @@ class KeyList {
   }
   void paths(std::string_view name, const std::vector<std::filesystem::path>&, std::string_view help) {
     add(name, "array of strings", "[]", help);
+  }
+  void numbers(std::string_view name, const std::vector<double>&, std::string_view help, const Limits& limits) {
+    add(name, "array of numbers", "[]", help, range_text(limits));
   }
 
   template <class Body>

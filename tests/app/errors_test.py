@@ -92,6 +92,11 @@ def configurations(work):
         f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", prompt_feld="x"}}]')
     bad("records too long", ["max_length"], "data.max_length=3")
     bad("records that are no pairs", ["pairs", "record 1"], "stage.sft.algorithm=reward")
+    bad("a split with too few parts", ["data.split", "2 parts", "part 3"], "data.split=[1,1]", "data.part=3")
+    bad("a part without a split", ["data.part", "data.split"], "data.part=2")
+    bad("a part of share 0", ["data.split", "share 0"], "data.split=[0,1]")
+    bad("an empty part", ["sft.jsonl", "part 1", "empty"], "data.split=[1e-12,1]")
+    bad("a negative share", ["data.split[0]", "at least 0"], "data.split=[-1,1]")
     bad("uneven pairs", ["mini_batch_size", "even"], "stage.sft.algorithm=reward", "mini_batch_size=3",
         f'stage.sft.data.sources=[{{path="{TINY}/data/pairs.jsonl"}}]')
     bad("PPO without a reward model", ["reward"], "stage.sft.algorithm=ppo")
@@ -135,10 +140,18 @@ def records(work):
     bad("missing field", ["data.jsonl:1"], '{"completion": "b"}\n')
     bad("field of the wrong type", ["data.jsonl:1", "completion"], '{"prompt": "a", "completion": 3}\n')
     bad("messages of the wrong type", ["data.jsonl:1", "messages"], '{"messages": "hello"}\n')
-    bad("an unknown role", ["robot"], '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    bad("a conversation without an answer", ["data.jsonl", "record 2", "assistant"],
+        good + '{"messages": [{"role": "user", "content": "x"}]}\n')
+    bad("an unknown role", ["robot", "data.jsonl", "record 1"], '{"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
     bad("a zero byte", ["data.jsonl:1", "zero"], '{"prompt": "a\\u0000b", "completion": "b"}\n')
     bad("deep nesting", ["data.jsonl:1"], '{"prompt": "a", "completion": "b", "x": ' + "[" * 100000 + "]" * 100000 + "}\n")
     bad("a negative weight", ["data.jsonl:1", "weight"], '{"prompt": "a", "completion": "b", "weight": -1}\n')
+    bad("one answer ranked", ["data.jsonl:2", "two ranks"], good + '{"prompt": "a", "ranked": ["b"]}\n')
+    bad("a ranked answer that is no text", ["data.jsonl:1", "ranked", "string"], '{"prompt": "a", "ranked": ["b", 1]}\n')
+    text = ['stage.sft.data.sources=[{path="FOLDER/data.jsonl", adapter="text"}]']
+    run_with(work, "text that is not UTF-8", ["data.jsonl", "byte 4"], sets=text, data_jsonl=b"abc \xff")
+    run_with(work, "text with a zero byte", ["data.jsonl", "byte 1", "zero"], sets=text, data_jsonl=b"a\0b")
+    run_with(work, "empty text", ["data.jsonl", "no text"], sets=text, data_jsonl="")
     whole = gzip.compress((good * 200).encode())
     run_with(work, "truncated gzip", ["data.jsonl.gz"], sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl.gz"}]'],
              data_jsonl_gz=whole[: len(whole) // 2])

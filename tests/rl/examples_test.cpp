@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -23,15 +26,17 @@ class Examples : public testing::Test {
   ~Examples() override { fs::remove_all(folder); }
 
   ExampleSet load(const std::vector<std::string>& lines, uint32_t source, DataConfig config = {}) {
+    write_lines(lines);
+    return ExampleSet::load({from}, registry, text, config, source);
+  }
+  void write_lines(const std::vector<std::string>& lines) {
     std::string text_of_lines;
     for (std::string line : lines) {  // a record here may be written over several lines
       std::replace(line.begin(), line.end(), '\n', ' ');
       text_of_lines += line + "\n";
     }
     write_text(folder / "data.jsonl", text_of_lines);
-    DataSource from;
     from.path = folder / "data.jsonl";
-    return ExampleSet::load({from}, registry, text, config, source);
   }
   std::string decode(const std::vector<TokenId>& ids) const { return text.tokenizer.decode(ids, false); }
   // The text of an answer's targets.
@@ -43,6 +48,7 @@ class Examples : public testing::Test {
   }
 
   const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_examples_{}", getpid());
+  DataSource from;
   const PluginRegistry registry{{fs::path(DSE_BINARY_DIR) / "lib/dsengine"}};
   const fs::path model = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
   const TextModel text = TextModel::load(model, model);
@@ -130,6 +136,136 @@ TEST_F(Examples, HeldOutRowsAreChosenByContent) {
   for (size_t i = 0; i < off.size(); ++i) away.insert(off[i].prompt_text);
   for (const auto& t : away) EXPECT_FALSE(kept.contains(t)) << t;  // both copies of a prompt go together
   EXPECT_EQ(kept.size() + away.size(), 200u);
+}
+
+TEST_F(Examples, RecordsTooLongKeepTheAnswersBeginningWhereAsked) {
+  DataConfig config;
+  config.too_long = "truncate";
+  const std::string record = R"({"prompt": "Hi", "completion": "Yes, it is. No, it is not."})";
+  const auto whole = load({record}, DSE_SOURCE_RECORDS);
+  const size_t prompt = whole[0].prompt.size();
+  config.max_length = int64_t(prompt) + 3;
+  const auto set = load({record}, DSE_SOURCE_RECORDS, config);
+  ASSERT_EQ(set.size(), 1u);
+  EXPECT_EQ(set[0].prompt, whole[0].prompt);
+  const auto& tokens = whole[0].answer.tokens;
+  EXPECT_EQ(set[0].answer.tokens, std::vector<TokenId>(tokens.begin(), tokens.begin() + 3));  // no end token
+  EXPECT_EQ(set[0].answer.mask, std::vector<uint8_t>(3, 1));
+  // A prompt that fills it leaves nothing to learn.
+  config.max_length = int64_t(prompt);
+  EXPECT_EQ(load({record, R"({"prompt": "", "completion": "A"})"}, DSE_SOURCE_RECORDS, config).size(), 1u);
+  // Half a pair is no pair.
+  config.max_length = int64_t(prompt) + 3;
+  const std::string pair = R"({"prompt": "Hi", "chosen": "Yes", "rejected": "Yes, it is. No, it is not."})";
+  EXPECT_EQ(load({pair, R"({"prompt": "", "chosen": "A", "rejected": "B"})"}, DSE_SOURCE_PAIRS, config).size(), 1u);
+}
+
+// The prompts of a part, as a stage that makes `source` of the records has them.
+using Prompts = std::set<std::string>;
+struct Splits : Examples {
+  Prompts part(const std::vector<std::string>& lines, int64_t number, uint32_t source = DSE_SOURCE_ROLLOUT,
+               uint64_t seed = 1, const std::vector<double>& split = {2, 4, 4}) {
+    DataConfig config;
+    config.split = split, config.part = number;
+    write_lines(lines);
+    const auto set = ExampleSet::load({from}, registry, text, config, source, Part::of(config, source, seed));
+    Prompts prompts;
+    for (size_t i = 0; i < set.size(); ++i) prompts.insert(set[i].prompt_text);
+    return prompts;
+  }
+  static std::vector<std::string> questions(int count) {
+    std::vector<std::string> lines;
+    for (int i = 0; i < count; ++i) lines.push_back(fmt::format(R"({{"prompt": "question {}"}})", i));
+    return lines;
+  }
+};
+
+TEST_F(Splits, PartsAreDisjointAndWholeAndOfTheirShares) {
+  const int count = 4000;
+  auto lines = questions(count);
+  const Prompts parts[] = {part(lines, 1), part(lines, 2), part(lines, 3)};
+  Prompts all;
+  for (int i = 0; i < 3; ++i) {
+    const double share = i == 0 ? 0.2 : 0.4, deviation = std::sqrt(count * share * (1 - share));
+    EXPECT_NEAR(double(parts[i].size()), count * share, 4 * deviation);
+    all.insert(parts[i].begin(), parts[i].end());
+  }
+  EXPECT_EQ(all.size(), size_t(count));
+  EXPECT_EQ(parts[0].size() + parts[1].size() + parts[2].size(), size_t(count));
+  std::reverse(lines.begin(), lines.end());
+  EXPECT_EQ(part(lines, 2), parts[1]);
+  const Prompts other = part(lines, 2, DSE_SOURCE_ROLLOUT, 2);  // of 1600, 640 would be in both by chance
+  Prompts both;
+  std::set_intersection(other.begin(), other.end(), parts[1].begin(), parts[1].end(),
+                        std::inserter(both, both.begin()));
+  EXPECT_NEAR(double(both.size()), count * 0.16, 4 * std::sqrt(count * 0.16 * 0.84));
+}
+
+TEST_F(Splits, StagesOfEveryKindDivideTheSameRecordsAlike) {
+  std::vector<std::string> pairs, forms;
+  for (int i = 0; i < 300; ++i) {
+    pairs.push_back(fmt::format(R"({{"prompt": "question {}", "chosen": "Yes", "rejected": "No {}"}})", i, i));
+    forms.push_back(fmt::format(R"({{"messages": [{{"role": "system", "content": "{}"}}, {{"role": "user",
+      "content": "question {}"}}, {{"role": "assistant", "content": "Yes"}}]}})",
+                                i % 2 ? "Be brief." : "Be kind.", i));
+  }
+  const Prompts rollout = part(pairs, 2, DSE_SOURCE_ROLLOUT);
+  EXPECT_EQ(part(pairs, 2, DSE_SOURCE_PAIRS), rollout);
+  EXPECT_EQ(part(pairs, 2, DSE_SOURCE_RECORDS), rollout);
+  EXPECT_EQ(part(pairs, 0, DSE_SOURCE_PAIRS), rollout);  // the second part is the pairs' own
+  EXPECT_EQ(part(pairs, 0, DSE_SOURCE_RECORDS), part(pairs, 1));
+  EXPECT_EQ(part(pairs, 0, DSE_SOURCE_ROLLOUT), part(pairs, 3));
+  Prompts bare;  // a system's turn does not count
+  for (const auto& prompt : part(forms, 2, DSE_SOURCE_RECORDS)) bare.insert(prompt.substr(prompt.find("Human:")));
+  EXPECT_EQ(bare, rollout);
+}
+
+TEST_F(Splits, ConversationsWithOneOpeningStayTogether) {
+  std::vector<std::string> lines;
+  for (int i = 0; i < 200; ++i)
+    lines.push_back(fmt::format(R"({{"messages": [{{"role": "user", "content": "opening {}"}}, {{"role": "assistant",
+      "content": "Yes"}}, {{"role": "user", "content": "then {}"}}]}})",
+                                i % 40, i));
+  size_t sizes = 0;
+  for (int number = 1; number <= 3; ++number) {
+    std::map<std::string, int> openings;
+    for (const auto& prompt : part(lines, number)) ++openings[prompt.substr(0, prompt.find("\n"))], ++sizes;
+    for (const auto& [opening, times] : openings) EXPECT_EQ(times, 5) << opening;
+  }
+  EXPECT_EQ(sizes, 200u);
+}
+
+TEST_F(Splits, HeldOutRecordsComeFromWithinThePart) {
+  const auto lines = questions(1000);
+  DataConfig config;
+  config.split = {1, 1};
+  config.part = 2;
+  write_lines(lines);
+  auto set = ExampleSet::load({from}, registry, text, config, DSE_SOURCE_ROLLOUT, Part::of(config, 0, 1));
+  const size_t whole = set.size();
+  const auto off = set.split_off(0.5);
+  EXPECT_NEAR(double(off.size()), double(whole) / 2, 4 * std::sqrt(double(whole) / 4));
+  const auto own = part(lines, 2, DSE_SOURCE_ROLLOUT, 1, {1, 1});
+  for (size_t i = 0; i < off.size(); ++i) EXPECT_TRUE(own.contains(off[i].prompt_text));
+}
+
+TEST_F(Splits, PartsThatAreNotThereAreRefused) {
+  const auto lines = questions(3);
+  const auto says = [&](int64_t number, uint32_t source, const std::vector<double>& split) -> std::string {
+    try {
+      part(lines, number, source, 1, split);
+    } catch (const UserError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(says(0, DSE_SOURCE_ROLLOUT, {1, 1}),
+            "data.split has 2 parts and a stage of prompts wants part 3 where data.part is 0: add shares, or set "
+            "data.part");
+  EXPECT_NE(says(3, DSE_SOURCE_ROLLOUT, {1, 1}).find("wants part 3"), std::string::npos);
+  EXPECT_NE(says(1, DSE_SOURCE_ROLLOUT, {}).find("without data.split"), std::string::npos);
+  EXPECT_NE(says(1, DSE_SOURCE_ROLLOUT, {0, 1}).find("the share 0"), std::string::npos);
+  EXPECT_NE(says(2, DSE_SOURCE_ROLLOUT, {1, 1e-9}).find("part 2 of data.split is empty"), std::string::npos);
 }
 
 TEST_F(Examples, AnEpochIsAPermutationOfItsOwn) {

@@ -116,6 +116,24 @@ TEST_F(ConfigTest, AStageReplacesSourcesWhole) {
   EXPECT_EQ(config.stages[0].data.sources.size(), 1u);
 }
 
+TEST_F(ConfigTest, SplitsAreListsOfShares) {
+  const std::string split = "data.split = [2, 0, 4.5]\ndata.part = 3\n";
+  const RunConfig config = load(one_stage(split));
+  EXPECT_EQ(config.stages[0].data.split, (std::vector<double>{2, 0, 4.5}));
+  EXPECT_EQ(config.stages[0].data.part, 3);
+  EXPECT_NE(config.resolved.find("split = [2.0, 0.0, 4.5]"), std::string::npos) << config.resolved;
+  EXPECT_EQ(load(config.resolved).stages[0].data.split, config.stages[0].data.split);
+  EXPECT_NE(stage_settings(config, config.stages[0]).find("data.split = [2.0, 0.0, 4.5]"), std::string::npos);
+  EXPECT_EQ(load("data.split = [1, 1]\n" + one_stage("")).stages[0].data.split, (std::vector<double>{1, 1}));
+  EXPECT_EQ(load(one_stage(split), {"data.split=[1,2]"}).stages[0].data.split, (std::vector<double>{1, 2}));
+  const auto wrong = [&](const std::string& value) { return error(one_stage("data.split = " + value + "\n")); };
+  EXPECT_EQ(wrong("[1, -2]"), "run.toml:4: 'stage.one.data.split[1]' must be at least 0, is -2");
+  EXPECT_EQ(wrong("[1, \"a\"]"), "run.toml:4: 'stage.one.data.split[1]' expects a number, has a string");
+  EXPECT_EQ(wrong("2"), "run.toml:4: 'stage.one.data.split' expects an array of numbers, has an integer");
+  for (const char* value : {"[1]", "[0, 0]"})
+    EXPECT_EQ(wrong(value), "run.toml:2: stage 'one': data.split needs two shares or more, not all of them 0");
+}
+
 TEST_F(ConfigTest, FromIsAnEarlierStageOrAFolderBesideTheFile) {
   const RunConfig config = load(kTwoStages);
   EXPECT_EQ(config.stages[1].actor.from, "sft");
