@@ -1,194 +1,142 @@
 #include "app/commands.h"
 
-#include <ATen/ATen.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <iostream>
 
 #include "app/json_lines.h"
 #include "base/check.h"
 #include "base/printable.h"
-#include "model/generator.h"
-#include "rl/scorer.h"
 
 namespace dsengine {
 
 namespace {
 
-constexpr int64_t kTokensPerForward = 8192;
+namespace fs = std::filesystem;
 
-const char* name_of(Finish finish) {
-  return finish == Finish::eos ? "eos" : finish == Finish::stop ? "stop" : "length";
-}
-
-const TextModel* text_of(const LoadedModel& m) { return m.text ? &*m.text : nullptr; }
-
-// Log-probabilities of all tokens but the first of each sequence, in one forward.
-std::vector<std::vector<float>> sequence_logprobs(const Model& model, const std::vector<std::vector<int32_t>>& ids) {
-  at::NoGradGuard no_grad;
-  std::vector<std::span<const int32_t>> views(ids.begin(), ids.end());
-  const Packed batch = pack(views);
-  std::vector<int64_t> rows;
-  for (size_t b = 0; b < ids.size(); ++b)
-    for (int64_t i = batch.offsets[b]; i + 1 < batch.offsets[b + 1]; ++i) rows.push_back(i);
-  std::vector<std::vector<float>> result(ids.size());
-  if (rows.empty()) return result;
-  const at::Tensor row = at::tensor(rows, at::kLong);
-  const at::Tensor logp =
-      model.log_prob(model.hidden(batch), row, batch.tokens.index_select(0, row + 1), 1.0, false).logp.to(at::kFloat);
-  const float* from = logp.const_data_ptr<float>();
-  for (size_t b = 0; b < ids.size(); ++b) {
-    result[b].assign(from, from + ids[b].size() - 1);
-    from += ids[b].size() - 1;
-  }
-  return result;
-}
-
-// The part of an answer's text before the first stop string; npos: none is in it.
-size_t find_stop(const std::string& text, const std::vector<std::string>& stops) {
-  size_t first = std::string::npos;
-  for (const auto& stop : stops) first = std::min(first, text.find(stop));
-  return first;
+dse::Model load(const dse::Engine& engine, const std::string& directory, dse::Head head, const std::string& dtype) {
+  DSE_CHECK_USER(fs::is_directory(directory), "--model: {} is not a directory", directory);
+  return engine.load(directory, {.head = head, .rounded_to_bf16 = dtype == "bf16"});
 }
 
 // Generates the answer to a conversation and prints it as it comes.
-std::string say_answer(const LoadedModel& loaded, const std::vector<ChatMessage>& turns,
-                       const SamplingOptions& sampling, const GenerateOptions& o, uint64_t turn) {
-  const auto prompt = loaded.text->prompt_tokens(turns);
-  int64_t room = o.max_new_tokens;
-  if (const auto limit = loaded.model.graph().max_positions; limit > 0)
-    room = std::min(room, limit - int64_t(prompt.size()));
-  DSE_CHECK_USER(room > 0, "the conversation fills the model's context of {} tokens: /clear starts a new one",
-                 loaded.model.graph().max_positions);
-  StreamDecoder stream(loaded.text->tokenizer);
+std::string say_answer(const dse::Model& model, const std::vector<dse::ChatTurn>& turns, dse::Sampling sampling) {
+  const auto prompt = model.text()->prompt(turns);
+  if (const auto limit = model.max_positions(); limit > 0)
+    sampling.max_new_tokens = std::min(sampling.max_new_tokens, limit - int64_t(prompt.size()));
+  DSE_CHECK_USER(sampling.max_new_tokens > 0,
+                 "the conversation fills the model's context of {} tokens: /clear starts a new one",
+                 model.max_positions());
   std::string reply;
-  const auto say = [&](std::string piece) {
+  model.generate({prompt}, sampling, [&](size_t, std::string piece) {
     if (reply.empty() && piece.starts_with(' ')) piece.erase(0, 1);  // the form's space after "Assistant:"
     reply += piece;
     std::cout << piece << std::flush;
-  };
-  const GenerationOptions options{
-      .sampling = sampling,
-      .eos = loaded.eos,
-      .on_token = [&](size_t, const std::vector<int32_t>& tokens) { return say(stream.push(tokens.back())), false; },
-      .on_step = {}};
-  Generator(loaded.model, {.slots = 1}).run({{prompt, room, 0}}, options, o.seed, turn);
-  say(stream.finish());
+  });
   std::cout << std::endl;
   return reply;
 }
 
-}  // namespace
-
-int score_command(const Session& session, const std::string& model, const std::string& reward, const LineFiles& files,
-                  const std::string& dtype) {
-  DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
-  const LoadedModel loaded =
-      session.load(reward.empty() ? model : reward, reward.empty() ? ModelKind::language : ModelKind::value, dtype);
-  JsonLines lines(files.input, files.output);
-  for (size_t first = 0; first < lines.size();) {
-    std::vector<std::vector<int32_t>> ids;
-    std::vector<size_t> which;
-    int64_t tokens = 0;
-    size_t next = first;
-    for (; next < lines.size() && tokens < kTokensPerForward; ++next)
-      lines.attempt(next, [&](Json& line) {
-        auto sequence = tokens_of(line, text_of(loaded), false, loaded.model.graph().vocabulary);
-        const auto limit = loaded.model.graph().max_positions;
-        DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
-                       sequence.size(), limit);
-        tokens += int64_t(sequence.size());
-        ids.push_back(std::move(sequence)), which.push_back(next);
-      });
-    if (reward.empty()) {
-      const auto logprobs = sequence_logprobs(loaded.model, ids);
-      for (size_t i = 0; i < ids.size(); ++i)
-        lines.attempt(which[i], [&](Json& line) { line["input_ids"] = ids[i], line["logprobs"] = logprobs[i]; });
-    } else {
-      std::vector<std::span<const int32_t>> views(ids.begin(), ids.end());
-      const auto values = last_values(loaded.model, views);
-      for (size_t i = 0; i < ids.size(); ++i)
-        lines.attempt(which[i], [&](Json& line) { line["input_ids"] = ids[i], line["reward"] = values[i]; });
-    }
-    first = next;
-  }
-  return lines.finish();
+// "5GB", "200MB", "1e9": bytes.
+uint64_t bytes_of(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "KB" ? 1e3 : unit.empty() ? 1 : 0;
+  const double bytes = number * factor;
+  DSE_CHECK_USER(end != text.c_str() && std::isfinite(bytes) && bytes >= 1 && bytes < 1e18,
+                 "--shard-size: '{}' is no size; write 5GB, 200MB or bytes", text);
+  return uint64_t(bytes);
 }
 
-int generate_command(const Session& session, const std::string& model, const LineFiles& files, const std::string& dtype,
-                     const GenerateOptions& o) {
-  const LoadedModel loaded = session.load(model, ModelKind::language, dtype);
-  DSE_CHECK_USER(o.stop.empty() || loaded.text, "--stop needs the model's tokenizer");
-  for (const auto& stop : o.stop)
-    DSE_CHECK_USER(!stop.empty(), "--stop: an empty string would end every answer at once");
+}  // namespace
+
+int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
+                  const LineFiles& files, const std::string& dtype) {
+  DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
+  const dse::Model loaded =
+      load(engine, reward.empty() ? model : reward, reward.empty() ? dse::Head::language : dse::Head::value, dtype);
   JsonLines lines(files.input, files.output);
-  std::vector<GenerationRequest> requests;
+  std::vector<dse::Tokens> ids;
   std::vector<size_t> which;
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      const auto ids = tokens_of(line, text_of(loaded), true, loaded.model.graph().vocabulary);
-      const auto limit = loaded.model.graph().max_positions;
-      DSE_CHECK_USER(limit == 0 || int64_t(ids.size()) + o.max_new_tokens <= limit,
-                     "{} prompt tokens and {} new ones exceed the model's {} positions", ids.size(), o.max_new_tokens,
-                     limit);
-      for (int64_t s = 0; s < o.samples; ++s) {
-        requests.push_back({ids, o.max_new_tokens, uint64_t(i) * uint64_t(o.samples) + uint64_t(s)});
-        which.push_back(i);
-      }
+      auto sequence = tokens_of(line, loaded.text(), false, loaded.vocabulary());
+      const auto limit = loaded.max_positions();
+      DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
+                     sequence.size(), limit);
+      ids.push_back(std::move(sequence)), which.push_back(i);
     });
-  GenerationOptions options{.sampling = o.sampling, .eos = loaded.eos, .on_token = {}, .on_step = {}};
-  if (o.ignore_eos) options.eos.clear();
-  if (!o.stop.empty())
-    options.on_token = [&](size_t, const std::vector<int32_t>& tokens) {
-      return find_stop(loaded.text->tokenizer.decode(tokens, true), o.stop) != std::string::npos;
-    };
-  std::vector<Generation> answers;
-  if (!requests.empty()) answers = Generator(loaded.model, {.slots = o.slots}).run(requests, options, o.seed, 0);
-  for (size_t i = 0; i < answers.size(); ++i)
-    lines.attempt(which[i], [&](Json& line) {
-      const auto& a = answers[i];
-      std::string text;
-      if (loaded.text) text = loaded.text->tokenizer.decode(a.tokens, true);
-      if (a.finish == Finish::stop) text.resize(find_stop(text, o.stop));
-      const auto put = [&](const char* key, Json value) {
-        if (o.samples == 1)
-          line[key] = std::move(value);
-        else
-          line[key].push_back(std::move(value));
-      };
-      if (o.samples > 1 && i % size_t(o.samples) == 0)
-        for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json::array();
-      put("output_ids", a.tokens), put("text", text), put("logprobs", a.logp), put("finish_reason", name_of(a.finish));
+  const auto put = [&](const char* key, const auto& values) {
+    for (size_t i = 0; i < ids.size(); ++i)
+      lines.attempt(which[i], [&](Json& line) { line["input_ids"] = ids[i], line[key] = values[i]; });
+  };
+  if (reward.empty())
+    put("logprobs", loaded.log_probs(ids));
+  else
+    put("reward", loaded.rewards(ids));
+  return lines.finish();
+}
+
+int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
+                     const std::string& dtype, const dse::Sampling& given) {
+  const dse::Model loaded = load(engine, model, dse::Head::language, dtype);
+  dse::Sampling sampling = given;
+  DSE_CHECK_USER(sampling.stop.empty() || loaded.text(), "--stop needs the model's tokenizer");
+  for (const auto& stop : sampling.stop)
+    DSE_CHECK_USER(!stop.empty(), "--stop: an empty string would end every answer at once");
+  JsonLines lines(files.input, files.output);
+  std::vector<dse::Tokens> prompts;
+  for (size_t i = 0; i < lines.size(); ++i)
+    lines.attempt(i, [&](Json& line) {
+      auto ids = tokens_of(line, loaded.text(), true, loaded.vocabulary());
+      const auto limit = loaded.max_positions();
+      DSE_CHECK_USER(limit == 0 || int64_t(ids.size()) + sampling.max_new_tokens <= limit,
+                     "{} prompt tokens and {} new ones exceed the model's {} positions", ids.size(),
+                     sampling.max_new_tokens, limit);
+      prompts.push_back(std::move(ids)), sampling.rows.push_back(i);
+    });
+  const auto replies = loaded.generate(prompts, sampling);
+  for (size_t p = 0; p < prompts.size(); ++p)
+    lines.attempt(sampling.rows[p], [&](Json& line) {
+      for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json::array();
+      for (int64_t s = 0; s < sampling.samples; ++s) {
+        const auto& r = replies[p * size_t(sampling.samples) + size_t(s)];
+        line["output_ids"].push_back(r.tokens), line["text"].push_back(r.text);
+        line["logprobs"].push_back(r.logprobs), line["finish_reason"].push_back(r.finish);
+      }
+      if (sampling.samples > 1) return;
+      for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json(line[key][0]);
     });
   return lines.finish();
 }
 
 int tokenize_command(const std::string& model, const LineFiles& files) {
-  const TextModel text = TextModel::load(model, model);
+  const dse::Text text = dse::Text::load(model);
   JsonLines lines(files.input, files.output);
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
-      const int64_t vocabulary = text.tokenizer.vocab_size();
       if (line.contains("messages")) {
-        line["text"] = text.prompt_text(messages_of(line["messages"]), true);
-        line["input_ids"] = text.prompt_tokens(messages_of(line["messages"]));
+        const auto turns = turns_of(line["messages"]);
+        line["text"] = text.prompt_text(turns), line["input_ids"] = text.prompt(turns);
       } else if (line.contains("text")) {
-        line["input_ids"] = tokens_of({{"text", line["text"]}}, &text, false, vocabulary);
+        line["input_ids"] = tokens_of({{"text", line["text"]}}, &text, false, text.vocabulary());
       } else {
-        line["text"] = text.tokenizer.decode(tokens_of(line, &text, false, vocabulary), false);
+        line["text"] = text.decode(tokens_of(line, &text, false, text.vocabulary()), false);
       }
     });
   return lines.finish();
 }
 
-int chat_command(const Session& session, const std::string& model, const GenerateOptions& o) {
-  const LoadedModel loaded = session.load(model, ModelKind::language, "fp32");
-  DSE_CHECK_USER(loaded.text, "{}: chat needs a tokenizer", model);
+int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& given) {
+  const dse::Model loaded = load(engine, model, dse::Head::language, "fp32");
+  DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", model);
   const bool terminal = isatty(STDIN_FILENO);
-  std::vector<ChatMessage> turns;
-  SamplingOptions sampling = o.sampling;
+  std::vector<dse::ChatTurn> turns;
+  dse::Sampling sampling = given;
   std::string line;
-  for (uint64_t turn = 0; (terminal && std::cout << "> " << std::flush), std::getline(std::cin, line); ++turn) {
+  for (; (terminal && std::cout << "> " << std::flush), std::getline(std::cin, line); ++sampling.step) {
     if (line == "/quit") break;
     if (line.empty()) continue;
     if (line == "/clear") {
@@ -205,14 +153,34 @@ int chat_command(const Session& session, const std::string& model, const Generat
         std::cerr << "commands: /clear, /set temperature T, /quit\n";
       continue;
     }
-    turns.push_back({"user", line, false});
+    turns.push_back({"user", line});
     try {
-      turns.push_back({"assistant", say_answer(loaded, turns, sampling, o, turn), false});
+      turns.push_back({"assistant", say_answer(loaded, turns, sampling)});
     } catch (const UserError& e) {  // a line that is no UTF-8, a conversation that is too long
       std::cerr << printable_line(e.what()) << "\n";
       turns.pop_back();
     }
   }
+  return 0;
+}
+
+int export_command(const dse::Engine& engine, const ExportOptions& o) {
+  fs::path from = o.model;
+  DSE_CHECK_USER(fs::is_directory(from), "--model: {} is not a directory", o.model);
+  if (fs::exists(from / "done.json")) {
+    from /= o.weights == "ema" ? "ema" : "model";
+    DSE_CHECK_USER(fs::is_directory(from), "{}: the stage kept no moving average: it ran with ema_decay = 0", o.model);
+  } else {
+    DSE_CHECK_USER(o.weights == "final", "--weights {}: {} is no finished stage of a run", o.weights, o.model);
+    DSE_CHECK_USER(!fs::exists(from / "settings.txt"), "{}: the stage has not ended", o.model);
+  }
+  DSE_CHECK_USER(!fs::exists(o.output), "--output: {} exists: choose another place", o.output);
+  const auto precision = o.dtype == "bf16"   ? dse::Precision::bf16
+                         : o.dtype == "fp16" ? dse::Precision::fp16
+                                             : dse::Precision::fp32;
+  const dse::Saving saving{precision, bytes_of(o.shard_size)};
+  engine.load(from).save(o.output, saving);
+  std::cout << o.output << "\n";
   return 0;
 }
 

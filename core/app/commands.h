@@ -1,10 +1,9 @@
-// The commands of the program that read JSON lines, and chat. Each returns the exit status.
+// The commands of the program that compute with a model. Each returns the exit status.
 #pragma once
 #include <string>
 #include <vector>
 
-#include "app/session.h"
-#include "model/sampler.h"
+#include "engine/engine.h"
 
 namespace dsengine {
 
@@ -14,26 +13,24 @@ struct LineFiles {
 
 // input_ids | text -> input_ids, logprobs (length n - 1: log p(token t | before), t = 1 … n - 1). With
 // `reward`: reward, the value at the last token.
-int score_command(const Session& session, const std::string& model, const std::string& reward, const LineFiles& files,
-                  const std::string& dtype);
-
-struct GenerateOptions {
-  int64_t max_new_tokens = 128, samples = 1;
-  uint64_t seed = 1234;
-  SamplingOptions sampling;
-  bool ignore_eos = false;
-  std::vector<std::string> stop;
-  int64_t slots = 32;
-};
+int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
+                  const LineFiles& files, const std::string& dtype);
 
 // input_ids | text | prompt | messages -> output_ids, text, logprobs, finish_reason.
-int generate_command(const Session& session, const std::string& model, const LineFiles& files, const std::string& dtype,
-                     const GenerateOptions& options);
+int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
+                     const std::string& dtype, const dse::Sampling& sampling);
 
 // text -> input_ids; input_ids -> text; messages -> both.
 int tokenize_command(const std::string& model, const LineFiles& files);
 
 // A conversation on the terminal or through a pipe: /clear, /set temperature T, /quit.
-int chat_command(const Session& session, const std::string& model, const GenerateOptions& options);
+int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& sampling);
+
+struct ExportOptions {
+  std::string model, output, weights = "final", dtype = "fp32", shard_size = "5GB";
+};
+
+// A model, an adapter with its base, or a finished stage's folder, as a Hugging Face folder.
+int export_command(const dse::Engine& engine, const ExportOptions& options);
 
 }  // namespace dsengine

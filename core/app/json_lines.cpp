@@ -78,19 +78,19 @@ int JsonLines::finish() const {
   return failures > 0;
 }
 
-std::vector<ChatMessage> messages_of(const Json& messages) {
+std::vector<dse::ChatTurn> turns_of(const Json& messages) {
   DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'messages' should be a list of {{role, content}}");
-  std::vector<ChatMessage> turns;
+  std::vector<dse::ChatTurn> turns;
   for (const auto& m : messages) {
     DSE_CHECK_USER(m.is_object() && m.contains("role") && m["role"].is_string() && m.contains("content") &&
                        m["content"].is_string(),
                    "a message should be {{role, content}}, both strings");
-    turns.push_back({m["role"], m["content"], false});
+    turns.push_back({m["role"], m["content"]});
   }
   return turns;
 }
 
-std::vector<int32_t> tokens_of(const Json& line, const TextModel* text, bool prompts, int64_t vocabulary) {
+std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary) {
   std::vector<int32_t> ids;
   if (line.contains("input_ids")) {
     const auto& list = line["input_ids"];
@@ -108,11 +108,11 @@ std::vector<int32_t> tokens_of(const Json& line, const TextModel* text, bool pro
     return line[key].get<std::string>();
   };
   if (line.contains("text"))
-    ids = text->tokenizer.encode(text_of("text"));
+    ids = text->encode(text_of("text"));
   else if (prompts && line.contains("messages"))
-    ids = text->prompt_tokens(messages_of(line["messages"]));
+    ids = text->prompt(turns_of(line["messages"]));
   else if (prompts && line.contains("prompt"))
-    ids = text->prompt_tokens({{"user", text_of("prompt"), false}});
+    ids = text->prompt({{"user", text_of("prompt")}});
   else
     user_error(prompts ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
   DSE_CHECK_USER(!ids.empty(), "the text has no tokens");

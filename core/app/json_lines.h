@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "rl/examples.h"
+#include "engine/engine.h"
 
 namespace dsengine {
 
@@ -39,9 +39,9 @@ class JsonLines {
 
 // Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where
 // `prompts`, "messages" or "prompt" (one user turn) in the chat's form. Without a tokenizer (null): ids alone.
-std::vector<int32_t> tokens_of(const Json& line, const TextModel* text, bool prompts, int64_t vocabulary);
+std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary);
 
 // A list of {role, content}.
-std::vector<ChatMessage> messages_of(const Json& messages);
+std::vector<dse::ChatTurn> turns_of(const Json& messages);
 
 }  // namespace dsengine

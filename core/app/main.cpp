@@ -10,11 +10,12 @@
 #include "app/report.h"
 #include "base/check.h"
 #include "base/printable.h"
+#include "engine/session.h"
 #include "model/verify_model.h"
 #include "plugin/list.h"
 #include "plugin/new_plugin.h"
 #include "plugin/verify.h"
-#include "rl/pipeline.h"
+#include "run/config.h"
 #include "run/logging.h"
 #include "run/metric_table.h"
 
@@ -22,22 +23,10 @@ namespace dsengine {
 namespace {
 
 // --plugin NAME or run: stages of a configuration.
-int run_command(const std::string& plugin, std::string file, const std::vector<std::string>& sets,
-                const std::vector<std::filesystem::path>& plugin_path) {
-  if (file.empty()) file = built_in_config().string();
-  RunConfig config = load_config(file, sets);
-  set_up_threads(config.threads);
-  std::vector<std::filesystem::path> path = plugin_path;
-  path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
-  const Session session(path, config.plugins);
-  const std::string stage = plugin.empty() ? "" : select_algorithm(config, session.registry(), plugin);
-  Pipeline pipeline(config, session.registry(), session.kernels());
-  set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
-  spdlog::info("run config={} output_dir={} seed={}", file, config.output_dir.string(), config.seed);
-  std::cerr << config.resolved;
-  if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return 0;
-  const auto model = pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
-  spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model.string(), model.string());
+int run_stages(const std::string& algorithm, const std::string& config, const std::vector<std::string>& sets,
+               const std::vector<std::filesystem::path>& plugin_path) {
+  if (const auto model = dse::run({config, sets, algorithm, plugin_path}))
+    spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model->string(), model->string());
   return 0;
 }
 
@@ -46,10 +35,11 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "dsengine 0.1.0");
   std::string plugin, config, model, reward, dtype = "fp32", name;
   std::vector<std::string> sets;
+  ExportOptions exported;
   std::vector<std::filesystem::path> plugin_path;
   int64_t threads = 0;
   LineFiles files;
-  GenerateOptions generate;
+  dse::Sampling sampling;
   app.add_option("--plugin", plugin, "run this algorithm (of the configuration, or of the built-in default)");
   const auto run_options = [&](CLI::App* to) {
     to->add_option("--config", config, "TOML file; none: the built-in default");
@@ -64,14 +54,14 @@ int run(int argc, char** argv) {
     to->add_option("--output", files.output, "JSON lines; -: standard output");
   };
   const auto sampling_options = [&](CLI::App* to) {
-    auto& s = generate.sampling;
-    to->add_option("--max-new-tokens", generate.max_new_tokens)->check(CLI::PositiveNumber);
+    auto& s = sampling;
+    to->add_option("--max-new-tokens", s.max_new_tokens)->check(CLI::PositiveNumber);
     to->add_option("--temperature", s.temperature, "0: greedy")->check(CLI::Range(0.0, 1e6));
     to->add_option("--top-k", s.top_k, "0: all")->check(CLI::NonNegativeNumber);
     to->add_option("--top-p", s.top_p)->check(CLI::Range(1e-9, 1.0));
     to->add_option("--min-p", s.min_p)->check(CLI::Range(0.0, 1.0));
     to->add_option("--repetition-penalty", s.repetition_penalty)->check(CLI::PositiveNumber);
-    to->add_option("--seed", generate.seed);
+    to->add_option("--seed", s.seed);
   };
 
   const auto compute_options = [&](CLI::App* to) {
@@ -89,10 +79,10 @@ int run(int argc, char** argv) {
   line_options(score), compute_options(score);
   auto* gen = app.add_subcommand("generate", "answers to prompts");
   gen->add_option("--model", model, "Hugging Face directory")->required();
-  gen->add_option("--n", generate.samples, "answers a prompt")->check(CLI::PositiveNumber);
-  gen->add_option("--slots", generate.slots, "sequences at once")->check(CLI::PositiveNumber);
-  gen->add_option("--stop", generate.stop, "a string that ends an answer")->allow_extra_args(false);
-  gen->add_flag("--ignore-eos", generate.ignore_eos);
+  gen->add_option("--n", sampling.samples, "answers a prompt")->check(CLI::PositiveNumber);
+  gen->add_option("--slots", sampling.slots, "sequences at once")->check(CLI::PositiveNumber);
+  gen->add_option("--stop", sampling.stop, "a string that ends an answer")->allow_extra_args(false);
+  gen->add_flag("--ignore-eos", sampling.ignore_end);
   line_options(gen), compute_options(gen), sampling_options(gen);
   auto* tok = app.add_subcommand("tokenize", "text to ids and back");
   tok->add_option("--model", model, "Hugging Face directory")->required();
@@ -105,6 +95,15 @@ int run(int argc, char** argv) {
   auto* report = app.add_subcommand("report", "curves, times and answers of runs, as one page of HTML");
   report->add_option("folders", folders, "the runs' output_dir")->required();
   report->add_option("--output", page, "the page; none: report.html");
+  auto* exporter =
+      app.add_subcommand("export", "a model, an adapter merged, or a stage's result as a Hugging Face folder");
+  exporter->add_option("--model", exported.model, "directory of a model, an adapter, or a finished stage")->required();
+  exporter->add_option("--output", exported.output, "the new directory")->required();
+  exporter->add_option("--weights", exported.weights, "of a stage: final, or the moving average")
+      ->check(CLI::IsMember({"final", "ema"}));
+  exporter->add_option("--dtype", exported.dtype)->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
+  exporter->add_option("--shard-size", exported.shard_size, "largest file, such as 5GB");
+  common(exporter);
   auto* reference = app.add_subcommand("reference", "every key of a configuration, as docs/config.md has it");
   bool metrics = false;
   reference->add_flag("--metrics", metrics, "every metric instead, as docs/metrics.md has it");
@@ -143,14 +142,18 @@ int run(int argc, char** argv) {
   if (*reference) return std::cout << (metrics ? metric_reference_markdown() : config_reference_markdown()), 0;
   if (*report) return report_command(folders, page);
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
-    return run_command(plugin, config, sets, plugin_path);
+    return run_stages(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
-  set_up_threads(threads);
   if (*tok) return tokenize_command(model, files);
+  if (*score || *gen || *chat || *exporter) {
+    const dse::Engine engine({plugin_path, threads});
+    if (*score) return score_command(engine, model, reward, files, dtype);
+    if (*gen) return generate_command(engine, model, files, dtype, sampling);
+    if (*chat) return chat_command(engine, model, sampling);
+    return export_command(engine, exported);
+  }
+  set_up_threads(threads);
   const Session session(plugin_path);
-  if (*score) return score_command(session, model, reward, files, dtype);
-  if (*gen) return generate_command(session, model, files, dtype, generate);
-  if (*chat) return chat_command(session, model, generate);
   if (*list) std::cout << list_plugins(session.registry());
   if (*info) std::cout << describe_items(session.registry(), name);
   if (*check) {

@@ -190,6 +190,16 @@ std::vector<int32_t> eos_ids(const std::filesystem::path& model) {
   return {};
 }
 
+ModelKind stored_kind(const std::filesystem::path& directory) {
+  if (is_adapter(directory)) {
+    const Json config = read_json(directory / "adapter_config.json");
+    if (config.is_object() && config.value("task_type", Json()) == "SEQ_CLS") return ModelKind::value;
+    return stored_kind(base_directory(directory));
+  }
+  const auto path = directory / "config.json";
+  return architecture_of(read_json(path), path.string()).ends_with(kValue) ? ModelKind::value : ModelKind::language;
+}
+
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

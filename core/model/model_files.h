@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "model/graph.h"
+#include "model/model.h"
 #include "plugin/registry.h"
 
 namespace dsengine {
@@ -15,6 +16,9 @@ ModelGraph declare_architecture(const Json& config, const std::string& where, co
 
 // End-of-sequence ids of a directory: generation_config.json, else config.json; an id or a list. May be empty.
 std::vector<int32_t> eos_ids(const std::filesystem::path& directory);
+
+// What a directory's head is: config.json's architecture, or an adapter's task.
+ModelKind stored_kind(const std::filesystem::path& directory);
 
 // Files of the tokenizer (and generation_config.json) that go along when a model is saved.
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to);

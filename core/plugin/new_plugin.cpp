@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/own_folder.h"
 #include "base/json.h"
 
 namespace dsengine {
@@ -44,7 +45,7 @@ std::string use_of(const std::string& kind, const std::string& name) {
 }  // namespace
 
 fs::path templates_folder() {
-  return fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "share/dsengine/templates";
+  return own_prefix() / "share/dsengine/templates";
 }
 
 void write_new_plugin(const std::string& name, const std::string& kind, const fs::path& folder,

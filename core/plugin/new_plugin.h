@@ -10,7 +10,7 @@
 
 namespace dsengine {
 
-// <folder of the program>/../share/dsengine/templates.
+// <prefix>/share/dsengine/templates.
 std::filesystem::path templates_folder();
 
 // UserError where the name is no identifier in snake_case, the kind is unknown, or the folder is there already.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "base/own_folder.h"
 #include "base/json.h"
 
 namespace dsengine {
@@ -36,9 +37,7 @@ std::vector<fs::path> default_plugin_path() {
                    folder.string());
     folders.push_back(folder);
   }
-  std::error_code error;
-  const auto program = fs::read_symlink("/proc/self/exe", error);
-  if (!error) folders.push_back((program.parent_path() / "../lib/dsengine").lexically_normal());
+  if (const auto prefix = own_prefix(); !prefix.empty()) folders.push_back(prefix / "lib/dsengine");
   return folders;
 }
 

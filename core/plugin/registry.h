@@ -5,7 +5,7 @@
 //   const Item& model = registry.find_model("LlamaForCausalLM");
 //
 // Files: those listed, then every libdse_*.so of the given folders, of $DSENGINE_PLUGIN_PATH and of
-// <folder of the program>/../lib/dsengine; never the working directory. A file hides later ones of its name.
+// <prefix>/lib/dsengine; never the working directory. A file hides later ones of its name.
 // A broken file that was listed is an error at once; one that was found is remembered, and told when an item
 // is missing. An item that two files have is an error naming both, once it is asked for.
 #pragma once
@@ -19,7 +19,7 @@
 
 namespace dsengine {
 
-// $DSENGINE_PLUGIN_PATH (colon-separated, absolute), then <folder of the program>/../lib/dsengine.
+// $DSENGINE_PLUGIN_PATH (colon-separated, absolute), then <prefix>/lib/dsengine.
 std::vector<std::filesystem::path> default_plugin_path();
 
 class PluginRegistry {

@@ -25,7 +25,7 @@ struct NamedRole {
 
 std::vector<NamedRole> trained_roles(Roles& roles) {
   std::vector<NamedRole> result;
-  const auto add = [&](const char* name, std::optional<Role>& role) {
+  const auto add = [&](const char* name, std::shared_ptr<Role>& role) {
     if (role && role->optimizer) result.push_back({name, &*role});
   };
   add("actor", roles.actor), add("critic", roles.critic), add("reward", roles.reward);

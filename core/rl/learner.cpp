@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "rl/forward.h"
 
 namespace dsengine {
 
@@ -19,51 +20,6 @@ using at::Tensor;
 namespace {
 
 constexpr double kLogProbAlarm = 0.02;  // nats a token, mean of |rollout - training|
-
-// Where the answers of some rows stand in their packed batch.
-struct Selection {
-  Packed batch;
-  Tensor before, at;  // [T]: the position that predicts a token; the token's own
-  Tensor targets;     // [T]
-};
-
-Selection select(const Experience& e) {
-  std::vector<std::span<const int32_t>> sequences;
-  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
-  Selection s{pack(sequences), {}, {}, {}};
-  s.at = at::empty({e.token_count()}, at::kLong);
-  auto* position = s.at.mutable_data_ptr<int64_t>();
-  for (size_t r = 0; r < e.rows.size(); ++r)
-    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + e.rows[r].answer_begin + i;
-  s.before = s.at - 1;
-  s.targets = s.batch.tokens.index_select(0, s.at);
-  return s;
-}
-
-void to_column(const Tensor& from, std::vector<float>& to) {
-  const Tensor host = from.detach().to(at::kFloat).contiguous();
-  to.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
-}
-
-// A role's outputs for a micro-batch, still attached to its graph.
-struct Outputs {
-  Tensor logp, entropy, value;
-};
-
-Outputs forward(const Model& model, const Selection& s, double temperature, bool entropy, bool value_after,
-                bool adapted = true) {
-  const Tensor hidden = model.hidden(s.batch, adapted);
-  if (model.kind() == ModelKind::value) return {{}, {}, model.values(hidden, value_after ? s.at : s.before)};
-  const auto [logp, ent] = model.log_prob(hidden, s.before, s.targets, temperature, entropy);
-  return {logp, ent, {}};
-}
-
-void push(std::vector<Tensor>& outputs, std::vector<Tensor>& gradients, const Tensor& output,
-          const std::vector<float>& gradient) {
-  if (!output.defined() || !output.requires_grad() || gradient.empty()) return;
-  outputs.push_back(output);
-  gradients.push_back(at::tensor(at::ArrayRef<float>(gradient)));
-}
 
 // Sum over the loss tokens of q/p - 1 + log p - log q, p now and q the sampling policy.
 double kl_from_sampler(const Experience& e) {
@@ -218,13 +174,8 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   const WeightedLoss part = weighted_loss(algorithm_, micro, normaliser, means);
   if (!train) return part.loss;
   const auto run = [&](const Outputs& out, Phase which) {
-    std::vector<Tensor> outputs, cotangents;
-    push(outputs, cotangents, out.logp, part.d_logp);
-    push(outputs, cotangents, out.entropy, part.d_entropy);
-    push(outputs, cotangents, out.value, part.d_value);
-    if (outputs.empty()) return;
     const auto phase = clock_.enter(which);
-    torch::autograd::backward(outputs, cotangents);
+    backward(out, part.d_logp, part.d_entropy, part.d_value);
   };
   run(actor, Phase::actor);
   run(critic, Phase::critic);
@@ -270,14 +221,14 @@ double Learner::accumulate_texts() {
 // False, and nothing is changed, where the policy has moved too far from the one that sampled.
 bool Learner::update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
                         MetricMeans& means) {
-  const auto trained = [](std::optional<Role>& role) { return role && role->optimizer; };
+  const auto trained = [](const std::shared_ptr<Role>& role) { return role && role->optimizer; };
   for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
     if (trained(*role)) (*role)->model.zero_grad();
   const Pass pass = accumulate(minibatch, means, true);
   if (batching_.target_kl > 0 && pass.kl > 1.5 * batching_.target_kl) return false;
   means.add("loss", pass.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
-  const auto apply = [&](std::optional<Role>& role, const std::string& prefix, Phase which) {
+  const auto apply = [&](const std::shared_ptr<Role>& role, const std::string& prefix, Phase which) {
     if (!trained(role)) return;
     const auto phase = clock_.enter(which);
     const double rate = learning_rate(role->settings);

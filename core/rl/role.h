@@ -5,7 +5,6 @@
 //   Model smooth = actor.averaged();
 #pragma once
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "model/model.h"
@@ -30,8 +29,8 @@ struct Role {
 };
 
 struct Roles {
-  std::optional<Role> actor, critic, reward;  // reward: trained as a reward model
-  std::optional<Role> reference;
+  std::shared_ptr<Role> actor, critic, reward;  // null: not needed; reward: trained as a reward model
+  std::shared_ptr<Role> reference;
   // The reference is the actor with its adapter off, not a model of its own.
   bool reference_is_base = false;
 };

@@ -156,13 +156,13 @@ int64_t StageRunner::items_per_step() const {
 
 void StageRunner::load_roles() {
   const auto& needs = algorithm_.needs();
-  const auto load = [&](std::optional<Role>& role, const char* name, uint32_t bit, const std::filesystem::path& from,
+  const auto load = [&](std::shared_ptr<Role>& role, const char* name, uint32_t bit, const std::filesystem::path& from,
                         ModelKind kind, const RoleConfig& config) {
     if (!(needs.roles & bit)) return;
     const bool random = inputs_.random_init && from == inputs_.actor, train = needs.trained & bit;
-    role = Role{Model::load(from, services_.registry, services_.kernels,
+    role = std::make_shared<Role>(Role{Model::load(from, services_.registry, services_.kernels,
                             {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
-                nullptr, config.optimizer, config.lora};
+                nullptr, config.optimizer, config.lora});
     role->model.set_recompute(stage_.recompute);
     if (train) role->enable_training(run_.seed ^ name_hash(name));
     spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),
@@ -316,7 +316,7 @@ void StageRunner::finish() {
     out.commit();
     spdlog::info("saved directory={}", (directory_.path() / name).string());
   };
-  const auto save = [&](const std::optional<Role>& role, const std::string& name, const std::string& average_name) {
+  const auto save = [&](const std::shared_ptr<Role>& role, const std::string& name, const std::string& average_name) {
     if (!role || !role->optimizer) return;
     write(role->model, name);
     if (!role->average.empty()) write(role->averaged(), average_name);

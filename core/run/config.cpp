@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/own_folder.h"
 #include "run/config_keys.h"
 #include "run/config_print.h"
 #include "run/config_set.h"
@@ -316,7 +317,7 @@ fs::path built_in_config() {
   const char* share = std::getenv("DSENGINE_SHARE");
   const fs::path folder =
       share ? fs::path(share)
-            : fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "share/dsengine/examples";
+            : own_prefix() / "share/dsengine/examples";
   DSE_CHECK_USER(fs::is_regular_file(folder / name), "no built-in configuration {}: give --config",
                  (folder / name).string());
   return folder / name;

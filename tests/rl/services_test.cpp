@@ -40,12 +40,12 @@ struct TrainingStep {
   Experience e = rows(algorithm.needs(), 8);
 
   explicit TrainingStep(LoraConfig lora, Batching batching = {.mini_batch_size = 8, .micro_batch_size = 4}) {
-    roles.actor = role_of("llama_gqa", ModelKind::language, lora);
-    roles.critic = role_of("llama_reward", ModelKind::value, lora);
+    roles.actor = std::make_shared<Role>(role_of("llama_gqa", ModelKind::language, lora));
+    roles.critic = std::make_shared<Role>(role_of("llama_reward", ModelKind::value, lora));
     if (lora.rank > 0)
       roles.reference_is_base = true;
     else
-      roles.reference = Role{golden_model("llama_gqa"), nullptr, {}};
+      roles.reference = std::make_shared<Role>(Role{golden_model("llama_gqa"), nullptr, {}});
     learner = std::make_unique<Learner>(algorithm, roles, batching, clock);
   }
   void step() {

@@ -138,9 +138,9 @@ struct PpoStep {
   explicit PpoStep(int64_t micro_batch_size = 6, bool recompute = false)
       : ppo(algorithm("ppo", options_of(settings))),
         learner(ppo, roles, {.mini_batch_size = 6, .micro_batch_size = micro_batch_size}, clock) {
-    roles.actor = trained_role(golden.model("actor"), ModelKind::language, settings);
-    roles.critic = trained_role(golden.model("critic"), ModelKind::value, settings);
-    roles.reference = Role{golden_model(golden.model("reference")), nullptr, {}};
+    roles.actor = std::make_shared<Role>(trained_role(golden.model("actor"), ModelKind::language, settings));
+    roles.critic = std::make_shared<Role>(trained_role(golden.model("critic"), ModelKind::value, settings));
+    roles.reference = std::make_shared<Role>(Role{golden_model(golden.model("reference")), nullptr, {}});
     roles.actor->model.set_recompute(recompute), roles.critic->model.set_recompute(recompute);
     for (const auto& row : golden.input.at("rows"))
       add_row(e, row.at("prompt_ids"), row.at("response_ids"), e.row_count(),
@@ -241,7 +241,7 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
   auto sft = algorithm("sft");
   PhaseClock clock;
   for (const int64_t micro : {4, 1}) {
-    roles.actor = trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings"));
+    roles.actor = std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings")));
     Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, clock);
     Experience e;
     for (const auto& row : golden.input.at("rows"))
@@ -269,7 +269,7 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
   auto reward = algorithm("reward");
   PhaseClock clock;
   for (const int64_t micro : {8, 2}) {
-    roles.reward = trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings"));
+    roles.reward = std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings")));
     Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, clock);
     Experience e;
     std::vector<std::vector<int32_t>> sequences;

@@ -1,14 +1,11 @@
-#include "app/session.h"
+#include "engine/session.h"
 
-#include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <sched.h>
 
 #include <cstdlib>
 
-#include "base/check.h"
-#include "model/adapter_files.h"
-#include "model/model_files.h"
 #include "plugin/host.h"
 
 namespace dsengine {
@@ -29,19 +26,5 @@ void set_up_threads(int64_t threads) {
 
 Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)
     : registry_(plugin_path, files), kernels_(registry_) {}
-
-LoadedModel Session::load(const std::filesystem::path& directory, ModelKind kind, const std::string& dtype) const {
-  DSE_CHECK_USER(std::filesystem::is_directory(directory), "--model: {} is not a directory", directory.string());
-  LoadedModel loaded{Model::load(directory, registry_, kernels_, {.kind = kind}), std::nullopt, eos_ids(directory)};
-  if (dtype == "bf16") {
-    at::NoGradGuard no_grad;
-    for (auto* unit : loaded.model.units()) unit->flat().copy_(unit->flat().to(at::kBFloat16));
-  }
-  if (Tokenizer::exists_in(directory) || Tokenizer::exists_in(base_directory(directory))) {
-    loaded.text = TextModel::load(directory, directory);
-    loaded.eos = loaded.text->eos;
-  }
-  return loaded;
-}
 
 }  // namespace dsengine

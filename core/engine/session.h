@@ -1,26 +1,16 @@
-// What every command starts from: threads, plugins, kernels, and a model with its tokenizer.
+// What everything starts from: threads, plugins and the kernels among them.
 //
-//   Session session(options);
-//   LoadedModel model = session.load("models/tiny", ModelKind::language, "fp32");
+//   set_up_threads(0);
+//   const Session session(plugin_path);
+//   Model::load("models/tiny", session.registry(), session.kernels(), {});
 #pragma once
 #include <filesystem>
-#include <memory>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "model/kernels.h"
-#include "model/model.h"
 #include "plugin/registry.h"
-#include "rl/examples.h"
 
 namespace dsengine {
-
-struct LoadedModel {
-  Model model;
-  std::optional<TextModel> text;  // where the directory has a tokenizer
-  std::vector<int32_t> eos;
-};
 
 // Threads for computing: 0 takes the cores this process may use. Also sets what bitwise repeatability needs
 // and hands the team to plugins. Once, before the first tensor.
@@ -32,8 +22,6 @@ class Session {
 
   const PluginRegistry& registry() const { return registry_; }
   const Kernels& kernels() const { return kernels_; }
-  // dtype: fp32, or bf16: weights rounded to bfloat16, arithmetic in float32.
-  LoadedModel load(const std::filesystem::path& directory, ModelKind kind, const std::string& dtype) const;
 
  private:
   PluginRegistry registry_;

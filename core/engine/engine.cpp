@@ -1,0 +1,206 @@
+#include "engine/engine.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/engine_impl.h"
+#include "files/atomic_directory.h"
+#include "model/adapter_files.h"
+#include "model/model_files.h"
+#include "rl/forward.h"
+#include "rl/scorer.h"
+
+namespace dse {
+
+namespace {
+
+using dsengine::ModelKind;
+constexpr int64_t kTokensPerForward = 8192;
+
+// Calls f(first, last) for runs of items whose sizes sum to about kTokensPerForward.
+template <class Size, class F>
+void in_parts(size_t count, const Size& size, F&& f) {
+  for (size_t first = 0, last = 0; first < count; first = last) {
+    int64_t tokens = 0;
+    while (last < count && (last == first || tokens + size(last) <= kTokensPerForward)) tokens += size(last++);
+    f(first, last);
+  }
+}
+
+std::vector<dsengine::ChatMessage> messages_of(const std::vector<ChatTurn>& turns) {
+  std::vector<dsengine::ChatMessage> messages;
+  for (const auto& t : turns) messages.push_back({t.role, t.content, false});
+  return messages;
+}
+
+// One of the columns that a forward over replies gives, at the replies' tokens.
+Columns reply_columns(const dsengine::Model& model, const std::vector<Reply>& replies, double temperature,
+                      bool with_adapter) {
+  at::NoGradGuard no_grad;
+  Columns result;
+  in_parts(
+      replies.size(), [&](size_t i) { return int64_t(replies[i].prompt.size() + replies[i].tokens.size()); },
+      [&](size_t first, size_t last) {
+        const std::vector<Reply> part(replies.begin() + int64_t(first), replies.begin() + int64_t(last));
+        const auto out = dsengine::forward(model, dsengine::select(experience_of(part, {})), temperature, false, false,
+                                           with_adapter);
+        std::vector<float> column;
+        dsengine::to_column(out.logp.defined() ? out.logp : out.value, column);
+        auto at = column.begin();
+        for (const auto& reply : part) {
+          result.emplace_back(at, at + int64_t(reply.tokens.size()));
+          at += int64_t(reply.tokens.size());
+        }
+      });
+  return result;
+}
+
+dsengine::Dtype dtype_of(Precision precision) {
+  return precision == Precision::bf16   ? dsengine::Dtype::BF16
+         : precision == Precision::fp16 ? dsengine::Dtype::F16
+                                        : dsengine::Dtype::F32;
+}
+
+void require_kind(const dsengine::Model& model, ModelKind kind, const char* what) {
+  DSE_CHECK_USER(model.kind() == kind, "{}: {} needs a {}", model.directory().string(), what,
+                 kind == ModelKind::value ? "reward model or critic (…ForSequenceClassification)"
+                                          : "language model (…ForCausalLM)");
+}
+
+}  // namespace
+
+dsengine::Experience experience_of(const std::vector<Reply>& replies, const std::vector<float>& scores) {
+  dsengine::Experience e;
+  int64_t prompt = 0;
+  for (size_t i = 0; i < replies.size(); ++i) {
+    const auto& r = replies[i];
+    DSE_CHECK_USER(!r.prompt.empty() && !r.tokens.empty(), "reply {} has no prompt or no tokens", i);
+    if (i > 0 && r.prompt != replies[i - 1].prompt) ++prompt;
+    dsengine::ExperienceRow row{r.prompt, int64_t(r.prompt.size()), r.logprobs, r.text, ""};
+    row.tokens.insert(row.tokens.end(), r.tokens.begin(), r.tokens.end());
+    const int32_t finish = r.finish == "eos"      ? DSE_FINISH_EOS
+                           : r.finish == "length" ? DSE_FINISH_LENGTH
+                           : r.finish == "stop"   ? DSE_FINISH_STOP
+                                                  : DSE_FINISH_RECORD;
+    e.add_row(std::move(row), prompt, finish, 1, std::vector<uint8_t>(r.tokens.size(), 1));
+    if (!scores.empty()) e.score.back() = scores[i];
+  }
+  return e;
+}
+
+Text Text::load(const std::filesystem::path& directory) {
+  return Text(std::make_shared<const Impl>(Impl{dsengine::TextModel::load(directory, directory)}));
+}
+bool Text::exists_in(const std::filesystem::path& directory) {
+  return dsengine::Tokenizer::exists_in(directory) ||
+         dsengine::Tokenizer::exists_in(dsengine::base_directory(directory));
+}
+Tokens Text::encode(const std::string& text, bool add_special_tokens) const {
+  return impl_->text.tokenizer.encode(text, add_special_tokens);
+}
+std::string Text::decode(const Tokens& ids, bool skip_special_tokens) const {
+  return impl_->text.tokenizer.decode(ids, skip_special_tokens);
+}
+Tokens Text::prompt(const std::vector<ChatTurn>& turns) const { return impl_->text.prompt_tokens(messages_of(turns)); }
+std::string Text::prompt_text(const std::vector<ChatTurn>& turns) const {
+  return impl_->text.prompt_text(messages_of(turns), true);
+}
+int64_t Text::vocabulary() const { return impl_->text.tokenizer.vocab_size(); }
+Tokens Text::end_tokens() const { return impl_->text.eos; }
+
+Engine::Engine(const EngineOptions& options) {
+  dsengine::set_up_threads(options.threads);
+  impl_ = std::make_shared<const Impl>(options.plugin_path);
+}
+
+Model Engine::load(const std::filesystem::path& directory, const Loading& loading) const {
+  DSE_CHECK_USER(std::filesystem::is_directory(directory), "{} is not a model's directory", directory.string());
+  const ModelKind kind = loading.head == Head::stored     ? dsengine::stored_kind(directory)
+                         : loading.head == Head::language ? ModelKind::language
+                                                          : ModelKind::value;
+  dsengine::Role role{dsengine::Model::load(directory, impl_->session.registry(), impl_->session.kernels(),
+                                            {.kind = kind,
+                                             .random_init = loading.random_init,
+                                             .new_value_head = loading.new_value_head,
+                                             .seed = loading.seed}),
+                      nullptr,
+                      {}};
+  if (loading.rounded_to_bf16) {
+    at::NoGradGuard no_grad;
+    for (auto* unit : role.model.units()) at::Tensor(unit->flat()).copy_(unit->flat().to(at::kBFloat16));
+  }
+  if (const auto& t = loading.training) {
+    role.settings = {.learning_rate = t->learning_rate,
+                     .beta1 = t->beta1,
+                     .beta2 = t->beta2,
+                     .epsilon = t->epsilon,
+                     .weight_decay = t->weight_decay,
+                     .grad_clip = t->grad_clip,
+                     .schedule = "constant"};
+    role.lora.rank = t->lora_rank, role.lora.alpha = t->lora_alpha, role.lora.targets = t->lora_targets;
+    role.enable_training(loading.seed);
+  }
+  auto impl = std::make_shared<Model::Impl>(Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)),
+                                                        std::nullopt, dsengine::eos_ids(directory)});
+  if (Text::exists_in(directory)) impl->text = Text::load(directory), impl->end_tokens = impl->text->end_tokens();
+  return Model(std::move(impl));
+}
+
+const Text* Model::text() const { return impl_->text ? &*impl_->text : nullptr; }
+bool Model::is_value_model() const { return impl_->model().kind() == ModelKind::value; }
+int64_t Model::vocabulary() const { return impl_->model().graph().vocabulary; }
+int64_t Model::max_positions() const { return impl_->model().graph().max_positions; }
+int64_t Model::parameter_count() const { return impl_->model().parameter_count(); }
+
+Columns Model::log_probs(const std::vector<Tokens>& sequences, double temperature) const {
+  require_kind(impl_->model(), ModelKind::language, "log-probabilities");
+  // All tokens but the first are a reply to it.
+  std::vector<Reply> replies;
+  std::vector<size_t> which;
+  for (size_t i = 0; i < sequences.size(); ++i)
+    if (sequences[i].size() > 1) {
+      replies.push_back({{sequences[i][0]}, {sequences[i].begin() + 1, sequences[i].end()}, {}, "", ""});
+      which.push_back(i);
+    }
+  Columns result(sequences.size());
+  const Columns columns = reply_columns(impl_->model(), replies, temperature, true);
+  for (size_t i = 0; i < which.size(); ++i) result[which[i]] = columns[i];
+  return result;
+}
+
+Columns Model::log_probs(const std::vector<Reply>& replies, double temperature, bool with_adapter) const {
+  require_kind(impl_->model(), ModelKind::language, "log-probabilities");
+  return reply_columns(impl_->model(), replies, temperature, with_adapter);
+}
+
+Columns Model::values(const std::vector<Reply>& replies) const {
+  require_kind(impl_->model(), ModelKind::value, "values");
+  return reply_columns(impl_->model(), replies, 1, true);
+}
+
+std::vector<double> Model::rewards(const std::vector<Tokens>& sequences) const {
+  require_kind(impl_->model(), ModelKind::value, "rewards");
+  return dsengine::last_values(impl_->model(), {sequences.begin(), sequences.end()}, kTokensPerForward);
+}
+
+void Model::save(const std::filesystem::path& directory, const Saving& saving) const {
+  DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
+  dsengine::AtomicDirectory out(directory);
+  impl_->model().save(out.path(), dsengine::base_directory(impl_->model().directory()),
+                      {dtype_of(saving.precision), saving.max_shard_bytes});
+  out.commit();
+}
+
+void Model::save_adapter(const std::filesystem::path& directory) const {
+  const auto& model = impl_->model();
+  DSE_CHECK_USER(model.adapter(), "{}: the model has no adapter to save", model.directory().string());
+  DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
+  const auto base = dsengine::base_directory(model.directory());
+  dsengine::AtomicDirectory out(directory);
+  model.save_adapter(out.path(), base, base);
+  out.commit();
+}
+
+}  // namespace dse

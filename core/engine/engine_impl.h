@@ -1,0 +1,31 @@
+// What the handles of engine/engine.h stand for. Inside the engine only.
+#pragma once
+#include "engine/engine.h"
+#include "engine/session.h"
+#include "rl/examples.h"
+#include "rl/experience.h"
+#include "rl/role.h"
+
+namespace dse {
+
+struct Text::Impl {
+  dsengine::TextModel text;
+};
+
+struct Engine::Impl {
+  const dsengine::Session session;
+  explicit Impl(const std::vector<std::filesystem::path>& plugin_path) : session(plugin_path) {}
+};
+
+struct Model::Impl {
+  std::shared_ptr<const Engine::Impl> engine;  // owns the kernels that the model computes with
+  std::shared_ptr<dsengine::Role> role;
+  std::optional<Text> text;
+  std::vector<int32_t> end_tokens;
+  const dsengine::Model& model() const { return role->model; }
+};
+
+// Replies as rows; those to one prompt, adjacent, share its number.
+dsengine::Experience experience_of(const std::vector<Reply>& replies, const std::vector<float>& scores);
+
+}  // namespace dse

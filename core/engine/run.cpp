@@ -1,0 +1,30 @@
+// Whole runs: what `dsengine run` and `dsengine --plugin` do.
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "engine/engine.h"
+#include "engine/session.h"
+#include "rl/pipeline.h"
+#include "run/logging.h"
+
+namespace dse {
+
+std::optional<std::filesystem::path> run(const Run& run) {
+  const auto file = run.config.empty() ? dsengine::built_in_config() : run.config;
+  dsengine::RunConfig config = dsengine::load_config(file, run.sets);
+  dsengine::set_up_threads(config.threads);
+  std::vector<std::filesystem::path> path = run.plugin_path;
+  path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
+  const dsengine::Session session(path, config.plugins);
+  const std::string stage =
+      run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
+  dsengine::Pipeline pipeline(config, session.registry(), session.kernels());
+  dsengine::set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
+  spdlog::info("run config={} output_dir={} seed={}", file.string(), config.output_dir.string(), config.seed);
+  std::cerr << config.resolved;
+  if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return std::nullopt;
+  return pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
+}
+
+}  // namespace dse

@@ -1,0 +1,144 @@
+// Training steps: by a loss of the caller's, or by an algorithm plugin.
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "engine/engine_impl.h"
+#include "rl/forward.h"
+#include "rl/learner.h"
+
+namespace dse {
+
+namespace {
+
+std::vector<float> joined(const Columns& columns, const dsengine::Experience& e, const char* name) {
+  std::vector<float> all;
+  for (size_t r = 0; r < columns.size(); ++r) {
+    DSE_CHECK_USER(int64_t(columns[r].size()) == e.rows[r].answer_size(), "{}: {} slopes for a reply of {} tokens",
+                   name, columns[r].size(), e.rows[r].answer_size());
+    all.insert(all.end(), columns[r].begin(), columns[r].end());
+  }
+  return all;
+}
+
+// A tensor [T] as a column a reply, and a zeroed one beside it.
+void fill(const at::Tensor& from, const dsengine::Experience& e, Columns& column, Columns& slopes) {
+  if (!from.defined()) return;
+  std::vector<float> all;
+  dsengine::to_column(from, all);
+  auto at = all.begin();
+  for (const auto& row : e.rows) {
+    column.emplace_back(at, at + row.answer_size());
+    slopes.emplace_back(row.answer_size(), 0.0f);
+    at += row.answer_size();
+  }
+}
+
+dsengine::Role* trained(Model* model, const char* name) {
+  if (!model) return nullptr;
+  DSE_CHECK_USER(model->impl().role->optimizer, "the {} was loaded without Loading::training: it cannot be trained",
+                 name);
+  return model->impl().role.get();
+}
+
+}  // namespace
+
+StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies, size_t micro_batch_size,
+                      const std::function<double(Pass&)>& loss, double rate_factor) {
+  auto* policy = trained(actor, "actor");
+  auto* valuer = trained(critic, "critic");
+  DSE_CHECK_USER(policy || valuer, "train_step: nothing to train");
+  DSE_CHECK_USER(!replies.empty() && micro_batch_size > 0, "train_step: no replies, or micro_batch_size is 0");
+  for (auto* role : {policy, valuer})
+    if (role) role->model.zero_grad();
+  StepResult result;
+  for (size_t first = 0; first < replies.size(); first += micro_batch_size) {
+    const size_t last = std::min(replies.size(), first + micro_batch_size);
+    const auto e = experience_of({replies.begin() + int64_t(first), replies.begin() + int64_t(last)}, {});
+    const auto selection = dsengine::select(e);
+    at::AutoGradMode grad(true);
+    dsengine::Outputs of_actor, of_critic;
+    Pass pass{first, {}, {}, {}, {}, {}, {}};
+    if (policy) of_actor = dsengine::forward(policy->model, selection, 1, true, false);
+    if (valuer) of_critic = dsengine::forward(valuer->model, selection, 1, false, false);
+    fill(of_actor.logp, e, pass.logp, pass.d_logp), fill(of_actor.entropy, e, pass.entropy, pass.d_entropy);
+    fill(of_critic.value, e, pass.value, pass.d_value);
+    const double part = loss(pass);
+    DSE_CHECK_USER(std::isfinite(part), "train_step: the loss is not finite");
+    result.loss += part;
+    if (policy)
+      dsengine::backward(of_actor, joined(pass.d_logp, e, "d_logp"), joined(pass.d_entropy, e, "d_entropy"), {});
+    if (valuer) dsengine::backward(of_critic, {}, {}, joined(pass.d_value, e, "d_value"));
+  }
+  if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * rate_factor);
+  if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * rate_factor);
+  return result;
+}
+
+struct Trainer::Impl {
+  std::shared_ptr<const Engine::Impl> engine;
+  std::vector<Model> models;  // kept while they are trained
+  dsengine::AlgorithmInstance algorithm;
+  dsengine::Roles roles{};
+  dsengine::PhaseClock clock{};
+  std::unique_ptr<dsengine::Learner> learner{};
+  uint64_t seed = 0, steps = 0;
+};
+
+Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
+  const auto& registry = engine.impl().session.registry();
+  const auto& item = registry.find(DSE_ALGORITHM, o.algorithm);
+  dsengine::OptionValues values;
+  for (const auto& [name, value] : o.options)
+    values[name] = {std::visit([](const auto& v) { return dsengine::OptionVariant(v); }, value), "TrainerOptions"};
+  impl_ =
+      std::make_shared<Impl>(Impl{nullptr, {}, dsengine::AlgorithmInstance(item, dsengine::OptionSet(item, values))});
+  const auto& needs = impl_->algorithm.needs();
+  const auto take = [&](const std::optional<Model>& model, uint32_t bit, const char* name,
+                        std::shared_ptr<dsengine::Role>& role) {
+    const bool train = needs.trained & bit;
+    if (!(needs.roles & bit)) return;
+    if (bit == DSE_REWARD && !train) return;  // its scores come with the replies
+    DSE_CHECK_USER(model, "the algorithm '{}' needs the {}", o.algorithm, name);
+    role = model->impl().role;
+    DSE_CHECK_USER(!train || role->optimizer, "the {} was loaded without Loading::training: it cannot be trained",
+                   name);
+    impl_->models.push_back(*model);
+  };
+  take(o.actor, DSE_ACTOR, "actor", impl_->roles.actor);
+  take(o.critic, DSE_CRITIC, "critic", impl_->roles.critic);
+  take(o.reward, DSE_REWARD, "reward model", impl_->roles.reward);
+  const bool base = !o.reference && impl_->roles.actor && impl_->roles.actor->model.adapter();
+  if (base)
+    impl_->roles.reference_is_base = needs.roles & DSE_REFERENCE;
+  else
+    take(o.reference, DSE_REFERENCE, "reference", impl_->roles.reference);
+  impl_->seed = o.seed;
+  impl_->learner = std::make_unique<dsengine::Learner>(
+      impl_->algorithm, impl_->roles,
+      dsengine::Batching{o.mini_batch_size, std::min(o.micro_batch_size, o.mini_batch_size), o.epochs, o.temperature},
+      impl_->clock);
+}
+
+std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, const std::vector<float>& scores,
+                                            double rate_factor) {
+  auto& i = *impl_;
+  DSE_CHECK_USER(!replies.empty(), "a step without replies");
+  const bool scored = i.algorithm.needs().source == DSE_SOURCE_ROLLOUT;
+  DSE_CHECK_USER(scores.size() == (scored ? replies.size() : 0), "{} scores for {} replies", scores.size(),
+                 replies.size());
+  auto e = experience_of(replies, scores);
+  e.allocate(i.algorithm.needs());
+  dsengine::MetricMeans means;
+  i.learner->score(e, means);
+  dsengine::prepare(i.algorithm, e, means);
+  i.learner->update(
+      e, i.seed, i.steps++, [&](const dsengine::OptimizerConfig& o) { return o.learning_rate * rate_factor; }, means);
+  dsengine::Json json;
+  means.write_to(json);
+  std::map<std::string, double> result;
+  for (const auto& [name, value] : json.items()) result[name] = value;
+  return result;
+}
+
+}  // namespace dse

@@ -1,0 +1,48 @@
+#include "rl/forward.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace dsengine {
+
+using at::Tensor;
+
+Selection select(const Experience& e) {
+  std::vector<std::span<const int32_t>> sequences;
+  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+  Selection s{pack(sequences), {}, {}, {}};
+  s.at = at::empty({e.token_count()}, at::kLong);
+  auto* position = s.at.mutable_data_ptr<int64_t>();
+  for (size_t r = 0; r < e.rows.size(); ++r)
+    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + e.rows[r].answer_begin + i;
+  s.before = s.at - 1;
+  s.targets = s.batch.tokens.index_select(0, s.at);
+  return s;
+}
+
+Outputs forward(const Model& model, const Selection& s, double temperature, bool entropy, bool value_after,
+                bool adapted) {
+  const Tensor hidden = model.hidden(s.batch, adapted);
+  if (model.kind() == ModelKind::value) return {{}, {}, model.values(hidden, value_after ? s.at : s.before)};
+  const auto [logp, ent] = model.log_prob(hidden, s.before, s.targets, temperature, entropy);
+  return {logp, ent, {}};
+}
+
+void backward(const Outputs& out, const std::vector<float>& d_logp, const std::vector<float>& d_entropy,
+              const std::vector<float>& d_value) {
+  std::vector<Tensor> outputs, cotangents;
+  const auto push = [&](const Tensor& output, const std::vector<float>& slopes) {
+    if (!output.defined() || !output.requires_grad() || slopes.empty()) return;
+    outputs.push_back(output);
+    cotangents.push_back(at::tensor(at::ArrayRef<float>(slopes)));
+  };
+  push(out.logp, d_logp), push(out.entropy, d_entropy), push(out.value, d_value);
+  if (!outputs.empty()) torch::autograd::backward(outputs, cotangents);
+}
+
+void to_column(const Tensor& from, std::vector<float>& to) {
+  const Tensor host = from.detach().to(at::kFloat).contiguous();
+  to.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
+}
+
+}  // namespace dsengine
