@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "app/commands.h"
+#include "app/eval_command.h"
 #include "app/report.h"
 #include "base/check.h"
 #include "base/printable.h"
@@ -36,6 +37,7 @@ int run(int argc, char** argv) {
   std::string plugin, config, model, reward, dtype = "fp32", name;
   std::vector<std::string> sets;
   ExportOptions exported;
+  EvalOptions evaluated;
   std::vector<std::filesystem::path> plugin_path;
   int64_t threads = 0;
   LineFiles files;
@@ -95,6 +97,22 @@ int run(int argc, char** argv) {
   auto* report = app.add_subcommand("report", "curves, times and answers of runs, as one page of HTML");
   report->add_option("folders", folders, "the runs' output_dir")->required();
   report->add_option("--output", page, "the page; none: report.html");
+  auto* eval =
+      app.add_subcommand("eval", "held-out loss, a reward model's accuracy, mean rewards, answers side by side");
+  eval->add_option("--model", evaluated.model, "Hugging Face directory of a language model");
+  eval->add_option("--other", evaluated.other, "another, to compare with it");
+  eval->add_option("--reward-model", evaluated.reward_model, "directory of a reward model");
+  eval->add_option("--reward", evaluated.reward, "reward plugin; none: model, where --reward-model is given");
+  eval->add_option("--reward-option", evaluated.reward_options, "key=value, of that plugin")->allow_extra_args(false);
+  eval->add_option("--data", evaluated.data, "held-out records")->required();
+  eval->add_option("--adapter", evaluated.adapter, "dataset plugin that reads them");
+  eval->add_option("--data-option", evaluated.data_options, "key=value, of that plugin")->allow_extra_args(false);
+  eval->add_option("--rows", evaluated.rows, "records to read")->check(CLI::PositiveNumber);
+  eval->add_option("--samples", evaluated.shown, "answers to show")->check(CLI::NonNegativeNumber);
+  eval->add_option("--output", evaluated.output, "everything as JSON");
+  eval->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
+  eval->add_option("--dtype", evaluated.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
+  common(eval), sampling_options(eval);
   auto* exporter =
       app.add_subcommand("export", "a model, an adapter merged, or a stage's result as a Hugging Face folder");
   exporter->add_option("--model", exported.model, "directory of a model, an adapter, or a finished stage")->required();
@@ -145,11 +163,12 @@ int run(int argc, char** argv) {
     return run_stages(plugin, config, sets, plugin_path);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
   if (*tok) return tokenize_command(model, files);
-  if (*score || *gen || *chat || *exporter) {
+  if (*score || *gen || *chat || *eval || *exporter) {
     const dse::Engine engine({plugin_path, threads});
     if (*score) return score_command(engine, model, reward, files, dtype);
     if (*gen) return generate_command(engine, model, files, dtype, sampling);
     if (*chat) return chat_command(engine, model, sampling);
+    if (*eval) return eval_command(engine, evaluated, sampling);
     return export_command(engine, exported);
   }
   set_up_threads(threads);

@@ -21,7 +21,8 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
                Json& samples) {
   const std::string prefix = greedy ? "eval_greedy_" : "eval_";
   const auto scored = rollout.to_score(answers);
-  const auto scores = scorer ? scorer->score(scored) : std::vector<float>(answers.size(), 0);
+  MetricMeans means;
+  const auto scores = scorer ? scorer->score(scored, &means) : std::vector<float>(answers.size(), 0);
   double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
     if (std::isnan(scores[i])) continue;
@@ -33,10 +34,12 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
   }
   n = std::max(1.0, n);
   const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
-  return {{prefix + "reward", mean},
-          {prefix + "reward_standard_error", std::sqrt(variance / n)},
-          {prefix + "response_length", length / n},
-          {prefix + "eos_fraction", ended / n}};
+  Json result{{prefix + "reward", mean},
+              {prefix + "reward_standard_error", std::sqrt(variance / n)},
+              {prefix + "response_length", length / n},
+              {prefix + "eos_fraction", ended / n}};
+  means.write_to(result, prefix);
+  return result;
 }
 
 }  // namespace

@@ -160,9 +160,10 @@ void StageRunner::load_roles() {
                         ModelKind kind, const RoleConfig& config) {
     if (!(needs.roles & bit)) return;
     const bool random = inputs_.random_init && from == inputs_.actor, train = needs.trained & bit;
-    role = std::make_shared<Role>(Role{Model::load(from, services_.registry, services_.kernels,
-                            {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
-                nullptr, config.optimizer, config.lora});
+    role = std::make_shared<Role>(
+        Role{Model::load(from, services_.registry, services_.kernels,
+                         {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
+             nullptr, config.optimizer, config.lora});
     role->model.set_recompute(stage_.recompute);
     if (train) role->enable_training(run_.seed ^ name_hash(name));
     spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),

@@ -154,8 +154,8 @@ def expect_documented(stages):
             for key in {k for line in lines_of(stage / file) for k in line} - {"stage", "step", "samples"}:
                 assert where == "metrics" or key == "wall_time" or key.startswith("eval_"), f"{stage}/{file}: {key}"
                 name = key.removeprefix("eval_") if where == "eval" else key
-                if stage.name == "grpo" and name in ("reward_model", "reward_short"):
-                    name = "reward_<name>"
+                if stage.name == "grpo":
+                    name = re.sub("reward_(model|short)$", "reward_<name>", name)
                 met.add(name)
                 assert name in algorithms or engine.get(name) in (where, "both"), f"{stage}/{file}: {key} is not documented there"
                 if name in algorithms:

@@ -1,0 +1,277 @@
+#include "app/eval_command.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+
+#include "base/check.h"
+#include "engine/engine_impl.h"
+#include "files/atomic_directory.h"
+#include "rl/scorer.h"
+
+namespace dsengine {
+
+namespace {
+
+struct Moments {
+  double mean = 0, standard_error = 0;
+  int64_t count = 0;
+};
+
+// Of the numbers that are no NaN.
+Moments moments_of(const std::vector<double>& values) {
+  double sum = 0, squares = 0;
+  int64_t n = 0;
+  for (const double v : values)
+    if (!std::isnan(v)) sum += v, ++n;
+  const double mean = n > 0 ? sum / double(n) : 0;
+  for (const double v : values)
+    if (!std::isnan(v)) squares += (v - mean) * (v - mean);
+  return {mean, n > 1 ? std::sqrt(squares / double(n - 1) / double(n)) : 0, n};
+}
+
+Json to_json(const Moments& m) { return {{"mean", m.mean}, {"standard_error", m.standard_error}, {"count", m.count}}; }
+
+std::vector<double> difference(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> d;
+  for (size_t i = 0; i < a.size(); ++i) d.push_back(b[i] - a[i]);
+  return d;
+}
+
+// key=value pairs as the item's option table types them.
+OptionValues parse_options(const Item& item, const std::vector<std::string>& given, const char* flag) {
+  OptionValues values;
+  for (const auto& text : given) {
+    const auto at = text.find('=');
+    DSE_CHECK_USER(at != text.npos && at > 0, "{} {}: expected key=value", flag, text);
+    const std::string key = text.substr(0, at), value = text.substr(at + 1);
+    const auto option =
+        std::find_if(item.options.begin(), item.options.end(), [&](const auto& o) { return o.name == key; });
+    const uint32_t type = option == item.options.end() ? uint32_t(DSE_OPTION_STRING) : option->type;
+    char* end = nullptr;
+    OptionVariant parsed = value;
+    if (type == DSE_OPTION_BOOLEAN && (value == "true" || value == "false")) parsed = value == "true";
+    if (type == DSE_OPTION_INTEGER)
+      if (const int64_t number = std::strtoll(value.c_str(), &end, 10); end != value.c_str() && !*end) parsed = number;
+    if (type == DSE_OPTION_REAL)
+      if (const double number = std::strtod(value.c_str(), &end); end != value.c_str() && !*end) parsed = number;
+    values[key] = {parsed, fmt::format("{} {}", flag, text)};
+  }
+  return values;
+}
+
+// One evaluation: the records, and the models that read them.
+class Evaluation {
+ public:
+  Evaluation(const dse::Engine& engine, const EvalOptions& o, const dse::Sampling& sampling)
+      : engine_(engine), options_(o), sampling_(sampling), registry_(engine.impl().session.registry()) {
+    DSE_CHECK_USER(!o.model.empty() || !o.reward_model.empty(), "eval: give --model, --reward-model or both");
+    DSE_CHECK_USER(o.other.empty() || !o.model.empty(), "eval: --other is compared with --model: give that too");
+    const Item& item = registry_.find(DSE_DATASET, o.adapter);
+    source_.adapter = o.adapter, source_.path = std::filesystem::absolute(o.data);
+    source_.options = parse_options(item, o.data_options, "--data-option");
+    DatasetInstance data(item, OptionSet(item, source_.options), source_.path);
+    kind_ = data.get(0).kind;
+    for (const auto& directory : {o.model, o.other}) {
+      if (directory.empty()) continue;
+      models_.push_back(engine.load(directory, {.head = dse::Head::language, .rounded_to_bf16 = o.dtype == "bf16"}));
+      DSE_CHECK_USER(models_.back().text(), "{}: eval needs a tokenizer", directory);
+    }
+    if (!o.reward.empty()) reward_.adapter = o.reward;
+    const Item& reward = registry_.find(DSE_REWARD_ITEM, reward_.adapter);
+    reward_.options = parse_options(reward, o.reward_options, "--reward-option");
+    OptionSet(reward, reward_.options);  // checked before anything is answered
+    result_ = {{"data", o.data}, {"records", data.size()}};
+    if (!o.model.empty()) result_["model"] = o.model;
+    if (!o.other.empty()) result_["other"] = o.other;
+  }
+
+  Json run() {
+    bool any = false;
+    const bool scored = !options_.reward.empty() || !options_.reward_model.empty();
+    if (!models_.empty() && kind_ != DSE_RECORD_PROMPT) any = true, loss();
+    if (!options_.reward_model.empty() && kind_ == DSE_RECORD_PAIR) any = true, accuracy();
+    if (!models_.empty() && kind_ != DSE_RECORD_TEXT && (scored || models_.size() > 1)) any = true, answers(scored);
+    DSE_CHECK_USER(any,
+                   "eval: nothing to measure: prompts want --model with --reward-model, --reward or --other; "
+                   "a reward model alone wants pairs ({})",
+                   options_.data);
+    return std::move(result_);
+  }
+
+ private:
+  ExampleSet load(const TextModel& text, uint32_t source) const {
+    DataConfig config;
+    config.max_length = config.max_prompt_length = std::numeric_limits<int32_t>::max();
+    return ExampleSet::load({source_}, registry_, text, config, source);
+  }
+  // As many new tokens as asked for, or as the model has positions after the longest prompt.
+  dse::Sampling fitting(const dse::Model& model, const std::vector<dse::Tokens>& prompts) const {
+    dse::Sampling fit = sampling_;
+    size_t longest = 0;
+    for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
+    if (const auto limit = model.max_positions(); limit > 0)
+      fit.max_new_tokens = std::min(fit.max_new_tokens, limit - int64_t(longest));
+    DSE_CHECK_USER(fit.max_new_tokens > 0, "{}: a prompt of {} tokens leaves no room in the model's {} positions",
+                   options_.data, longest, model.max_positions());
+    return fit;
+  }
+  size_t rows_of(const ExampleSet& set) const { return std::min(set.size(), size_t(options_.rows)); }
+
+  // Mean over the records' target tokens of -log p, of each model.
+  void loss() {
+    std::vector<std::vector<double>> by_record;
+    for (const auto& model : models_) {
+      const auto set = load(model.text()->impl().text, DSE_SOURCE_RECORDS);
+      std::vector<dse::Reply> replies;
+      for (size_t i = 0; i < rows_of(set); ++i) {
+        const auto length = int64_t(set[i].prompt.size() + set[i].answer.tokens.size());
+        DSE_CHECK_USER(model.max_positions() == 0 || length <= model.max_positions(),
+                       "{}: record {} has {} tokens, the model takes {}", options_.data, i + 1, length,
+                       model.max_positions());
+        replies.push_back({set[i].prompt, set[i].answer.tokens, {}, "", ""});
+      }
+      const auto columns = model.log_probs(replies);
+      double sum = 0, tokens = 0;
+      auto& means = by_record.emplace_back();
+      for (size_t i = 0; i < replies.size(); ++i) {
+        double own = 0, targets = 0;
+        for (size_t t = 0; t < columns[i].size(); ++t)
+          if (set[i].answer.mask[t]) own -= columns[i][t], targets += 1;
+        means.push_back(targets > 0 ? own / targets : NAN), sum += own, tokens += targets;
+      }
+      result_["loss"].push_back({{"mean", sum / tokens}, {"perplexity", std::exp(sum / tokens)}, {"tokens", tokens}});
+    }
+    if (by_record.size() > 1) result_["loss_difference"] = to_json(moments_of(difference(by_record[0], by_record[1])));
+  }
+
+  // How often a reward model prefers the chosen answer; a tie counts half.
+  void accuracy() {
+    const dse::Model reward = engine_.load(options_.reward_model, {.head = dse::Head::value});
+    DSE_CHECK_USER(reward.text(), "{}: eval needs a tokenizer", options_.reward_model);
+    const auto set = load(reward.text()->impl().text, DSE_SOURCE_PAIRS);
+    std::vector<dse::Tokens> sequences;
+    for (size_t i = 0; i < rows_of(set); ++i)
+      for (const auto* answer : {&set[i].answer, &set[i].rejected}) {
+        sequences.push_back(set[i].prompt);
+        sequences.back().insert(sequences.back().end(), answer->tokens.begin(), answer->tokens.end());
+      }
+    const auto values = reward.rewards(sequences);
+    std::vector<double> right, margin;
+    for (size_t i = 0; i < values.size(); i += 2) {
+      margin.push_back(values[i] - values[i + 1]);
+      right.push_back(margin.back() > 0 ? 1 : margin.back() == 0 ? 0.5 : 0);
+    }
+    result_["accuracy"] = to_json(moments_of(right)), result_["margin"] = to_json(moments_of(margin));
+  }
+
+  // Each model's answers to the prompts, the same draws for both, and what they are worth.
+  void answers(bool scored) {
+    std::vector<std::vector<double>> rewards;
+    for (size_t m = 0; m < models_.size(); ++m) {
+      const auto& text = models_[m].text()->impl().text;
+      const auto set = load(text, DSE_SOURCE_ROLLOUT);
+      std::vector<dse::Tokens> prompts;
+      for (size_t i = 0; i < rows_of(set); ++i) prompts.push_back(set[i].prompt);
+      spdlog::info("eval answering={} prompts={}", m == 0 ? options_.model : options_.other, prompts.size());
+      const auto replies = models_[m].generate(prompts, fitting(models_[m], prompts));
+      auto& own = rewards.emplace_back(replies.size(), NAN);
+      if (scored) {
+        Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl().session.kernels(), text);
+        std::vector<ScoredAnswer> answers;
+        for (size_t i = 0; i < replies.size(); ++i) {
+          ScoredAnswer a{set[i].prompt_text, replies[i].text, set[i].metadata, set[i].prompt};
+          a.tokens.insert(a.tokens.end(), replies[i].tokens.begin(), replies[i].tokens.end());
+          a.answer_size = int64_t(replies[i].tokens.size()), a.turns = set[i].turns;
+          a.finish = replies[i].finish == "eos"    ? DSE_FINISH_EOS
+                     : replies[i].finish == "stop" ? DSE_FINISH_STOP
+                                                   : DSE_FINISH_LENGTH;
+          answers.push_back(std::move(a));
+        }
+        const auto scores = scorer.score(answers);
+        own.assign(scores.begin(), scores.end());
+        result_["reward"].push_back(to_json(moments_of(own)));
+      }
+      for (size_t i = 0; i < replies.size(); ++i) {
+        auto& sample = result_["samples"][i];
+        sample["prompt"] = set[i].prompt_text;
+        sample["replies"].push_back(replies[i].text), sample["rewards"].push_back(own[i]);
+      }
+    }
+    if (!scored || models_.size() < 2) return;
+    const auto gain = difference(rewards[0], rewards[1]);
+    result_["reward_difference"] = to_json(moments_of(gain));
+    result_["better"] = std::count_if(gain.begin(), gain.end(), [](double d) { return d > 0; });
+    result_["equal"] = std::count(gain.begin(), gain.end(), 0.0);
+    result_["worse"] = std::count_if(gain.begin(), gain.end(), [](double d) { return d < 0; });
+  }
+
+  const dse::Engine& engine_;
+  const EvalOptions& options_;
+  const dse::Sampling& sampling_;
+  const PluginRegistry& registry_;
+  DataSource source_;
+  RewardSource reward_;
+  uint32_t kind_ = 0;
+  std::vector<dse::Model> models_;
+  Json result_;
+};
+
+std::string with_error(const Json& m) {
+  return fmt::format("{:.4g} ± {:.2g}", m.at("mean").get<double>(), m.at("standard_error").get<double>());
+}
+
+std::string indented(const std::string& text) {
+  std::string result = "    ";
+  for (const char c : text) result += c == '\n' ? "\n    " : std::string(1, c);
+  return result;
+}
+
+std::string summary_of(const Json& r, int64_t shown) {
+  std::string text;
+  const std::vector<std::string> names{"model", "other"};
+  for (size_t m = 0; m < names.size() && r.contains(names[m]); ++m) {
+    text += fmt::format("{:<6} {}\n", names[m], r[names[m]].get<std::string>());
+    if (r.contains("loss"))
+      text += fmt::format("       loss {:.4f} nats a token, perplexity {:.4g}, {} tokens\n",
+                          r["loss"][m]["mean"].get<double>(), r["loss"][m]["perplexity"].get<double>(),
+                          r["loss"][m]["tokens"].get<double>());
+    if (r.contains("reward"))
+      text += fmt::format("       reward {} of {} answers\n", with_error(r["reward"][m]),
+                          r["reward"][m]["count"].get<int64_t>());
+  }
+  if (r.contains("loss_difference"))
+    text += fmt::format("other - model: loss {}, mean over records\n", with_error(r["loss_difference"]));
+  if (r.contains("reward_difference"))
+    text += fmt::format("other - model: reward {}; better {}, equal {}, worse {}\n", with_error(r["reward_difference"]),
+                        r["better"].get<int64_t>(), r["equal"].get<int64_t>(), r["worse"].get<int64_t>());
+  if (r.contains("accuracy"))
+    text += fmt::format("reward model: accuracy {}, margin {}, {} pairs\n", with_error(r["accuracy"]),
+                        with_error(r["margin"]), r["accuracy"]["count"].get<int64_t>());
+  const Json samples = r.value("samples", Json::array());
+  for (size_t i = 0; i < std::min(samples.size(), size_t(shown)); ++i) {
+    text += fmt::format("\nprompt\n{}\n", indented(samples[i]["prompt"].get<std::string>()));
+    for (size_t m = 0; m < samples[i]["replies"].size(); ++m)
+      text += fmt::format("{}{}\n{}\n", names[m],
+                          samples[i]["rewards"][m].is_null() || std::isnan(samples[i]["rewards"][m].get<double>())
+                              ? ""
+                              : fmt::format(" ({:.3g})", samples[i]["rewards"][m].get<double>()),
+                          indented(samples[i]["replies"][m].get<std::string>()));
+  }
+  return text;
+}
+
+}  // namespace
+
+int eval_command(const dse::Engine& engine, const EvalOptions& options, dse::Sampling sampling) {
+  const Json result = Evaluation(engine, options, sampling).run();
+  std::cout << summary_of(result, options.shown) << std::flush;
+  if (!options.output.empty())
+    atomic_write_file(options.output, result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  return 0;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,24 @@
+// dsengine eval: what held-out records say of models: loss, a reward model's accuracy, mean rewards, answers side by
+// side.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace dsengine {
+
+struct EvalOptions {
+  std::string model, other;                     // language models; other: to compare with
+  std::string reward_model, reward;             // a directory; a reward plugin ("": model, where a directory is given)
+  std::string data, adapter = "jsonl", output;  // output: everything as JSON; "": none
+  std::vector<std::string> reward_options, data_options;  // key=value, of the plugins
+  int64_t rows = 256, shown = 3;
+  std::string dtype = "fp32";
+};
+
+// What the records and models given allow: the loss on their answers (--model), the accuracy on pairs (--reward-model),
+// answers to their prompts with their mean reward (--model with a reward, or with --other). Returns the exit status.
+int eval_command(const dse::Engine& engine, const EvalOptions& options, dse::Sampling sampling);
+
+}  // namespace dsengine
