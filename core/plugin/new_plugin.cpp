@@ -4,8 +4,8 @@
 #include <map>
 
 #include "base/check.h"
-#include "base/own_folder.h"
 #include "base/json.h"
+#include "base/own_folder.h"
 
 namespace dsengine {
 
@@ -44,9 +44,7 @@ std::string use_of(const std::string& kind, const std::string& name) {
 
 }  // namespace
 
-fs::path templates_folder() {
-  return own_prefix() / "share/dsengine/templates";
-}
+fs::path templates_folder() { return own_prefix() / "share/dsengine/templates"; }
 
 void write_new_plugin(const std::string& name, const std::string& kind, const fs::path& folder,
                       const fs::path& templates) {

@@ -4,8 +4,8 @@
 #include <cstdlib>
 
 #include "base/check.h"
-#include "base/own_folder.h"
 #include "base/json.h"
+#include "base/own_folder.h"
 
 namespace dsengine {
 namespace {

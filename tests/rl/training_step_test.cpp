@@ -241,7 +241,8 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
   auto sft = algorithm("sft");
   PhaseClock clock;
   for (const int64_t micro : {4, 1}) {
-    roles.actor = std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings")));
+    roles.actor =
+        std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings")));
     Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, clock);
     Experience e;
     for (const auto& row : golden.input.at("rows"))
@@ -269,7 +270,8 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
   auto reward = algorithm("reward");
   PhaseClock clock;
   for (const int64_t micro : {8, 2}) {
-    roles.reward = std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings")));
+    roles.reward =
+        std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings")));
     Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, clock);
     Experience e;
     std::vector<std::vector<int32_t>> sequences;
