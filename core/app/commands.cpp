@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-dse::Model load(const dse::Engine& engine, const std::string& directory, dse::Head head, const std::string& dtype) {
+dse::Model load(const dse::Engine& engine, const std::string& directory, dse::HeadKind head, const std::string& dtype) {
   DSE_CHECK_USER(fs::is_directory(directory), "--model: {} is not a directory", directory);
   return engine.load(directory, {.head = head, .rounded_to_bf16 = dtype == "bf16"});
 }
@@ -55,8 +55,8 @@ uint64_t bytes_of(const std::string& text) {
 int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
                   const LineFiles& files, const std::string& dtype) {
   DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
-  const dse::Model loaded =
-      load(engine, reward.empty() ? model : reward, reward.empty() ? dse::Head::language : dse::Head::value, dtype);
+  const dse::Model loaded = load(engine, reward.empty() ? model : reward,
+                                 reward.empty() ? dse::HeadKind::language : dse::HeadKind::value, dtype);
   JsonLines lines(files.input, files.output);
   std::vector<dse::Tokens> ids;
   std::vector<size_t> which;
@@ -81,7 +81,7 @@ int score_command(const dse::Engine& engine, const std::string& model, const std
 
 int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
                      const std::string& dtype, const dse::Sampling& given) {
-  const dse::Model loaded = load(engine, model, dse::Head::language, dtype);
+  const dse::Model loaded = load(engine, model, dse::HeadKind::language, dtype);
   dse::Sampling sampling = given;
   DSE_CHECK_USER(sampling.stop.empty() || loaded.text(), "--stop needs the model's tokenizer");
   for (const auto& stop : sampling.stop)
@@ -130,7 +130,7 @@ int tokenize_command(const std::string& model, const LineFiles& files) {
 }
 
 int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& given) {
-  const dse::Model loaded = load(engine, model, dse::Head::language, "fp32");
+  const dse::Model loaded = load(engine, model, dse::HeadKind::language, "fp32");
   DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", model);
   const bool terminal = isatty(STDIN_FILENO);
   std::vector<dse::ChatTurn> turns;

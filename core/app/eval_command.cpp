@@ -7,6 +7,7 @@
 #include <cmath>
 #include <iostream>
 
+#include "app/json_lines.h"
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
@@ -33,10 +34,14 @@ Moments moments_of(const std::vector<double>& values) {
   return {mean, n > 1 ? std::sqrt(squares / double(n - 1) / double(n)) : 0, n};
 }
 
-Json to_json(const Moments& m) { return {{"mean", m.mean}, {"standard_error", m.standard_error}, {"count", m.count}}; }
+Json to_json(const Moments& m) {
+  return {{"mean", m.mean}, {"standard_error", m.count > 1 ? Json(m.standard_error) : Json()}, {"count", m.count}};
+}
 
 std::vector<double> difference(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<double> d;
+  DSE_CHECK_USER(a.size() == b.size(), "the two models read {} and {} of the records: they cannot be compared",
+                 a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) d.push_back(b[i] - a[i]);
   return d;
 }
@@ -67,7 +72,7 @@ OptionValues parse_options(const Item& item, const std::vector<std::string>& giv
 class Evaluation {
  public:
   Evaluation(const dse::Engine& engine, const EvalOptions& o, const dse::Sampling& sampling)
-      : engine_(engine), options_(o), sampling_(sampling), registry_(engine.impl().session.registry()) {
+      : engine_(engine), options_(o), sampling_(sampling), registry_(engine.impl()->session.registry()) {
     DSE_CHECK_USER(!o.model.empty() || !o.reward_model.empty(), "eval: give --model, --reward-model or both");
     DSE_CHECK_USER(o.other.empty() || !o.model.empty(), "eval: --other is compared with --model: give that too");
     const Item& item = registry_.find(DSE_DATASET, o.adapter);
@@ -77,14 +82,15 @@ class Evaluation {
     kind_ = data.get(0).kind;
     for (const auto& directory : {o.model, o.other}) {
       if (directory.empty()) continue;
-      models_.push_back(engine.load(directory, {.head = dse::Head::language, .rounded_to_bf16 = o.dtype == "bf16"}));
+      models_.push_back(
+          engine.load(directory, {.head = dse::HeadKind::language, .rounded_to_bf16 = o.dtype == "bf16"}));
       DSE_CHECK_USER(models_.back().text(), "{}: eval needs a tokenizer", directory);
     }
     if (!o.reward.empty()) reward_.adapter = o.reward;
     const Item& reward = registry_.find(DSE_REWARD_ITEM, reward_.adapter);
     reward_.options = parse_options(reward, o.reward_options, "--reward-option");
     OptionSet(reward, reward_.options);  // checked before anything is answered
-    result_ = {{"data", o.data}, {"records", data.size()}};
+    result_ = {{"data", o.data}, {"records", data.size()}, {"rows", std::min(data.size(), o.rows)}};
     if (!o.model.empty()) result_["model"] = o.model;
     if (!o.other.empty()) result_["other"] = o.other;
   }
@@ -150,7 +156,8 @@ class Evaluation {
 
   // How often a reward model prefers the chosen answer; a tie counts half.
   void accuracy() {
-    const dse::Model reward = engine_.load(options_.reward_model, {.head = dse::Head::value});
+    const dse::Model reward = engine_.load(options_.reward_model,
+                                           {.head = dse::HeadKind::value, .rounded_to_bf16 = options_.dtype == "bf16"});
     DSE_CHECK_USER(reward.text(), "{}: eval needs a tokenizer", options_.reward_model);
     const auto set = load(reward.text()->impl().text, DSE_SOURCE_PAIRS);
     std::vector<dse::Tokens> sequences;
@@ -180,7 +187,7 @@ class Evaluation {
       const auto replies = models_[m].generate(prompts, fitting(models_[m], prompts));
       auto& own = rewards.emplace_back(replies.size(), NAN);
       if (scored) {
-        Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl().session.kernels(), text);
+        Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl()->session.kernels(), text);
         std::vector<ScoredAnswer> answers;
         for (size_t i = 0; i < replies.size(); ++i) {
           ScoredAnswer a{set[i].prompt_text, replies[i].text, set[i].metadata, set[i].prompt};
@@ -192,7 +199,9 @@ class Evaluation {
           answers.push_back(std::move(a));
         }
         const auto scores = scorer.score(answers);
-        own.assign(scores.begin(), scores.end());
+        for (size_t i = 0; i < scores.size(); ++i) own[i] = scores[i].total;
+        DSE_CHECK_USER(moments_of(own).count > 0, "the reward '{}' failed on all {} answers", reward_.adapter,
+                       own.size());
         result_["reward"].push_back(to_json(moments_of(own)));
       }
       for (size_t i = 0; i < replies.size(); ++i) {
@@ -221,7 +230,9 @@ class Evaluation {
 };
 
 std::string with_error(const Json& m) {
-  return fmt::format("{:.4g} ± {:.2g}", m.at("mean").get<double>(), m.at("standard_error").get<double>());
+  const Json& error = m.at("standard_error");
+  return fmt::format("{:.4g}{}", m.at("mean").get<double>(),
+                     error.is_null() ? "" : fmt::format(" ± {:.2g}", error.get<double>()));
 }
 
 std::string indented(const std::string& text) {
@@ -267,6 +278,7 @@ std::string summary_of(const Json& r, int64_t shown) {
 }  // namespace
 
 int eval_command(const dse::Engine& engine, const EvalOptions& options, dse::Sampling sampling) {
+  if (!options.output.empty()) check_writable(options.output);
   const Json result = Evaluation(engine, options, sampling).run();
   std::cout << summary_of(result, options.shown) << std::flush;
   if (!options.output.empty())

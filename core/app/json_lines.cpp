@@ -14,8 +14,6 @@
 
 namespace dsengine {
 
-namespace {
-
 void check_writable(const std::string& output) {
   std::error_code none;
   if (output == "-" || std::filesystem::exists(output, none)) {
@@ -26,8 +24,6 @@ void check_writable(const std::string& output) {
   DSE_CHECK_USER(access(folder.c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output, folder.string(),
                  std::strerror(errno));
 }
-
-}  // namespace
 
 JsonLines::JsonLines(const std::string& input, const std::string& output) : input_(input), output_(output) {
   check_writable(output);

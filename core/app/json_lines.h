@@ -37,6 +37,9 @@ class JsonLines {
   std::vector<bool> failed_;
 };
 
+// UserError where --output names a place that cannot be written to; "-" is standard output.
+void check_writable(const std::string& output);
+
 // Token ids of a line: "input_ids" (checked against the vocabulary), "text" (with special tokens), and, where
 // `prompts`, "messages" or "prompt" (one user turn) in the chat's form. Without a tokenizer (null): ids alone.
 std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary);

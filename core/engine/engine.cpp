@@ -11,6 +11,7 @@
 #include "model/model_files.h"
 #include "rl/forward.h"
 #include "rl/scorer.h"
+#include "run/logging.h"
 
 namespace dse {
 
@@ -38,6 +39,7 @@ std::vector<dsengine::ChatMessage> messages_of(const std::vector<ChatTurn>& turn
 // One of the columns that a forward over replies gives, at the replies' tokens.
 Columns reply_columns(const dsengine::Model& model, const std::vector<Reply>& replies, double temperature,
                       bool with_adapter) {
+  check_replies(model, replies);
   at::NoGradGuard no_grad;
   Columns result;
   in_parts(
@@ -63,6 +65,16 @@ dsengine::Dtype dtype_of(Precision precision) {
                                         : dsengine::Dtype::F32;
 }
 
+void check_ids(const dsengine::Model& model, const Tokens& ids, const char* what, size_t i) {
+  const auto& graph = model.graph();
+  for (const auto id : ids)
+    DSE_CHECK_USER(id >= 0 && id < graph.vocabulary, "{} {}: the id {} is outside the vocabulary of {}", what, i, id,
+                   graph.vocabulary);
+  DSE_CHECK_USER(!ids.empty(), "{} {} has no tokens", what, i);
+  DSE_CHECK_USER(graph.max_positions == 0 || int64_t(ids.size()) <= graph.max_positions,
+                 "{} {}: {} tokens exceed the model's {} positions", what, i, ids.size(), graph.max_positions);
+}
+
 void require_kind(const dsengine::Model& model, ModelKind kind, const char* what) {
   DSE_CHECK_USER(model.kind() == kind, "{}: {} needs a {}", model.directory().string(), what,
                  kind == ModelKind::value ? "reward model or critic (…ForSequenceClassification)"
@@ -71,12 +83,23 @@ void require_kind(const dsengine::Model& model, ModelKind kind, const char* what
 
 }  // namespace
 
+void check_replies(const dsengine::Model& model, const std::vector<Reply>& replies) {
+  for (size_t i = 0; i < replies.size(); ++i) {
+    const auto& r = replies[i];
+    DSE_CHECK_USER(!r.prompt.empty() && !r.tokens.empty(), "reply {} has no prompt or no tokens", i);
+    DSE_CHECK_USER(r.logprobs.empty() || r.logprobs.size() == r.tokens.size(), "reply {}: {} logprobs for {} tokens", i,
+                   r.logprobs.size(), r.tokens.size());
+    Tokens whole = r.prompt;
+    whole.insert(whole.end(), r.tokens.begin(), r.tokens.end());
+    check_ids(model, whole, "reply", i);
+  }
+}
+
 dsengine::Experience experience_of(const std::vector<Reply>& replies, const std::vector<float>& scores) {
   dsengine::Experience e;
   int64_t prompt = 0;
   for (size_t i = 0; i < replies.size(); ++i) {
     const auto& r = replies[i];
-    DSE_CHECK_USER(!r.prompt.empty() && !r.tokens.empty(), "reply {} has no prompt or no tokens", i);
     if (i > 0 && r.prompt != replies[i - 1].prompt) ++prompt;
     dsengine::ExperienceRow row{r.prompt, int64_t(r.prompt.size()), r.logprobs, r.text, ""};
     row.tokens.insert(row.tokens.end(), r.tokens.begin(), r.tokens.end());
@@ -94,8 +117,7 @@ Text Text::load(const std::filesystem::path& directory) {
   return Text(std::make_shared<const Impl>(Impl{dsengine::TextModel::load(directory, directory)}));
 }
 bool Text::exists_in(const std::filesystem::path& directory) {
-  return dsengine::Tokenizer::exists_in(directory) ||
-         dsengine::Tokenizer::exists_in(dsengine::base_directory(directory));
+  return dsengine::TextModel::folder_of(directory).has_value();
 }
 Tokens Text::encode(const std::string& text, bool add_special_tokens) const {
   return impl_->text.tokenizer.encode(text, add_special_tokens);
@@ -111,15 +133,16 @@ int64_t Text::vocabulary() const { return impl_->text.tokenizer.vocab_size(); }
 Tokens Text::end_tokens() const { return impl_->text.eos; }
 
 Engine::Engine(const EngineOptions& options) {
+  if (!dsengine::logging_is_set_up()) dsengine::set_up_logging({.level = "warning", .file = {}, .quiet = true});
   dsengine::set_up_threads(options.threads);
   impl_ = std::make_shared<const Impl>(options.plugin_path);
 }
 
 Model Engine::load(const std::filesystem::path& directory, const Loading& loading) const {
   DSE_CHECK_USER(std::filesystem::is_directory(directory), "{} is not a model's directory", directory.string());
-  const ModelKind kind = loading.head == Head::stored     ? dsengine::stored_kind(directory)
-                         : loading.head == Head::language ? ModelKind::language
-                                                          : ModelKind::value;
+  const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory)
+                         : loading.head == HeadKind::language ? ModelKind::language
+                                                              : ModelKind::value;
   dsengine::Role role{dsengine::Model::load(directory, impl_->session.registry(), impl_->session.kernels(),
                                             {.kind = kind,
                                              .random_init = loading.random_init,
@@ -132,6 +155,7 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
     for (auto* unit : role.model.units()) at::Tensor(unit->flat()).copy_(unit->flat().to(at::kBFloat16));
   }
   if (const auto& t = loading.training) {
+    DSE_CHECK_USER(t->lora_rank >= 0 && t->learning_rate >= 0, "Training: lora_rank and learning_rate are at least 0");
     role.settings = {.learning_rate = t->learning_rate,
                      .beta1 = t->beta1,
                      .beta2 = t->beta2,
@@ -142,8 +166,9 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
     role.lora.rank = t->lora_rank, role.lora.alpha = t->lora_alpha, role.lora.targets = t->lora_targets;
     role.enable_training(loading.seed);
   }
-  auto impl = std::make_shared<Model::Impl>(Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)),
-                                                        std::nullopt, dsengine::eos_ids(directory)});
+  auto impl =
+      std::make_shared<Model::Impl>(Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)), std::nullopt,
+                                                dsengine::eos_ids(directory), loading.random_init});
   if (Text::exists_in(directory)) impl->text = Text::load(directory), impl->end_tokens = impl->text->end_tokens();
   return Model(std::move(impl));
 }
@@ -159,11 +184,13 @@ Columns Model::log_probs(const std::vector<Tokens>& sequences, double temperatur
   // All tokens but the first are a reply to it.
   std::vector<Reply> replies;
   std::vector<size_t> which;
-  for (size_t i = 0; i < sequences.size(); ++i)
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    check_ids(impl_->model(), sequences[i], "sequence", i);
     if (sequences[i].size() > 1) {
       replies.push_back({{sequences[i][0]}, {sequences[i].begin() + 1, sequences[i].end()}, {}, "", ""});
       which.push_back(i);
     }
+  }
   Columns result(sequences.size());
   const Columns columns = reply_columns(impl_->model(), replies, temperature, true);
   for (size_t i = 0; i < which.size(); ++i) result[which[i]] = columns[i];
@@ -182,24 +209,31 @@ Columns Model::values(const std::vector<Reply>& replies) const {
 
 std::vector<double> Model::rewards(const std::vector<Tokens>& sequences) const {
   require_kind(impl_->model(), ModelKind::value, "rewards");
+  for (size_t i = 0; i < sequences.size(); ++i) check_ids(impl_->model(), sequences[i], "sequence", i);
   return dsengine::last_values(impl_->model(), {sequences.begin(), sequences.end()}, kTokensPerForward);
 }
 
 void Model::save(const std::filesystem::path& directory, const Saving& saving) const {
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
+  const auto& from = impl_->model().directory();
   dsengine::AtomicDirectory out(directory);
-  impl_->model().save(out.path(), dsengine::base_directory(impl_->model().directory()),
+  impl_->model().save(out.path(), dsengine::TextModel::folder_of(from).value_or(from),
                       {dtype_of(saving.precision), saving.max_shard_bytes});
+  // Of a reward model that was trained on since, the moments would be another's.
+  if (is_value_model() && !impl_->role->optimizer)
+    if (const auto moments = dsengine::ScoreMoments::read(from); moments.sd > 0) moments.write(out.path());
   out.commit();
 }
 
 void Model::save_adapter(const std::filesystem::path& directory) const {
   const auto& model = impl_->model();
   DSE_CHECK_USER(model.adapter(), "{}: the model has no adapter to save", model.directory().string());
+  DSE_CHECK_USER(!impl_->drawn, "{}: the base's weights were drawn, no folder has them: save the whole model",
+                 model.directory().string());
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
-  const auto base = dsengine::base_directory(model.directory());
   dsengine::AtomicDirectory out(directory);
-  model.save_adapter(out.path(), base, base);
+  model.save_adapter(out.path(), dsengine::base_directory(model.directory()),
+                     dsengine::TextModel::folder_of(model.directory()).value_or(model.directory()));
   out.commit();
 }
 

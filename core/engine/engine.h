@@ -4,13 +4,13 @@
 //   dse::Engine engine({.threads = 4});
 //   dse::Model actor = engine.load("models/tiny", {.training = dse::Training{.learning_rate = 1e-5}});
 //   auto replies = actor.generate({actor.text()->prompt({{"user", "Hello"}})}, {.max_new_tokens = 32});
-//   dse::train_step(&actor, nullptr, replies, 8, [](dse::Pass& pass) { …; return loss; });
+//   dse::train_step(&actor, nullptr, replies, {}, [](dse::Pass& pass) { …; return loss; });
 //   actor.save("out/model");
 //
 // Link dsengine::dsengine (find_package(dsengine)); no header of LibTorch is needed. Every function throws
-// std::runtime_error, whose text is one line that says what is wrong and where. Handles are cheap to copy and share
-// what they stand for. One thread at a time; the work itself runs on the engine's threads. Installed as
-// <dsengine/engine.hpp>.
+// std::runtime_error, whose text is one line that says what is wrong and where; warnings go to stderr. Handles are
+// cheap to copy and share what they stand for. One thread at a time; the work itself runs on the engine's threads.
+// Installed as <dsengine/engine.hpp>.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -54,7 +54,7 @@ class [[gnu::visibility("default")]] Text {
   std::shared_ptr<const Impl> impl_;
 };
 
-enum class Head {
+enum class HeadKind {
   stored,    // what config.json says
   language,  // logits over the vocabulary
   value      // one number: reward models and critics (…ForSequenceClassification)
@@ -69,7 +69,7 @@ struct Training {
 };
 
 struct Loading {
-  Head head = Head::stored;
+  HeadKind head = HeadKind::stored;
   bool rounded_to_bf16 = false;  // weights as bfloat16 has them; arithmetic stays float32
   bool random_init = false;      // config.json alone is read, weights are drawn from `seed`
   bool new_value_head = false;   // a language model becomes a value model whose head begins at zero
@@ -138,7 +138,7 @@ class [[gnu::visibility("default")]] Model {
 
 struct EngineOptions {
   std::vector<std::filesystem::path> plugin_path{};  // folders searched for plugins first
-  int64_t threads = 0;                               // 0: all cores this process may use
+  int64_t threads = 0;  // 0: all cores this process may use; of the whole process: the last Engine made decides
 };
 
 class [[gnu::visibility("default")]] Engine {
@@ -147,7 +147,7 @@ class [[gnu::visibility("default")]] Engine {
   Model load(const std::filesystem::path& directory, const Loading& loading = {}) const;
 
   struct Impl;  // the engine's own
-  const Impl& impl() const { return *impl_; }
+  const std::shared_ptr<const Impl>& impl() const { return impl_; }
 
  private:
   std::shared_ptr<const Impl> impl_;
@@ -165,19 +165,26 @@ struct StepResult {
   double loss = 0, grad_norm = 0, critic_grad_norm = 0;
 };
 
+struct StepOptions {
+  size_t micro_batch_size = 8;  // replies a forward
+  double rate_factor = 1;       // of the learning rates, for a schedule
+  double temperature = 1;       // the replies were sampled at: of logp and entropy
+};
+
 // One update of the models (either may be null) by a loss of the caller's: called for micro_batch_size replies at a
-// time, it returns their share of the loss. rate_factor: of the learning rates, for a schedule.
+// time, it returns their share of the loss.
 [[gnu::visibility("default")]] StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies,
-                                                     size_t micro_batch_size, const std::function<double(Pass&)>& loss,
-                                                     double rate_factor = 1);
+                                                     const StepOptions& options,
+                                                     const std::function<double(Pass&)>& loss);
 
 using Option = std::variant<bool, int64_t, double, std::string>;
 
 struct TrainerOptions {
-  std::string algorithm;                                          // plugin
-  std::map<std::string, Option> options{};                        // of the plugin
-  std::optional<Model> actor{}, critic{}, reference{}, reward{};  // reference absent: the actor with its adapter off
-  int64_t mini_batch_size = 32, micro_batch_size = 32, epochs = 1;
+  std::string algorithm;                    // plugin
+  std::map<std::string, Option> options{};  // of the plugin
+  // Without a reference, an actor with an adapter is measured against its base.
+  std::optional<Model> actor{}, critic{}, reference{}, reward{};
+  int64_t mini_batch_size = 32, micro_batch_size = 0, epochs = 1;  // replies; micro 0: the minibatch
   double temperature = 1;
   uint64_t seed = 1234;
 };

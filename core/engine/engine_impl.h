@@ -22,9 +22,12 @@ struct Model::Impl {
   std::shared_ptr<dsengine::Role> role;
   std::optional<Text> text;
   std::vector<int32_t> end_tokens;
+  bool drawn = false;  // the weights are of no folder
   const dsengine::Model& model() const { return role->model; }
 };
 
+// UserError where the model cannot read them.
+void check_replies(const dsengine::Model& model, const std::vector<Reply>& replies);
 // Replies as rows; those to one prompt, adjacent, share its number.
 dsengine::Experience experience_of(const std::vector<Reply>& replies, const std::vector<float>& scores);
 

@@ -34,32 +34,34 @@ void fill(const at::Tensor& from, const dsengine::Experience& e, Columns& column
   }
 }
 
-dsengine::Role* trained(Model* model, const char* name) {
+dsengine::Role* trained(Model* model, const char* name, bool value) {
   if (!model) return nullptr;
   DSE_CHECK_USER(model->impl().role->optimizer, "the {} was loaded without Loading::training: it cannot be trained",
                  name);
+  DSE_CHECK_USER(model->is_value_model() == value, "the {} should be a {} model", name, value ? "value" : "language");
   return model->impl().role.get();
 }
 
 }  // namespace
 
-StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies, size_t micro_batch_size,
-                      const std::function<double(Pass&)>& loss, double rate_factor) {
-  auto* policy = trained(actor, "actor");
-  auto* valuer = trained(critic, "critic");
+StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies, const StepOptions& o,
+                      const std::function<double(Pass&)>& loss) {
+  auto* policy = trained(actor, "actor", false);
+  auto* valuer = trained(critic, "critic", true);
   DSE_CHECK_USER(policy || valuer, "train_step: nothing to train");
-  DSE_CHECK_USER(!replies.empty() && micro_batch_size > 0, "train_step: no replies, or micro_batch_size is 0");
+  DSE_CHECK_USER(!replies.empty() && o.micro_batch_size > 0 && o.temperature > 0,
+                 "train_step: no replies, or micro_batch_size or temperature is 0");
   for (auto* role : {policy, valuer})
-    if (role) role->model.zero_grad();
+    if (role) check_replies(role->model, replies), role->model.zero_grad();
   StepResult result;
-  for (size_t first = 0; first < replies.size(); first += micro_batch_size) {
-    const size_t last = std::min(replies.size(), first + micro_batch_size);
+  for (size_t first = 0; first < replies.size(); first += o.micro_batch_size) {
+    const size_t last = std::min(replies.size(), first + o.micro_batch_size);
     const auto e = experience_of({replies.begin() + int64_t(first), replies.begin() + int64_t(last)}, {});
     const auto selection = dsengine::select(e);
     at::AutoGradMode grad(true);
     dsengine::Outputs of_actor, of_critic;
     Pass pass{first, {}, {}, {}, {}, {}, {}};
-    if (policy) of_actor = dsengine::forward(policy->model, selection, 1, true, false);
+    if (policy) of_actor = dsengine::forward(policy->model, selection, o.temperature, true, false);
     if (valuer) of_critic = dsengine::forward(valuer->model, selection, 1, false, false);
     fill(of_actor.logp, e, pass.logp, pass.d_logp), fill(of_actor.entropy, e, pass.entropy, pass.d_entropy);
     fill(of_critic.value, e, pass.value, pass.d_value);
@@ -70,8 +72,8 @@ StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& rep
       dsengine::backward(of_actor, joined(pass.d_logp, e, "d_logp"), joined(pass.d_entropy, e, "d_entropy"), {});
     if (valuer) dsengine::backward(of_critic, {}, {}, joined(pass.d_value, e, "d_value"));
   }
-  if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * rate_factor);
-  if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * rate_factor);
+  if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * o.rate_factor);
+  if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * o.rate_factor);
   return result;
 }
 
@@ -86,13 +88,13 @@ struct Trainer::Impl {
 };
 
 Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
-  const auto& registry = engine.impl().session.registry();
+  const auto& registry = engine.impl()->session.registry();
   const auto& item = registry.find(DSE_ALGORITHM, o.algorithm);
   dsengine::OptionValues values;
   for (const auto& [name, value] : o.options)
     values[name] = {std::visit([](const auto& v) { return dsengine::OptionVariant(v); }, value), "TrainerOptions"};
-  impl_ =
-      std::make_shared<Impl>(Impl{nullptr, {}, dsengine::AlgorithmInstance(item, dsengine::OptionSet(item, values))});
+  impl_ = std::make_shared<Impl>(
+      Impl{engine.impl(), {}, dsengine::AlgorithmInstance(item, dsengine::OptionSet(item, values))});
   const auto& needs = impl_->algorithm.needs();
   const auto take = [&](const std::optional<Model>& model, uint32_t bit, const char* name,
                         std::shared_ptr<dsengine::Role>& role) {
@@ -100,6 +102,8 @@ Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
     if (!(needs.roles & bit)) return;
     if (bit == DSE_REWARD && !train) return;  // its scores come with the replies
     DSE_CHECK_USER(model, "the algorithm '{}' needs the {}", o.algorithm, name);
+    const bool value = bit == DSE_CRITIC || bit == DSE_REWARD;
+    DSE_CHECK_USER(model->is_value_model() == value, "the {} should be a {} model", name, value ? "value" : "language");
     role = model->impl().role;
     DSE_CHECK_USER(!train || role->optimizer, "the {} was loaded without Loading::training: it cannot be trained",
                    name);
@@ -113,11 +117,13 @@ Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
     impl_->roles.reference_is_base = needs.roles & DSE_REFERENCE;
   else
     take(o.reference, DSE_REFERENCE, "reference", impl_->roles.reference);
+  DSE_CHECK_USER(o.mini_batch_size > 0 && o.micro_batch_size >= 0 && o.epochs > 0 && o.temperature > 0,
+                 "TrainerOptions: mini_batch_size, epochs and temperature are above 0, micro_batch_size at least 0");
+  const int64_t micro = o.micro_batch_size > 0 ? o.micro_batch_size : o.mini_batch_size;
   impl_->seed = o.seed;
   impl_->learner = std::make_unique<dsengine::Learner>(
       impl_->algorithm, impl_->roles,
-      dsengine::Batching{o.mini_batch_size, std::min(o.micro_batch_size, o.mini_batch_size), o.epochs, o.temperature},
-      impl_->clock);
+      dsengine::Batching{o.mini_batch_size, std::min(micro, o.mini_batch_size), o.epochs, o.temperature}, impl_->clock);
 }
 
 std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, const std::vector<float>& scores,
@@ -127,6 +133,11 @@ std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, c
   const bool scored = i.algorithm.needs().source == DSE_SOURCE_ROLLOUT;
   DSE_CHECK_USER(scores.size() == (scored ? replies.size() : 0), "{} scores for {} replies", scores.size(),
                  replies.size());
+  for (size_t r = 0; r < scores.size(); ++r)
+    DSE_CHECK_USER(std::isfinite(scores[r]), "the score of reply {} is not a number: leave that reply out", r);
+  DSE_CHECK_USER(i.algorithm.needs().form != DSE_FORM_PAIR || replies.size() % 2 == 0,
+                 "{} replies: chosen and rejected ones come in pairs", replies.size());
+  for (const auto& model : i.models) check_replies(model.impl().model(), replies);
   auto e = experience_of(replies, scores);
   e.allocate(i.algorithm.needs());
   dsengine::MetricMeans means;

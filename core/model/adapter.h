@@ -21,6 +21,8 @@
 
 namespace dsengine {
 
+constexpr int64_t kLargestRank = 1 << 14;
+
 struct AdapterSettings {
   int64_t rank = 8;
   double alpha = 16;

@@ -37,6 +37,32 @@ void check_plain(const Json& config, const std::string& where) {
   must("layers_to_transform", {Json()});
   must("trainable_token_indices", {Json()});
   must("modules_to_save", {Json(), Json::array(), Json::array({"score"})});
+  // What says nothing of the numbers, or was looked at above; another key may, unless it is empty.
+  static const std::set<std::string> known{"auto_mapping",
+                                           "base_model_name_or_path",
+                                           "bias",
+                                           "exclude_modules",
+                                           "fan_in_fan_out",
+                                           "inference_mode",
+                                           "init_lora_weights",
+                                           "layers_pattern",
+                                           "lora_alpha",
+                                           "lora_bias",
+                                           "lora_dropout",
+                                           "megatron_core",
+                                           "modules_to_save",
+                                           "peft_type",
+                                           "peft_version",
+                                           "qalora_group_size",
+                                           "r",
+                                           "revision",
+                                           "target_modules",
+                                           "task_type",
+                                           "use_dora",
+                                           "use_rslora"};
+  for (const auto& [key, value] : config.items())
+    DSE_CHECK_USER(known.contains(key) || value.is_null() || value == Json(false) || value.empty(),
+                   "{}: '{}' = {} is not supported", where, key, value.dump());
 }
 
 template <class T>
@@ -103,7 +129,7 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
                                  field<double>(config, "lora_alpha", where),
                                  config.value("use_rslora", Json(false)) == true,
                                  {"all"}};
-  DSE_CHECK_USER(settings.rank > 0 && settings.rank <= model.graph().width, "{}: 'r' = {} is out of range", where,
+  DSE_CHECK_USER(settings.rank > 0 && settings.rank <= kLargestRank, "{}: 'r' = {} is out of range", where,
                  settings.rank);
   model.adapter_ = std::make_unique<Adapter>(
       model.graph(), settings, model.dtype(), [&](const std::string&, const ParamSpec& weight) {

@@ -88,7 +88,7 @@ void save_checkpoint(const fs::path& folder, int64_t keep, const StageState& sta
     SafetensorsWriter writer(directory.path() / (std::string(name) + ".safetensors"), tensors);
     for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
     writer.close();
-    manifest["roles"][name] = Json{{"optimizer_steps", role->optimizer->steps()}};
+    manifest["roles"][name] = Json{{"optimizer_steps", role->optimizer->steps()}, {"base", role->base_sha256}};
   }
   write_text(directory.path() / "manifest.json", manifest.dump(2) + "\n");
   directory.commit();
@@ -116,6 +116,11 @@ StageState load_checkpoint(const fs::path& checkpoint, Roles& roles) {
     state.algorithm_state = from_hex(manifest.at("algorithm_state"));
     state.environment = manifest.at("environment");
     for (const auto& [name, role] : trained_roles(roles)) {
+      DSE_CHECK_USER(
+          manifest.at("roles").at(name).value("base", "") == role->base_sha256,
+          "{}: the weights in {} are not those that the adapter was begun on: bring them back, or delete the "
+          "stage's folder",
+          checkpoint.string(), role->model.directory().string());
       const SafetensorsFile file(checkpoint / (std::string(name) + ".safetensors"));
       for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* entry = file.find(tensor);

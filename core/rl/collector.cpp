@@ -13,13 +13,14 @@ namespace {
 constexpr float kEqualScores = 1e-6f;
 
 // Moves the groups of `from` whose scores differ to `kept`; returns how many groups did not.
-int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<float>& scores, std::vector<Answered>& kept,
-                                std::vector<float>& kept_scores) {
+int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<AnswerScore>& scores,
+                                std::vector<Answered>& kept, std::vector<AnswerScore>& kept_scores) {
   int64_t dropped = 0;
   for (size_t first = 0, last = 0; first < answers.size(); first = last) {
     float low = INFINITY, high = -INFINITY;
     while (last < answers.size() && answers[last].prompt_id == answers[first].prompt_id) {
-      if (!std::isnan(scores[last])) low = std::min(low, scores[last]), high = std::max(high, scores[last]);
+      const float score = scores[last].total;
+      if (!std::isnan(score)) low = std::min(low, score), high = std::max(high, score);
       ++last;
     }
     if (!(high - low > kEqualScores)) {
@@ -28,7 +29,7 @@ int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<floa
     }
     for (size_t i = first; i < last; ++i) {
       kept.push_back(std::move(answers[i]));
-      kept_scores.push_back(scores[i]);
+      kept_scores.push_back(std::move(scores[i]));
     }
   }
   return dropped;
@@ -44,8 +45,7 @@ Collector::Collector(const RolloutConfig& config, int64_t group_size, const Exam
       replacements_(data, seed, stage_key ^ name_hash("replacements")) {}
 
 Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_t count, int64_t first_id,
-                                   uint64_t draws, const Rollout& rollout, Scorer* scorer, PhaseClock& clock,
-                                   MetricMeans& means) {
+                                   uint64_t draws, const Rollout& rollout, Scorer* scorer, PhaseClock& clock) {
   std::vector<const Example*> prompts;
   for (int64_t i = 0; i < count; ++i) prompts.push_back(&stream[first + uint64_t(i)]);
   Round round;
@@ -53,12 +53,13 @@ Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_
     const auto phase = clock.enter(Phase::generate);
     round.answers = rollout.generate(prompts, draws);
   }
-  round.scores.assign(round.answers.size(), 0);
+  round.scores.resize(round.answers.size());
   if (scorer) {
     const auto phase = clock.enter(Phase::score);
-    round.scores = scorer->score(rollout.to_score(round.answers), &means);
+    round.scores = scorer->score(rollout.to_score(round.answers));
   }
-  round.failed = std::count_if(round.scores.begin(), round.scores.end(), [](float s) { return std::isnan(s); });
+  round.failed =
+      std::count_if(round.scores.begin(), round.scores.end(), [](const AnswerScore& s) { return std::isnan(s.total); });
   for (auto& a : round.answers) a.prompt_id += first_id;
   return round;
 }
@@ -66,7 +67,7 @@ Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_
 Experience Collector::collect(int64_t step, const Rollout& rollout, Scorer* scorer, PhaseClock& clock,
                               MetricMeans& means) {
   const int64_t count = config_.batch_size;
-  Round all = answer(prompts_, uint64_t(step * count), count, 0, uint64_t(step), rollout, scorer, clock, means);
+  Round all = answer(prompts_, uint64_t(step * count), count, 0, uint64_t(step), rollout, scorer, clock);
   int64_t failed = all.failed, answered = int64_t(all.answers.size());
   if (config_.dynamic_sampling) {
     Round kept;
@@ -77,7 +78,7 @@ Experience Collector::collect(int64_t step, const Rollout& rollout, Scorer* scor
       const auto round = uint64_t(step * config_.max_refills + r);
       // Draws of their own: the high bits tell the round.
       Round more = answer(replacements_, round * uint64_t(count), missing, count * (r + 1),
-                          uint64_t(step) | uint64_t(r + 1) << 40, rollout, scorer, clock, means);
+                          uint64_t(step) | uint64_t(r + 1) << 40, rollout, scorer, clock);
       failed += more.failed, answered += int64_t(more.answers.size());
       all = std::move(more);
       missing = keep_groups_with_signal(all.answers, all.scores, kept.answers, kept.scores);
@@ -88,6 +89,8 @@ Experience Collector::collect(int64_t step, const Rollout& rollout, Scorer* scor
   }
   Experience e = Rollout::experience(all.answers, all.scores);
   DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answered);
+  for (const auto& score : all.scores)
+    if (scorer && !std::isnan(score.total)) scorer->add_means(score, means);
   means.add("reward_failed", double(failed));
   e = e.whole_groups(group_size_);
   DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,

@@ -26,11 +26,11 @@ class Collector {
  private:
   struct Round {
     std::vector<Answered> answers;
-    std::vector<float> scores;
+    std::vector<AnswerScore> scores;
     int64_t failed = 0;  // scores that are none
   };
   Round answer(ExampleStream& stream, uint64_t first, int64_t count, int64_t first_id, uint64_t draws,
-               const Rollout& rollout, Scorer* scorer, PhaseClock& clock, MetricMeans& means);
+               const Rollout& rollout, Scorer* scorer, PhaseClock& clock);
 
   const RolloutConfig& config_;
   int64_t group_size_;

@@ -22,15 +22,17 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
   const std::string prefix = greedy ? "eval_greedy_" : "eval_";
   const auto scored = rollout.to_score(answers);
   MetricMeans means;
-  const auto scores = scorer ? scorer->score(scored, &means) : std::vector<float>(answers.size(), 0);
+  const auto scores = scorer ? scorer->score(scored) : std::vector<AnswerScore>(answers.size());
   double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
-    if (std::isnan(scores[i])) continue;
-    sum += scores[i], squares += double(scores[i]) * scores[i], n += 1;
+    const double score = scores[i].total;
+    if (std::isnan(score)) continue;
+    if (scorer) scorer->add_means(scores[i], means);
+    sum += score, squares += score * score, n += 1;
     length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
     if (i < kShownSamples)
       samples.push_back(
-          {{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", scores[i]}, {"greedy", greedy}});
+          {{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", score}, {"greedy", greedy}});
   }
   n = std::max(1.0, n);
   const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);

@@ -178,11 +178,15 @@ bool Part::holds(uint64_t content_hash) const {
   return place >= begin && place < end;
 }
 
+std::optional<std::filesystem::path> TextModel::folder_of(const std::filesystem::path& model_directory) {
+  for (const auto& folder : {model_directory, base_directory(model_directory)})
+    if (Tokenizer::exists_in(folder)) return folder;
+  return std::nullopt;
+}
+
 TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
                           const std::filesystem::path& model_directory) {
-  // An adapter may come with a tokenizer or leave it to its base.
-  const auto folder =
-      Tokenizer::exists_in(tokenizer_directory) ? tokenizer_directory : base_directory(tokenizer_directory);
+  const auto folder = folder_of(tokenizer_directory).value_or(tokenizer_directory);
   TextModel text{Tokenizer::from_directory(folder), eos_ids(model_directory), ChatFormat::of(folder)};
   if (text.eos.empty())
     if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);

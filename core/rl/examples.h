@@ -9,6 +9,7 @@
 // is too long is dropped, or loses the end of its answer; both are counted in the log.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct TextModel {
   std::vector<TokenId> prompt_tokens(const std::vector<ChatMessage>& turns) const;
   std::string prompt_text(const std::vector<ChatMessage>& turns, bool with_ends) const;
 
+  // Where a model's tokenizer lies: its own folder, an adapter's else its base's; nothing where neither has one.
+  static std::optional<std::filesystem::path> folder_of(const std::filesystem::path& model_directory);
   // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
   static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);
 };

@@ -200,7 +200,16 @@ Learner::Pass Learner::accumulate(Experience& minibatch, MetricMeans& means, boo
 
 double Learner::accumulate_texts() {
   const Experience texts = mixture_->texts(roles_.actor->optimizer->steps());
-  const double tokens = std::accumulate(texts.mask.begin(), texts.mask.end(), 0.0);
+  // Tokens count by the weights of their records, as they do in supervised fine-tuning.
+  const auto weights_of = [](const Experience& e) {
+    std::vector<float> weights = e.mask;
+    for (size_t r = 0; r < e.rows.size(); ++r)
+      for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) weights[size_t(t)] *= e.weight[r];
+    return weights;
+  };
+  const auto all = weights_of(texts);
+  const double tokens = std::accumulate(all.begin(), all.end(), 0.0);
+  DSE_CHECK_USER(tokens > 0, "the mixture's texts have no loss token at all");
   std::vector<int64_t> rows(size_t(texts.row_count()));
   std::iota(rows.begin(), rows.end(), 0);
   const auto phase = clock_.enter(Phase::actor);
@@ -209,7 +218,7 @@ double Learner::accumulate_texts() {
   for (const auto& part : micro_batches(rows)) {
     const Experience micro = texts.subset(part);
     const Tensor logp = forward(roles_.actor->model, select(micro), 1.0, false, false).logp;
-    const Tensor mask = at::tensor(at::ArrayRef<float>(micro.mask));
+    const Tensor mask = at::tensor(at::ArrayRef<float>(weights_of(micro)));
     sum -= (logp.detach() * mask).sum().item<double>();
     torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
   }

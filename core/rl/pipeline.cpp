@@ -3,10 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 
 #include "base/check.h"
 #include "run/config_print.h"
+#include "run/metric_table.h"
 
 namespace dsengine {
 
@@ -23,10 +25,11 @@ dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
 }  // namespace
 
 Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels)
-    : config_(config), registry_(registry), kernels_(kernels), directory_(config) {
+    : config_(config), registry_(registry), kernels_(kernels) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
   for (size_t i = 0; i < config.stages.size(); ++i)
     if (!fs::exists(config.output_dir / config.stages[i].name / "done.json")) check_stage(i);
+  directory_.emplace(config);
 }
 
 void Pipeline::check_from(size_t index, const std::string& from) const {
@@ -74,11 +77,35 @@ void Pipeline::check_stage(size_t index) const {
     const auto& name = reward.name.empty() ? reward.adapter : reward.name;
     DSE_CHECK_USER(names.insert(name).second, "stage '{}': two rewards are called '{}': give them a name", stage.name,
                    name);
+    const bool plain =
+        std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+    DSE_CHECK_USER(
+        plain && !find_metric("reward_" + name),
+        "stage '{}': the reward's name '{}' should be letters, digits, - and _, and no metric of the engine's",
+        stage.name, name);
+    DSE_CHECK_USER(reward.from.empty() || item.reward().needs_model,
+                   "stage '{}': the reward '{}' reads no model: take its 'from' away", stage.name, name);
   }
 }
 
 // Services of the engine that a stage switches on: the algorithm gives what they need.
-void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) {
+void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) const {
+  for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
+    const LoraConfig none;
+    const bool used = std::any_of(config_.stages.begin(), config_.stages.end(),
+                                  [](const auto& s) { return s.actor.lora.rank > 0 || s.critic.lora.rank > 0; });
+    const bool changed = lora->alpha != none.alpha || lora->rslora != none.rslora || lora->targets != none.targets ||
+                         lora->learning_rate != 0 || !lora->also_train.empty();
+    DSE_CHECK_USER(used || !changed, "stage '{}': keys of lora are set, but lora.rank is 0: there is no adapter",
+                   stage.name);
+  }
+  DSE_CHECK_USER(stage.ptx.sources.empty() || stage.ptx.coefficient > 0,
+                 "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
+  const RewardSource none;
+  const auto& one = stage.reward;
+  DSE_CHECK_USER(stage.rewards.empty() || (one.adapter == none.adapter && one.from.empty() && one.weight == 1 &&
+                                           one.name.empty() && one.options.empty()),
+                 "stage '{}': both reward and rewards are given: put all into rewards", stage.name);
   if (stage.ptx.coefficient > 0) {
     DSE_CHECK_USER(needs.trained & DSE_ACTOR, "stage '{}': ptx adds to the actor's loss, and '{}' trains no actor",
                    stage.name, stage.algorithm);
@@ -104,7 +131,7 @@ fs::path Pipeline::model_of(const std::string& stage_name) const { return config
 
 std::optional<fs::path> Pipeline::earlier(size_t index, const std::string& kind) const {
   for (size_t i = index; i-- > 0;) {
-    const auto done = directory_.open_stage(config_, config_.stages[i]);
+    const auto done = directory_->open_stage(config_, config_.stages[i]);
     const auto summary = done.summary();
     if (summary && summary->value("kind", "") == kind) return done.model();
   }
@@ -151,7 +178,7 @@ Json Pipeline::lineage_of(const StageInputs& inputs) const {
     for (const auto& stage : config_.stages) {
       const fs::path folder = config_.output_dir / stage.name;
       if (path.parent_path() != folder) continue;
-      const auto summary = directory_.open_stage(config_, stage).summary();
+      const auto summary = directory_->open_stage(config_, stage).summary();
       if (summary) lineage[role] = summary->value("weights", Json::object()).value(path.filename().string(), "");
     }
   };
@@ -164,7 +191,7 @@ Json Pipeline::lineage_of(const StageInputs& inputs) const {
 bool Pipeline::run_stage(size_t index) {
   if (stop_.requested()) return false;
   const auto& stage = config_.stages[index];
-  const StageDirectory directory = directory_.open_stage(config_, stage);
+  const StageDirectory directory = directory_->open_stage(config_, stage);
   const StageInputs inputs = inputs_of(index);
   directory.check_lineage(lineage_of(inputs));
   if (directory.summary()) {

@@ -28,7 +28,7 @@ class Pipeline {
  private:
   // Everything about a stage that can be known before any stage runs: plugins, options, data, batch sizes.
   void check_stage(size_t index) const;
-  static void check_services(const StageConfig& stage, const dse_needs& needs);
+  void check_services(const StageConfig& stage, const dse_needs& needs) const;
   void check_from(size_t index, const std::string& from) const;
   bool run_stage(size_t index);
   // What the stage's weights come from: hashes of earlier stages' outputs, paths of other folders.
@@ -41,7 +41,7 @@ class Pipeline {
   const RunConfig& config_;
   const PluginRegistry& registry_;
   const Kernels& kernels_;
-  RunDirectory directory_;
+  std::optional<RunDirectory> directory_;  // made once all stages are known to fit
   StopSignal stop_;
 };
 

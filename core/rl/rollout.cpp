@@ -95,17 +95,17 @@ std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers
   return result;
 }
 
-Experience Rollout::experience(const std::vector<Answered>& answers, const std::vector<float>& scores) {
+Experience Rollout::experience(const std::vector<Answered>& answers, const std::vector<AnswerScore>& scores) {
   Experience e;
   for (size_t i = 0; i < answers.size(); ++i) {
-    if (std::isnan(scores[i])) continue;
+    if (std::isnan(scores[i].total)) continue;
     const auto& a = answers[i];
     ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
                       a.example->metadata};
     row.tokens.insert(row.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), a.example->weight,
               std::vector<uint8_t>(a.answer.tokens.size(), 1));
-    e.score.back() = scores[i];
+    e.score.back() = scores[i].total;
   }
   return e;
 }

@@ -32,7 +32,7 @@ class Rollout {
   // What a reward sees of the answers.
   std::vector<ScoredAnswer> to_score(const std::vector<Answered>& answers) const;
   // Rows whose score is a number; the others are dropped.
-  static Experience experience(const std::vector<Answered>& answers, const std::vector<float>& scores);
+  static Experience experience(const std::vector<Answered>& answers, const std::vector<AnswerScore>& scores);
 
  private:
   std::vector<Answered> run(const std::vector<const Example*>& prompts, int64_t samples,

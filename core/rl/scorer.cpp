@@ -62,7 +62,7 @@ Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::
                      from.adapter);
       source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value});
       source.moments = ScoreMoments::read(models[i]);
-      if (Tokenizer::exists_in(models[i])) {
+      if (TextModel::folder_of(models[i])) {
         auto text = TextModel::load(models[i], models[i]);
         if (!text.tokenizer.has_ids_of(actor_text.tokenizer)) source.text = std::move(text);
       }
@@ -105,16 +105,21 @@ std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>
   return source.reward.score(views);
 }
 
-std::vector<float> Scorer::score(const std::vector<ScoredAnswer>& answers, MetricMeans* means) {
-  std::vector<float> sum(answers.size(), 0);
+std::vector<AnswerScore> Scorer::score(const std::vector<ScoredAnswer>& answers) {
+  std::vector<AnswerScore> result(answers.size());
   for (auto& source : sources_) {
     const auto scores = score(source, answers);
     for (size_t i = 0; i < answers.size(); ++i) {
-      sum[i] += scores[i] * float(source.weight);
-      if (means && sources_.size() > 1 && !std::isnan(scores[i])) means->add("reward_" + source.name, scores[i]);
+      result[i].total += scores[i] * float(source.weight);
+      result[i].parts.push_back(scores[i]);
     }
   }
-  return sum;
+  return result;
+}
+
+void Scorer::add_means(const AnswerScore& score, MetricMeans& means) const {
+  for (size_t s = 0; sources_.size() > 1 && s < sources_.size(); ++s)
+    if (!std::isnan(score.parts[s])) means.add("reward_" + sources_[s].name, score.parts[s]);
 }
 
 }  // namespace dsengine

@@ -1,7 +1,7 @@
 // The reward of answers: reward plugins with the reward models they ask for, and their weighted sum.
 //
 //   Scorer scorer(stage.reward_sources(), folders, registry, kernels, actor_text);
-//   std::vector<float> scores = scorer.score(rollout.to_score(answers), &means);   // NaN: could not be scored
+//   std::vector<AnswerScore> scores = scorer.score(rollout.to_score(answers));   // total NaN: could not be scored
 //
 // A reward model reads the actor's ids; one with another vocabulary reads the conversation's text, encoded anew.
 #pragma once
@@ -38,13 +38,20 @@ struct ScoreMoments {
   void write(const std::filesystem::path& model_directory) const;
 };
 
+struct AnswerScore {
+  float total = 0;             // NaN: could not be scored
+  std::vector<float> parts{};  // of each source, before its weight
+};
+
 class Scorer {
  public:
   // models: where each source's reward model lies, if its plugin wants one.
   Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
          const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text);
-  // NaN where any source failed. With several sources each one's mean, unweighted, goes to means as reward_<name>.
-  std::vector<float> score(const std::vector<ScoredAnswer>& answers, MetricMeans* means = nullptr);
+  // The sum's weighted total is NaN where any source failed.
+  std::vector<AnswerScore> score(const std::vector<ScoredAnswer>& answers);
+  // Adds each source's mean, unweighted, as reward_<name>, where there are several.
+  void add_means(const AnswerScore& score, MetricMeans& means) const;
 
  private:
   struct Source {

@@ -166,6 +166,7 @@ void StageRunner::load_roles() {
              nullptr, config.optimizer, config.lora});
     role->model.set_recompute(stage_.recompute);
     if (train) role->enable_training(run_.seed ^ name_hash(name));
+    if (train && role->model.adapter() && !random) role->base_sha256 = hash_of_weights(base_directory(from));
     spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),
                  role->model.trained_parameter_count(), from.string());
   };
@@ -188,10 +189,10 @@ void StageRunner::load_roles() {
 
 // A critic reads the actor's ids, token by token.
 void StageRunner::check_critic_tokenizer() const {
-  const auto folder = base_directory(inputs_.critic);
-  if (!Tokenizer::exists_in(folder)) return;
+  const auto folder = TextModel::folder_of(inputs_.critic);
+  if (!folder) return;
   DSE_CHECK_USER(
-      Tokenizer::from_directory(folder).has_ids_of(text_.tokenizer),
+      Tokenizer::from_directory(*folder).has_ids_of(text_.tokenizer),
       "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
       "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
       inputs_.critic.string());
@@ -307,12 +308,15 @@ void StageRunner::checkpoint(int64_t step) {
 void StageRunner::finish() {
   evaluate(steps_);
   Json weights = Json::object();
-  const auto tokenizer = base_directory(inputs_.tokenizer);
+  const auto tokenizer = TextModel::folder_of(inputs_.tokenizer).value_or(inputs_.tokenizer);
+  const auto write_moments = [&](const Model& model, const std::filesystem::path& to) {
+    if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
+      moments_of(model).write(to);  // what the reward plugin scales by
+  };
   const auto write = [&](const Model& model, const std::string& name) {
     AtomicDirectory out(directory_.path() / name);
     model.save(out.path(), tokenizer);
-    if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
-      moments_of(model).write(out.path());  // what the reward plugin scales by
+    write_moments(model, out.path());
     weights[name] = hash_of_weights(out.path());
     out.commit();
     spdlog::info("saved directory={}", (directory_.path() / name).string());
@@ -321,12 +325,13 @@ void StageRunner::finish() {
     if (!role || !role->optimizer) return;
     write(role->model, name);
     if (!role->average.empty()) write(role->averaged(), average_name);
-    if (!role->model.adapter() || !role->lora.also_train.empty()) return;
-    const std::string adapter_name = name == "model" ? "adapter" : name + "_adapter";
-    AtomicDirectory out(directory_.path() / adapter_name);
+    // A base that was drawn, or that was trained in part, is in no folder that the adapter could name.
+    const bool drawn = inputs_.random_init && role->model.directory() == inputs_.actor;
+    if (!role->model.adapter() || !role->lora.also_train.empty() || drawn) return;
+    AtomicDirectory out(directory_.path() / (name == "model" ? "adapter" : name + "_adapter"));
     role->model.save_adapter(out.path(), base_directory(role->model.directory()), tokenizer);
+    write_moments(role->model, out.path());
     out.commit();
-    spdlog::info("saved directory={}", (directory_.path() / adapter_name).string());
   };
   save(roles_.actor, "model", "ema");
   save(roles_.reward, "model", "ema");

@@ -230,8 +230,10 @@ class Reader {
                    const Limits& limits) {
     if (!node.is_array()) wrong_type(node, key, "an array of strings");
     out.clear();
-    for (const toml::node& item : *node.as_array())
-      read(item, fmt::format("{}[{}]", key, out.size()), out.emplace_back(), limits);
+    for (const toml::node& item : *node.as_array()) {
+      const std::string item_key = fmt::format("{}[{}]", key, out.size());
+      read(item, item_key, out.emplace_back(), limits);
+    }
   }
 
   static void read(const toml::node& node, const std::string& key, fs::path& out, const Limits& limits) {

@@ -81,7 +81,7 @@ void describe(Visitor& visit, DataConfig& c) {
 template <class Visitor>
 void describe(Visitor& visit, LoraConfig& c) {
   visit.value("rank", c.rank, "of the adapter's pairs, best a multiple of 4; 0: none, the whole model is trained",
-              {.min = 0});
+              {.min = 0, .max = 16384});
   visit.value("alpha", c.alpha, "the pairs' product is scaled by alpha / rank", {.above = 0});
   visit.value("rslora", c.rslora, "scale by alpha / sqrt(rank) instead (Kalajdzievski 2023)");
   visit.value("targets", c.targets, "which linears get a pair",

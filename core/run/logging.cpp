@@ -29,4 +29,6 @@ void set_up_logging(const LogOptions& options) {
   spdlog::set_default_logger(logger);
 }
 
+bool logging_is_set_up() { return spdlog::default_logger_raw() && spdlog::default_logger_raw()->name() == "dsengine"; }
+
 }  // namespace dsengine

@@ -17,5 +17,6 @@ struct LogOptions {
 
 // Replaces spdlog's default logger. On a terminal a log line wipes what Progress has drawn.
 void set_up_logging(const LogOptions& options);
+bool logging_is_set_up();
 
 }  // namespace dsengine

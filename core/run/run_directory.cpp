@@ -135,7 +135,9 @@ RunDirectory::RunDirectory(const RunConfig& config) : path_(config.output_dir) {
   lock();
   try {
     remove_leftovers(path_);
-    DSE_CHECK_USER(config.resume != "never" || !fs::exists(config_file()),
+    const bool used = std::any_of(config.stages.begin(), config.stages.end(),
+                                  [&](const auto& stage) { return has_results(path_ / stage.name); });
+    DSE_CHECK_USER(config.resume != "never" || !used,
                    "output_dir {} holds a run already: choose another, delete it, or set resume = \"auto\"",
                    path_.string());
     for (const StageConfig& stage : config.stages) check_unchanged(path_ / stage.name, stage_settings(config, stage));

@@ -12,10 +12,9 @@
 #include <dsengine/engine.hpp>
 #include <fstream>
 #include <stdexcept>
-
 namespace {
 
-constexpr int64_t kBatch = 32, kMicroBatch = 16, kEpochs = 2;
+constexpr int64_t kBatch = 32, kEpochs = 2;
 constexpr double kKl = 0.05, kLambda = 0.95, kClip = 0.2, kClipReward = 5;
 
 std::vector<dse::Tokens> read_prompts(const char* file, const dse::Text& text) {
@@ -89,6 +88,7 @@ double ppo_loss(const Experience& e, dse::Pass& pass) {
 void run(int argc, char** argv) {
   if (argc < 5) throw std::runtime_error("usage: custom_loop ACTOR REWARD_MODEL PROMPTS OUTPUT [STEPS]");
   const int64_t steps = argc > 5 ? std::atoll(argv[5]) : 30;
+  if (std::filesystem::exists(argv[4])) throw std::runtime_error(std::string(argv[4]) + " exists");
   const dse::Engine engine;
   dse::Model actor = engine.load(argv[1], {.training = dse::Training{.learning_rate = 2e-3, .lora_rank = 8}});
   dse::Model critic = engine.load(argv[2], {.training = dse::Training{.learning_rate = 5e-4}});
@@ -101,8 +101,8 @@ void run(int argc, char** argv) {
     const Experience e = collect(actor, critic, reward, batch, uint64_t(step));
     dse::StepResult last;
     for (int64_t epoch = 0; epoch < kEpochs; ++epoch)
-      last =
-          dse::train_step(&actor, &critic, e.replies, kMicroBatch, [&](dse::Pass& pass) { return ppo_loss(e, pass); });
+      last = dse::train_step(&actor, &critic, e.replies, {.micro_batch_size = 16},
+                             [&](dse::Pass& pass) { return ppo_loss(e, pass); });
     std::printf("step %ld reward %.3f kl %.3f loss %.4f\n", long(step + 1), e.mean_reward, e.mean_kl, last.loss);
   }
   actor.save(argv[4]);

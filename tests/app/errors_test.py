@@ -119,6 +119,19 @@ data.sources = [{{ path = "/nowhere/pairs.jsonl" }}]
              sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'], data_jsonl=long)
     run_with(work, "records of weight 0 alone", "weight", sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'],
              data_jsonl='{"prompt": "a", "completion": "b", "weight": 0}\n')
+    match = 'adapter="match", kind="regex", pattern="a"'
+    ppo = ("stage.sft.algorithm=ppo", f"stage.sft.critic.from={GOLDEN}/llama_reward")
+    bad("an adapter's keys without a rank", ["lora.rank is 0"], "lora.targets=['q']")
+    bad("an adapter's target that is none", ["lora.targets[1]", "zz"], "lora.rank=4", "lora.targets=['q','zz']")
+    bad("an adapter for a role the model lacks", ["linear"], "lora.rank=4", "lora.targets=['linear']")
+    bad("texts without a coefficient", ["ptx.coefficient"], f'stage.sft.ptx.sources=[{{path="{TINY}/data/sft.jsonl"}}]')
+    bad("a coefficient without texts", ["ptx.sources"], "stage.sft.ptx.coefficient=1")
+    bad("target_kl of no rollout", ["target_kl"], "target_kl=0.1")
+    bad("reward and rewards", ["rewards"], *ppo, "stage.sft.reward.weight=2", f"stage.sft.rewards=[{{{match}}}]")
+    bad("two rewards of a name", ["'match'"], *ppo, f"stage.sft.rewards=[{{{match}}}, {{{match}}}]")
+    bad("a reward named as a metric", ["'failed'"], *ppo, f'stage.sft.rewards=[{{name="failed", {match}}}]')
+    bad("a reward that reads no model", ["from"], *ppo, f'stage.sft.rewards=[{{from="{GOLDEN}/llama_reward", {match}}}]')
+    bad("dynamic sampling of one answer", ["samples_per_prompt"], *ppo, "stage.sft.rollout.dynamic_sampling=true")
     check("options of a plugin that --plugin chose", ["--plugin", "grpo", "--set", "plugin.grpo.nonsense=1", "--set",
                                                     f"output_dir={work}/none"], ["nonsense", "grpo"])
     check("groups of one", ["--plugin", "grpo", "--set", f"output_dir={work}/none"], "samples_per_prompt")

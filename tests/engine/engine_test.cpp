@@ -60,7 +60,7 @@ TEST_F(EngineTest, ACallersLossIsThePluginsStep) {
   dse::Model by_hand = trained("llama_gqa"), by_plugin = trained("llama_gqa");
   double tokens = 0;
   for (const auto& r : all) tokens += double(r.tokens.size());
-  const auto result = dse::train_step(&by_hand, nullptr, all, 4, [&](dse::Pass& pass) {
+  const auto result = dse::train_step(&by_hand, nullptr, all, {.micro_batch_size = 4}, [&](dse::Pass& pass) {
     double loss = 0;
     for (size_t r = 0; r < pass.logp.size(); ++r)
       for (size_t t = 0; t < pass.logp[r].size(); ++t) {
@@ -109,6 +109,40 @@ TEST_F(EngineTest, AnAlgorithmPluginTrainsAnAdapterAndACritic) {
   EXPECT_TRUE(engine.load(folder / "critic").is_value_model());
 }
 
+// Handles keep what they stand for: the engine may go first.
+TEST_F(EngineTest, HandlesOutliveTheEngine) {
+  const auto all = replies();
+  auto second = std::make_unique<dse::Engine>(
+      dse::EngineOptions{.plugin_path = {fs::path(DSE_BINARY_DIR) / "lib/dsengine"}, .threads = 2});
+  dse::Trainer trainer(*second, {.algorithm = "sft", .actor = trained("llama_gqa")});
+  const dse::Model model = second->load(golden("llama_gqa"));
+  second.reset();
+  EXPECT_GT(trainer.step(all).at("loss"), 0);
+  EXPECT_EQ(model.log_probs(all).size(), all.size());
+}
+
+// Sampled at another temperature, the ratio to the sampler is 1 before the first update.
+TEST_F(EngineTest, AStepHasTheSamplersTemperature) {
+  dse::Model actor = trained("llama_gqa");
+  const auto cool = actor.generate({{5, 6, 7}}, {.max_new_tokens = 6, .temperature = 0.5});
+  dse::train_step(&actor, nullptr, cool, {.temperature = 0.5}, [&](dse::Pass& pass) {
+    for (size_t t = 0; t < pass.logp[0].size(); ++t) EXPECT_NEAR(pass.logp[0][t], cool[0].logprobs[t], 1e-5);
+    return 0.0;
+  });
+}
+
+// What is exported of a reward model scales its scores as the original does.
+TEST_F(EngineTest, ASavedRewardModelKeepsItsMoments) {
+  fs::create_directories(folder);
+  fs::copy(golden("llama_reward"), folder / "reward");
+  std::ofstream(folder / "reward/score_moments.json") << R"({"mean": 0.25, "sd": 2.5})";
+  engine.load(folder / "reward").save(folder / "saved");
+  std::ifstream saved(folder / "saved/score_moments.json");
+  const std::string text((std::istreambuf_iterator<char>(saved)), {});
+  EXPECT_NE(text.find("0.25"), std::string::npos) << text;
+  EXPECT_NE(text.find("2.5"), std::string::npos);
+}
+
 TEST_F(EngineTest, MistakesAreOneLine) {
   const auto all = replies();
   dse::Model model = engine.load(golden("llama_gqa")), critic = engine.load(golden("llama_reward"));
@@ -126,11 +160,22 @@ TEST_F(EngineTest, MistakesAreOneLine) {
   says([&] { model.values(all); }, "values");
   says([&] { critic.generate({{5}}); }, "answers nothing");
   says([&] { critic.log_probs(all); }, "language model");
-  says([&] { dse::train_step(&model, nullptr, all, 4, no_loss); }, "Loading::training");
+  says([&] { dse::train_step(&model, nullptr, all, {}, no_loss); }, "Loading::training");
   says([&] { dse::Trainer(engine, {.algorithm = "pppo"}); }, "pppo");
   says([&] { dse::Trainer(engine, {.algorithm = "ppo", .options = {{"kl_coeff", 1.0}}}); }, "kl_coeff");
   says([&] { dse::Trainer(engine, {.algorithm = "ppo"}); }, "needs the actor");
   says([&] { model.save_adapter(folder); }, "no adapter");
+  says([&] { model.log_probs(std::vector<dse::Tokens>{{5, 99999}}); }, "vocabulary");
+  says([&] { critic.rewards({{}}); }, "no tokens");
+  dse::Model actor = trained("llama_gqa");
+  says([&] { dse::train_step(nullptr, &actor, all, {}, no_loss); }, "value model");
+  dse::Trainer pairs(engine, {.algorithm = "dpo", .actor = actor, .reference = model});
+  says([&] { pairs.step({all[0], all[1], all[2]}); }, "pairs");
+  dse::Trainer groups(engine, {.algorithm = "grpo", .actor = actor, .reference = model});
+  says([&] { groups.step(all, {1, 2, 3, NAN, 5, 6}); }, "score of reply 3");
+  auto odd = all;
+  odd[2].logprobs.push_back(0);
+  says([&] { groups.step(odd, {1, 2, 3, 4, 5, 6}); }, "logprobs");
   fs::create_directories(folder);
   says([&] { model.save(folder); }, "exists");
 }

@@ -86,6 +86,15 @@ TEST_F(Collecting, GroupsWithoutASignalAreReplaced) {
   EXPECT_NE(other.token, full.token);
 }
 
+// Means of the parts are of the rows that the step keeps, so that they add up to the reward.
+TEST_F(Collecting, PartsAddUpWhereGroupsAreReplaced) {
+  config.dynamic_sampling = true;
+  auto scores = scorer({regex_reward("e", "e", 2), regex_reward("letters", "[a-m]", 1)});
+  collect(scores);
+  EXPECT_GT(means.mean("groups_replaced"), 0);
+  EXPECT_NEAR(means.mean("reward"), 2 * means.mean("reward_e") + means.mean("reward_letters"), 1e-6);
+}
+
 TEST_F(Collecting, WhereNothingSaysAnythingTheStepGoesOn) {
   config.dynamic_sampling = true, config.max_refills = 3;
   auto scores = scorer({regex_reward("", "no answer holds this")});
@@ -147,13 +156,13 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
   const auto ids = by_ids.score(answers), texts = by_text.score(answers);
   int64_t differ = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
-    EXPECT_FLOAT_EQ(ids[i], float(last_values(model, {answers[i].tokens})[0]));
+    EXPECT_FLOAT_EQ(ids[i].total, float(last_values(model, {answers[i].tokens})[0]));
     auto encoded = text.prompt_tokens(answers[i].turns);
     const auto reply = text.tokenizer.encode(text.chat.answer(answers[i].reply), false);
     encoded.insert(encoded.end(), reply.begin(), reply.end());
     if (answers[i].finish == DSE_FINISH_EOS) encoded.push_back(text.eos[0]);
-    EXPECT_NEAR(texts[i], last_values(model, {encoded})[0], 1e-5);
-    differ += std::abs(texts[i] - texts[0]) > 1e-3;
+    EXPECT_NEAR(texts[i].total, last_values(model, {encoded})[0], 1e-5);
+    differ += std::abs(texts[i].total - texts[0].total) > 1e-3;
   }
   EXPECT_GT(differ, 0);
 }

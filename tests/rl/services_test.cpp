@@ -100,6 +100,7 @@ TEST(TextMixture, AddsItsLossToTheActors) {
     if (algorithm) prepare(setup.algorithm, setup.e, setup.means);  // else every advantage is zero
     Experience texts = rows(setup.algorithm.needs(), 5);
     std::fill(texts.mask.begin(), texts.mask.begin() + 3, 0.0f);
+    texts.weight[1] = 3;
     if (coefficient > 0) setup.learner->mix({coefficient, [texts](int64_t) { return texts; }});
     setup.roles.actor->settings.grad_clip = 0;
     setup.learner->update(
@@ -113,7 +114,7 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   const auto [alone, same_loss] = gradients(2, false);
   EXPECT_TRUE(std::isnan(none));
   EXPECT_EQ(loss, same_loss);
-  // By hand: the texts' loss is the mean of -log p over the 35 - 3 tokens of the mask.
+  // By hand: the texts' loss is the mean of -log p over the 35 - 3 tokens of the mask, the second text's counted thrice.
   Model model = golden_model("llama_gqa");
   double sum = 0;
   const auto sequences = random_sequences(std::vector<int64_t>(5, 12), 97);
@@ -122,9 +123,9 @@ TEST(TextMixture, AddsItsLossToTheActors) {
     const at::Tensor at = at::arange(4, 11, at::kLong);
     const at::Tensor logp =
         model.log_prob(model.hidden(batch), at, batch.tokens.index_select(0, at + 1), 1.0, false).logp;
-    sum -= logp.narrow(0, r == 0 ? 3 : 0, r == 0 ? 4 : 7).sum().item<double>();
+    sum -= (r == 1 ? 3 : 1) * logp.narrow(0, r == 0 ? 3 : 0, r == 0 ? 4 : 7).sum().item<double>();
   }
-  EXPECT_NEAR(loss, sum / 32, 1e-5);
+  EXPECT_NEAR(loss, sum / (32 + 2 * 7), 1e-5);
   for (size_t u = 0; u < plain.size(); ++u) {
     const at::Tensor expected = plain[u] + alone[u];
     EXPECT_GT(alone[u].abs().max().item<double>(), 1e-4);
