@@ -1,11 +1,11 @@
 // Every installed header beside every other: a program may use the library and state an algorithm of its own.
 #include <dsengine/abi.h>
+#include <gtest/gtest.h>
 #include <dsengine/algorithm.hpp>
 #include <dsengine/dataset.hpp>
 #include <dsengine/kernel.hpp>
 #include <dsengine/model.hpp>
 #include <dsengine/reward.hpp>
-#include <gtest/gtest.h>
 
 #include "engine/engine.h"
 

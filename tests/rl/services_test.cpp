@@ -114,7 +114,8 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   const auto [alone, same_loss] = gradients(2, false);
   EXPECT_TRUE(std::isnan(none));
   EXPECT_EQ(loss, same_loss);
-  // By hand: the texts' loss is the mean of -log p over the 35 - 3 tokens of the mask, the second text's counted thrice.
+  // By hand: the texts' loss is the mean of -log p over the 35 - 3 tokens of the mask, the second text's counted
+  // thrice.
   Model model = golden_model("llama_gqa");
   double sum = 0;
   const auto sequences = random_sequences(std::vector<int64_t>(5, 12), 97);
