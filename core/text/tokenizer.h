@@ -1,5 +1,5 @@
 // A tokenizer of a Hugging Face directory, with Hugging Face's ids: byte-pair encoding from tokenizer.json,
-// or from vocab.json and merges.txt. Immutable, cheap to copy, and thread-safe.
+// from vocab.json and merges.txt, or from SentencePiece's tokenizer.model. Immutable, cheap to copy, and thread-safe.
 //
 //   Tokenizer tokenizer = Tokenizer::from_directory("models/opt-125m");
 //   std::vector<TokenId> ids = tokenizer.encode("Hello");

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "text/sentencepiece_model.h"
 #include "text/tokenizer_json.h"
 
 namespace dsengine {
@@ -183,9 +184,7 @@ void read_post_processor(TokenizerParts& parts, const TokenizerJson& json, const
   unsupported(where, "post_processor", type, "Sequence, TemplateProcessing, ByteLevel");
 }
 
-TokenizerParts read_tokenizer_file(const fs::path& path) {
-  const std::string where = path.string();
-  const TokenizerJson json = read_tokenizer_json(path);
+TokenizerParts read_tokenizer(const TokenizerJson& json, const std::string& where) {
   const auto part = [&](const char* key) { return value_or(json, key, TokenizerJson()); };
   TokenizerParts parts{.normalizer = make_normalizer(part("normalizer"), where),
                        .pre_tokenizer = make_pre_tokenizer(part("pre_tokenizer"), where),
@@ -196,6 +195,17 @@ TokenizerParts read_tokenizer_file(const fs::path& path) {
     parts.added.add(added_token(token, token.at("id").get<TokenId>()));
   }
   return parts;
+}
+
+// LLaMA 2's form: what transformers adds to the model's pieces stands in tokenizer_config.json, or in its code.
+TokenizerParts read_sentencepiece(const fs::path& path, SideFiles& files) {
+  const SentencePieceModel model = read_sentencepiece_model(path);
+  const SentencePieceForm form = sentencepiece_form(files.config, files.model);
+  const TokenizerJson names = named_tokens_of(model, form);
+  for (const auto& [name, token] : names.items()) {
+    if (!files.config.contains(name) && !files.special_tokens.contains(name)) files.config[name] = token;
+  }
+  return read_tokenizer(tokenizer_json_of(model, form, files.config, path.string()), path.string());
 }
 
 // GPT-2's and OPT's form: the byte-level defaults are in Hugging Face's code, not in a file.
@@ -228,13 +238,16 @@ void read_added_ends(TokenizerParts& parts, const SideFiles& files) {
 
 TokenizerParts read_parts(const fs::path& directory) {
   SideFiles files(directory);
-  const fs::path file = directory / "tokenizer.json";
+  const fs::path file = directory / "tokenizer.json", pieces = directory / "tokenizer.model";
   const bool whole = fs::exists(file);
-  TokenizerParts parts = whole ? read_tokenizer_file(file) : read_vocabulary_and_merges(directory, files);
+  const bool merges = !whole && fs::exists(directory / "vocab.json") && fs::exists(directory / "merges.txt");
+  TokenizerParts parts = whole    ? read_tokenizer(read_tokenizer_json(file), file.string())
+                         : merges ? read_vocabulary_and_merges(directory, files)
+                                  : read_sentencepiece(pieces, files);
   add_side_tokens(parts, files);
   add_named_tokens(parts, files);
   if (!whole) read_added_ends(parts, files);
-  parts.added.prepare(parts.normalizer, (whole ? file : directory).string());
+  parts.added.prepare(parts.normalizer, (whole ? file : merges ? directory : pieces).string());
   return parts;
 }
 
