@@ -175,8 +175,8 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
                                               drops_first);
   }
   if (type == "Strip") {
-    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(), json.at("start").get<size_t>(),
-                                          json.at("stop").get<size_t>());
+    return std::make_unique<StripDecoder>(one_char(json.at("content"), "decoder Strip's content", where),
+                                          json.at("start").get<size_t>(), json.at("stop").get<size_t>());
   }
   if (type == "Replace") {
     return std::make_unique<ReplaceDecoder>(make_pattern(json.at("pattern"), where),

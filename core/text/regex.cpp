@@ -174,6 +174,8 @@ bool Regex::find(std::string_view text, size_t from, Span& match) const {
                  message(result));
   const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(scratch.data);
   match = {offsets[0], offsets[1]};
+  DSE_CHECK_USER(from <= match.begin && match.begin <= match.end, "{}: pattern {} moves a match's beginning", where_,
+                 pattern_);  // \\K can
   return true;
 }
 

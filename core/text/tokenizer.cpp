@@ -45,6 +45,10 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
   return Tokenizer(std::make_shared<const TokenizerParts>(read_tokenizer_parts(directory)));
 }
 
+Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const std::string& where) {
+  return Tokenizer(std::make_shared<const TokenizerParts>(parse_tokenizer_parts(tokenizer_json, where)));
+}
+
 bool Tokenizer::exists_in(const std::filesystem::path& directory) {
   const auto has = [&](const char* name) { return std::filesystem::exists(directory / name); };
   return has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) || has("tokenizer.model");

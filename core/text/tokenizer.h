@@ -25,6 +25,8 @@ class Tokenizer {
   // A missing file, or one that asks for what is not supported (WordPiece, Unigram, …), is a UserError.
   static Tokenizer from_directory(const std::filesystem::path& directory);
   static bool exists_in(const std::filesystem::path& directory);
+  // A tokenizer.json's text, without a directory's other files; `where` names it in errors.
+  static Tokenizer from_json(std::string_view tokenizer_json, const std::string& where);
 
   // `text` must be valid UTF-8 (else UserError). `add_special_tokens` adds what the tokenizer puts around a
   // sequence; a special token written in the text becomes its id either way.

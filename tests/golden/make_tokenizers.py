@@ -324,7 +324,7 @@ def parts():
     n, p = normalizers, pre_tokenizers
     made_normalizers = [
         n.NFC(), n.NFD(), n.NFKC(), n.NFKD(), n.Lowercase(), n.Strip(), n.Strip(left=False), n.Prepend("\u2581"), n.Replace("X", ""),
-        n.Replace(Regex(r"\s+"), " "), n.Replace("X", "--"), n.Replace(Regex(r"(?<=a)X|\d+$"), "#"), n.Sequence([n.NFKD(), n.Lowercase(), n.Strip()])]
+        n.Replace(Regex(r"\s+"), " "), n.Replace("X", "--"), n.Replace(Regex(r"(?<=a)X|\d+$"), "#"), n.StripAccents(), n.ByteLevel(), n.Sequence([n.NFD(), n.StripAccents()]), n.Sequence([n.NFKD(), n.Lowercase(), n.Strip()])]
     behaviors = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
     made_pre_tokenizers = [
         p.ByteLevel(), p.ByteLevel(add_prefix_space=False), p.ByteLevel(use_regex=False), p.Whitespace(), p.WhitespaceSplit(), p.Digits(), p.Digits(True),

@@ -190,18 +190,71 @@ TEST_F(WrittenTokenizer, IsOneClearError) {
       {"{" + model + R"(,"continuing_subword_prefix":"##"}})", "continuing_subword_prefix"},
       {R"({"model":{"vocab":{"a":0},"merges":["a b"]}})", "not in the vocabulary"},
       {R"({"model":{"vocab":{"a":0},"merges":["ab"]}})", "is not two tokens"},
-      {R"({"model":{"vocab":{"a":-5},"merges":[]}})", "has id -5"},
-      {R"({"model":{"vocab":{"a":2000000000},"merges":[]}})", "has id 2000000000"},
+      {R"({"model":{"vocab":{"a":-5},"merges":[]}})", "token id -5"},
+      {R"({"model":{"vocab":{"a":2000000000},"merges":[]}})", "token id 2000000000"},
       {"{" + model + R"(},"normalizer":{"type":"Precompiled"}})", "normalizer of type Precompiled"},
       {"{" + model + R"(},"pre_tokenizer":{"type":"UnicodeScripts"}})", "pre_tokenizer of type UnicodeScripts"},
       {"{" + model + R"(},"decoder":{"type":"CTC"}})", "decoder of type CTC"},
       {"{" + model + R"(},"post_processor":{"type":"BertProcessing"}})", "post_processor of type BertProcessing"},
       {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated"}})",
        "cannot compile pattern (a"},
-      {std::string(100000, '['), "nested deeper"}};
+      {R"({"model":{"vocab":{"a":4294967296},"merges":[]}})", "token id 4294967296"},
+      {R"({"model":{"vocab":{"a":"0"},"merges":[]}})", "token id \"0\""},
+      {R"({"model":{"vocab":{"a":0,"b":0},"merges":[]}})", "tokens a and b both have id 0"},
+      {R"({"model":{"vocab":["a"],"merges":[]}})", "no table of tokens"},
+      {R"({"model":{"vocab":{"a":0},"merges":[["a"]]}})", "not as expected"},
+      {R"({"model":{"vocab":{"a":0},"merges":[],"unk_token":"b"}})", "unk_token b is not in the vocabulary"},
+      {R"({"model":{"vocab":{"a":0},"merges":[],"unk_token":7}})", "not as expected"},
+      {R"({"model":{"vocab":{"a":1e999},"merges":[]}})", "not valid JSON"},
+      {R"({"model":"BPE"})", "not as expected"},
+      {"{" + model + R"(},"added_tokens":[{"id":-1,"content":"x"}]})", "token id -1"},
+      {"{" + model + R"(},"added_tokens":{"x":3}})", "not as expected"},
+      {"{" + model + R"(},"normalizer":"NFC"})", "not as expected"},
+      {"{" + model + R"(},"normalizer":{"type":"Sequence"}})", "not as expected"},
+      {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{},"behavior":"Isolated"}})", "not as expected"},
+      {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{"String":" "},"behavior":"Odd"}})", "Odd"},
+      {"{" + model + R"(},"decoder":{"type":"Strip","content":"","start":99999999999,"stop":0}})", "one character"},
+      {"{" + model +
+           R"(},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},)"
+           R"({"SpecialToken":{"id":"</s>"}}],"special_tokens":{}}})",
+       "not as expected"},
+      {"{" + model + R"(},"post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}}})",
+       "must hold one Sequence"},
+      {"{" + model.substr(0, 40), "not valid JSON"},
+      {std::string(100000, '['), "nested deeper"},
+      {R"({"model":)" + std::string(100000, '[') + std::string(100000, ']') + "}", "nested deeper"}};
   for (const auto& [text, says] : cases) {
     EXPECT_NE(error_of(text).find(says), std::string::npos) << says << " is not in: " << error_of(text);
     EXPECT_NE(error_of(text).find(directory.string()), std::string::npos) << error_of(text);
+  }
+}
+
+// A hundred normalizers, each of which doubles the text.
+TEST_F(WrittenTokenizer, AGrowingTextIsAnErrorNotAllMemory) {
+  std::string doubling = R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})", all = doubling;
+  for (int i = 1; i < 100; ++i) all += "," + doubling;
+  ASSERT_EQ(error_of(R"({"model":{"vocab":{"a":0},"merges":[]},"normalizer":{"type":"Sequence","normalizers":[)" + all +
+                     "]}}"),
+            "");
+  EXPECT_THROW(Tokenizer::from_directory(directory).encode("a"), UserError);
+}
+
+TEST_F(WrittenTokenizer, ADamagedSentencePieceModelIsOneClearError) {
+  const std::string whole = read_text(golden / "small/spm_plain/tokenizer.model");
+  const auto error_of_model = [&](const std::string& bytes) -> std::string {
+    write_text(directory / "tokenizer.model", bytes);
+    try {
+      Tokenizer::from_directory(directory);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error_of_model(whole), "");
+  for (const std::string& bytes :
+       {std::string(), std::string("not a model"), whole.substr(0, whole.size() - 3), std::string(12, '\xFF'),
+        whole.substr(0, 1000), "\x0A\x02\x0A\x7F" + whole, whole + std::string("\x0A\x05\x0A\x03<s>", 7)}) {
+    EXPECT_NE(error_of_model(bytes).find("tokenizer.model: "), std::string::npos) << error_of_model(bytes);
   }
 }
 
