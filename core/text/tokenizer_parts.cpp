@@ -133,6 +133,17 @@ TokenizerParts read_vocabulary_and_merges(const fs::path& directory, SideFiles& 
   return parts;
 }
 
+// When every token is known.
+void complete(TokenizerParts& parts, const std::string& where) {
+  for (const auto* ends : {&parts.prefix, &parts.suffix}) {
+    for (const TokenId id : *ends) {
+      DSE_CHECK_USER(parts.added.with_id(id) || !parts.bpe.token_of(id).empty(),
+                     "{}: post_processor adds token {}, which is not in the vocabulary", where, id);
+    }
+  }
+  parts.added.prepare(parts.normalizer, where);
+}
+
 TokenizerParts read_parts(const fs::path& directory) {
   SideFiles files(directory);
   const fs::path file = directory / "tokenizer.json", pieces = directory / "tokenizer.model";
@@ -144,7 +155,7 @@ TokenizerParts read_parts(const fs::path& directory) {
   add_side_tokens(parts, files);
   add_named_tokens(parts, files);
   if (!whole) read_added_ends(parts, files);
-  parts.added.prepare(parts.normalizer, (whole ? file : merges ? directory : pieces).string());
+  complete(parts, (whole ? file : merges ? directory : pieces).string());
   return parts;
 }
 
@@ -204,7 +215,7 @@ TokenizerParts read_tokenizer_parts(const fs::path& directory) {
 TokenizerParts parse_tokenizer_parts(std::string_view tokenizer_json, const std::string& where) {
   return as_user_errors(where, [&] {
     TokenizerParts parts = read_tokenizer(parse_tokenizer_json(tokenizer_json, where), where);
-    parts.added.prepare(parts.normalizer, where);
+    complete(parts, where);
     return parts;
   });
 }

@@ -220,6 +220,10 @@ TEST_F(WrittenTokenizer, IsOneClearError) {
        "not as expected"},
       {"{" + model + R"(},"post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}}})",
        "must hold one Sequence"},
+      {"{" + model +
+           R"(},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},)"
+           R"({"SpecialToken":{"id":"</s>"}}],"special_tokens":{"</s>":{"ids":[9]}}}})",
+       "adds token 9, which is not in the vocabulary"},
       {"{" + model.substr(0, 40), "not valid JSON"},
       {std::string(100000, '['), "nested deeper"},
       {R"({"model":)" + std::string(100000, '[') + std::string(100000, ']') + "}", "nested deeper"}};
