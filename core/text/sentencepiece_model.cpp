@@ -157,15 +157,12 @@ SentencePieceModel read_sentencepiece_model(const std::filesystem::path& path) {
   return parse_sentencepiece_model(read_text(path), path.string());
 }
 
-SentencePieceForm sentencepiece_form(const TokenizerJson& config, const TokenizerJson& model_config) {
-  auto name = value_or<std::string>(config, "tokenizer_class", "");
-  if (name.ends_with("Fast")) name.resize(name.size() - 4);
-  const auto family = value_or<std::string>(model_config, "model_type", "");
-  if (name.empty() && (family == "gemma" || family == "gemma2")) return SentencePieceForm::gemma;
+SentencePieceForm sentencepiece_form(const std::string& tokenizer_class, const std::string& model_type) {
+  if (tokenizer_class.empty() && model_type.starts_with("gemma")) return SentencePieceForm::gemma;
   // transformers gives these families no class of their own, whatever their tokenizer_config.json says.
-  if (family == "mistral" || family == "phi3") return SentencePieceForm::plain;
-  if (name == "LlamaTokenizer") return SentencePieceForm::llama;
-  if (name == "GemmaTokenizer") return SentencePieceForm::gemma;
+  if (model_type == "mistral" || model_type == "phi3") return SentencePieceForm::plain;
+  if (tokenizer_class == "LlamaTokenizer") return SentencePieceForm::llama;
+  if (tokenizer_class == "GemmaTokenizer") return SentencePieceForm::gemma;
   return SentencePieceForm::plain;
 }
 

@@ -34,9 +34,9 @@ struct SentencePieceModel {
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::string& where);
 SentencePieceModel read_sentencepiece_model(const std::filesystem::path& path);
 
-// What of transformers' classes reads the directory, by tokenizer_config.json and config.json.
+// Which of transformers' classes reads the directory: tokenizer_config.json names a class, config.json a model_type.
 enum class SentencePieceForm { llama, gemma, plain };
-SentencePieceForm sentencepiece_form(const TokenizerJson& config, const TokenizerJson& model_config);
+SentencePieceForm sentencepiece_form(const std::string& tokenizer_class, const std::string& model_type);
 
 // The tokenizer.json that transformers makes of the model, without what tokenizer_config.json adds.
 TokenizerJson tokenizer_json_of(const SentencePieceModel& model, SentencePieceForm form, const TokenizerJson& config,

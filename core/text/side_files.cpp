@@ -44,6 +44,12 @@ TokenizerJson SideFiles::named_token(const std::string& name) const {
   return nullptr;
 }
 
+std::string SideFiles::tokenizer_class() const {
+  auto name = value_or<std::string>(config, "tokenizer_class", value_or<std::string>(model, "tokenizer_class", ""));
+  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  return name;
+}
+
 AddedToken added_token(const TokenizerJson& json, TokenId id) {
   const bool special = value_or(json, "special", false);
   return {.id = id,

@@ -20,6 +20,9 @@ struct SideFiles {
   // "bos_token" and the like: a string, an object with content, or null.
   TokenizerJson named_token(const std::string& name) const;
 
+  // The class of transformers that reads the directory, without "Fast"; "" where no file names it.
+  std::string tokenizer_class() const;
+
   TokenizerJson config;          // tokenizer_config.json
   TokenizerJson special_tokens;  // special_tokens_map.json
   TokenizerJson added_tokens;    // added_tokens.json

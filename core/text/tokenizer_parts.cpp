@@ -102,7 +102,8 @@ TokenizerParts read_tokenizer(const TokenizerJson& json, const std::string& wher
 // LLaMA 2's form: what transformers adds to the model's pieces stands in tokenizer_config.json, or in its code.
 TokenizerParts read_sentencepiece(const fs::path& path, SideFiles& files) {
   const SentencePieceModel model = read_sentencepiece_model(path);
-  const SentencePieceForm form = sentencepiece_form(files.config, files.model);
+  const SentencePieceForm form =
+      sentencepiece_form(files.tokenizer_class(), value_or<std::string>(files.model, "model_type", ""));
   const TokenizerJson names = named_tokens_of(model, form);
   for (const auto& [name, token] : names.items()) {
     if (!files.config.contains(name) && !files.special_tokens.contains(name)) files.config[name] = token;
@@ -110,7 +111,30 @@ TokenizerParts read_sentencepiece(const fs::path& path, SideFiles& files) {
   return read_tokenizer(tokenizer_json_of(model, form, files.config, path.string()), path.string());
 }
 
-// GPT-2's and OPT's form: the byte-level defaults are in Hugging Face's code, not in a file.
+// What stands in transformers' code, not in a file, for the classes that read vocab.json and merges.txt.
+struct ByteLevelForm {
+  TokenizerJson normalizer, pre_tokenizer;
+  std::vector<const char*> named;  // what "<|endoftext|>" is where the files say nothing
+};
+
+ByteLevelForm byte_level_form(const SideFiles& files, const std::string& where) {
+  const bool prefix = value_or(files.config, "add_prefix_space", false);
+  const TokenizerJson byte_level{{"type", "ByteLevel"}, {"add_prefix_space", prefix}}, nfc{{"type", "NFC"}};
+  const std::string name = files.tokenizer_class();
+  if (name.empty() || name == "GPT2Tokenizer") return {nullptr, byte_level, {"bos_token", "eos_token", "unk_token"}};
+  if (name == "GPTNeoXTokenizer") return {nfc, byte_level, {"bos_token", "eos_token", "unk_token"}};
+  if (name != "Qwen2Tokenizer") {
+    unsupported(where, "a tokenizer without tokenizer.json", name, "GPT2Tokenizer, GPTNeoXTokenizer, Qwen2Tokenizer");
+  }
+  constexpr const char* words =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+      R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const TokenizerJson split{{"type", "Split"}, {"pattern", {{"Regex", words}}}, {"behavior", "Isolated"}};
+  const TokenizerJson bytes{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"use_regex", false}};
+  const TokenizerJson both = TokenizerJson::array({split, bytes});
+  return {nfc, {{"type", "Sequence"}, {"pretokenizers", both}}, {"eos_token", "pad_token", "unk_token"}};
+}
+
 TokenizerParts read_vocabulary_and_merges(const fs::path& directory, SideFiles& files) {
   const fs::path vocabulary = directory / "vocab.json", merges_file = directory / "merges.txt";
   Bpe::Merges merges;
@@ -120,15 +144,14 @@ TokenizerParts read_vocabulary_and_merges(const fs::path& directory, SideFiles& 
     if (!line.empty() && !line.starts_with("#version")) merges.push_back(merge_of(line, merges_file.string()));
   }
   const std::string where = vocabulary.string();
-  const TokenizerJson byte_level{{"type", "ByteLevel"},
-                                 {"add_prefix_space", value_or(files.config, "add_prefix_space", false)}};
-  TokenizerParts parts{.normalizer = make_normalizer(nullptr, where),
-                       .pre_tokenizer = make_pre_tokenizer(byte_level, where),
+  const ByteLevelForm form = byte_level_form(files, directory.string());
+  TokenizerParts parts{.normalizer = make_normalizer(form.normalizer, where),
+                       .pre_tokenizer = make_pre_tokenizer(form.pre_tokenizer, where),
                        .bpe = Bpe(vocabulary_of(read_tokenizer_json(vocabulary), where), merges, {}, where),
-                       .decoder = make_decoder(byte_level, where)};
-  for (const char* name : {"bos_token", "eos_token", "unk_token"}) {
+                       .decoder = make_decoder({{"type", "ByteLevel"}}, where)};
+  for (const char* name : form.named) {
     const bool says = files.config.contains(name) || files.special_tokens.contains(name);
-    if (!says && parts.bpe.id_of("<|endoftext|>")) files.config[name] = "<|endoftext|>";  // GPT-2's default
+    if (!says && parts.bpe.id_of("<|endoftext|>")) files.config[name] = "<|endoftext|>";
   }
   return parts;
 }

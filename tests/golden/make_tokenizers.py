@@ -212,6 +212,20 @@ def qwen_style():
                            "add_prefix_space": False, "tokenizer_class": "Qwen2Tokenizer"})
 
 
+def merges_styles():
+    """vocab.json and merges.txt alone, for the classes that have a form of their own."""
+    from transformers import AutoTokenizer
+    for style in ("qwen", "neox"):
+        folder = OUT / "small" / f"{style}_merges"
+        folder.mkdir(parents=True, exist_ok=True)
+        Tokenizer.from_file(str(OUT / "small" / f"{style}_style" / "tokenizer.json")).model.save(str(folder))
+        dump(folder / "tokenizer_config.json", {
+            "qwen": {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+                     "added_tokens_decoder": {"768": {"content": "<|im_start|>", "special": True, "normalized": False}}},
+            "neox": {"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": True}}[style])
+        dump(OUT / "small" / f"{style}_merges.json", cases(AutoTokenizer.from_pretrained(folder).backend_tokenizer))
+
+
 def byte_specials(first):
     return first + [f"<0x{b:02X}>" for b in range(256)]
 
@@ -361,7 +375,7 @@ def main():
     arguments.add_argument("--data", default=os.environ.get("DSENGINE_TEST_DATA", root.parent / "shared" / "data"))
     options = arguments.parse_args()
     dump(OUT / "strings.json", STRINGS)
-    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, sentencepiece_styles, parts):
+    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, parts):
         make()
     if (Path(options.data) / "tokenizers").exists():
         real(options.data)

@@ -105,7 +105,7 @@ TEST_P(SmallTokenizer, StreamsArbitraryIds) {
 INSTANTIATE_TEST_SUITE_P(Golden, SmallTokenizer,
                          testing::Values("llama3_style", "metaspace", "mixed", "opt_style", "qwen_style", "gemma_style",
                                          "neox_style", "phi3_style", "spm_legacy", "spm_ends", "spm_bare", "spm_gemma",
-                                         "spm_plain"),
+                                         "spm_plain", "qwen_merges", "neox_merges"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 TEST(Tokenizer, NamesItsSpecialTokens) {
