@@ -5,6 +5,7 @@
   small/<name>/       small tokenizers trained here, as files of a Hugging Face directory
   small/<name>.json   their ids of the strings, and the decodes of those ids
   real/<name>.json    ids of the strings for real tokenizers, whose files are not checked in
+  classes.json        which characters a regular expression's classes match
   parts.json          single normalizers, pre-tokenizers and decoders: their JSON, inputs and outputs
 
 Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama2, llama3, mistral]
@@ -369,13 +370,35 @@ def parts():
         "decoder": [{"json": json_of("decoder", x), "outputs": [x.decode(t) for t in tokens]} for x in made_decoders]})
 
 
+CLASSES = [r"\p{L}", r"\p{Lu}", r"\p{Lo}", r"\p{M}", r"\p{N}", r"\p{Nd}", r"\p{P}", r"\p{S}", r"\P{L}", r"\w", r"\s", r"[^\s\p{L}\p{N}]", r"[\p{M}\p{P}]",
+           r"[^\r\n\p{L}\p{N}]", r"[[:punct:]]"]
+
+
+def classes():
+    """Which of all characters a class matches: the code points where that changes, each as its distance from the one before."""
+    characters = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    rows = []
+    for pattern in CLASSES:
+        split = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed", invert=True)
+        changes = []
+        for at in range(0, len(characters), 40000):
+            part = characters[at:at + 40000]
+            for _, (begin, end) in split.pre_tokenize_str("".join(map(chr, part))):
+                if changes and changes[-1] == at + begin:
+                    changes[-1] = at + end
+                else:
+                    changes += [at + begin, at + end]
+        rows.append({"pattern": pattern, "changes": [b - a for a, b in zip([0] + changes, changes)]})
+    dump(OUT / "classes.json", rows)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = Path(__file__).resolve().parents[2]
     arguments.add_argument("--data", default=os.environ.get("DSENGINE_TEST_DATA", root.parent / "shared" / "data"))
     options = arguments.parse_args()
     dump(OUT / "strings.json", STRINGS)
-    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, parts):
+    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, parts, classes):
         make()
     if (Path(options.data) / "tokenizers").exists():
         real(options.data)
