@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "text/byte_level.h"
+#include "text/older_unicode.h"
 #include "text/utf8.h"
 
 namespace dsengine {
@@ -18,16 +19,32 @@ bool is_ascii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
+void append_form(std::string_view text, int options, std::string& normalized) {
+  if (text.empty()) return;
+  utf8proc_uint8_t* result = nullptr;
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &result, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | options));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
+  if (length < 0) throw std::bad_alloc();  // the text is valid UTF-8, so nothing else can fail
+  normalized.append(reinterpret_cast<const char*>(result), static_cast<size_t>(length));
+}
+
 Normalizer unicode_form(int options) {
   return [options](Segment& segment) {
     if (is_ascii(segment.text)) return;
-    utf8proc_uint8_t* result = nullptr;
-    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(segment.text.data()),
-                                     static_cast<utf8proc_ssize_t>(segment.text.size()), &result,
-                                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | options));
-    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
-    if (length < 0) throw std::bad_alloc();  // the text is valid UTF-8, so nothing else can fail
-    segment.text.assign(reinterpret_cast<const char*>(result), static_cast<size_t>(length));
+    const std::string_view text = segment.text;
+    std::string normalized;
+    size_t begin = 0;
+    for (size_t at = 0, bytes = 0; at < text.size(); at += bytes) {
+      bytes = char_bytes(text, at);
+      if (bytes == 1 || !is_newer_than_forms(char_at(text, at))) continue;
+      append_form(text.substr(begin, at - begin), options, normalized);
+      normalized.append(text, at, bytes);
+      begin = at + bytes;
+    }
+    append_form(text.substr(begin), options, normalized);
+    segment.text = std::move(normalized);
   };
 }
 
@@ -51,9 +68,11 @@ void strip_accents(Segment& segment) {
   kept.reserve(segment.text.size());
   for (size_t at = 0, bytes = 0; at < segment.text.size(); at += bytes) {
     bytes = char_bytes(segment.text, at);
-    const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(char_at(segment.text, at)));
-    const bool is_mark =
-        category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+    const char32_t code = char_at(segment.text, at);
+    const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+    const bool known = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+                       category == UTF8PROC_CATEGORY_ME || code == 0x1CF2 || code == 0x1CF3;  // marks once
+    const bool is_mark = known && !is_newer_mark(code);
     if (!is_mark) kept.append(segment.text, at, bytes);
     if (is_mark && at == 0) segment.at_start = false;
   }
