@@ -4,8 +4,9 @@
   bench/tokenizers/encode_speed.py [--data DIR] [--rounds N]
   # needs: cmake --build --preset release --target encode_speed; the environment of scripts/setup
 
-Speeds are of processor time, so that a busy machine does not count. Each tokenizer and text: first the cold round (nothing cached), then the median of the others. "lines" encodes line by
-line, "whole" the text in one call. The counts of tokens must agree. Results go to bench/results/tokenizers.jsonl.
+Speeds are of processor time, so that a busy machine does not count. Each tokenizer and text: first the cold round
+(nothing cached), then the median of the others. "lines" encodes line by line, "whole" the text in one call. The counts
+of tokens must agree; Hugging Face's encode makes offsets and masks besides. Results: bench/results/tokenizers.jsonl.
 """
 import argparse
 import json
