@@ -126,9 +126,20 @@ class ReplaceDecoder : public Decoder {
 
 class SequenceDecoder : public Decoder {
  public:
-  explicit SequenceDecoder(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
+  SequenceDecoder(std::vector<std::unique_ptr<Decoder>> parts, std::string where)
+      : parts_(std::move(parts)), where_(std::move(where)) {}
   Tokens decode(Tokens tokens) const override {
-    for (const auto& part : parts_) tokens = part->decode(std::move(tokens));
+    const auto bytes_of = [](const Tokens& all) {
+      return std::accumulate(all.begin(), all.end(), size_t{0},
+                             [](size_t sum, const auto& t) { return sum + t.size(); });
+    };
+    // Replacements in a row can grow a text exponentially; no honest one grows it so.
+    const size_t most_bytes = (size_t{1} << 20) + 256 * bytes_of(tokens);
+    for (const auto& part : parts_) {
+      tokens = part->decode(std::move(tokens));
+      DSE_CHECK_USER(bytes_of(tokens) <= most_bytes, "{}: its decoders make more than {} bytes of a text", where_,
+                     most_bytes);
+    }
     return tokens;
   }
   bool is_settled(const Tokens& tokens, bool fused) const override {
@@ -149,6 +160,7 @@ class SequenceDecoder : public Decoder {
 
  private:
   std::vector<std::unique_ptr<Decoder>> parts_;
+  std::string where_;
 };
 
 class SpaceDecoder : public Decoder {
@@ -175,8 +187,8 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
                                               drops_first);
   }
   if (type == "Strip") {
-    return std::make_unique<StripDecoder>(json.at("content").get<std::string>(), json.at("start").get<size_t>(),
-                                          json.at("stop").get<size_t>());
+    return std::make_unique<StripDecoder>(one_char(json.at("content"), "decoder Strip's content", where),
+                                          json.at("start").get<size_t>(), json.at("stop").get<size_t>());
   }
   if (type == "Replace") {
     return std::make_unique<ReplaceDecoder>(make_pattern(json.at("pattern"), where),
@@ -185,7 +197,7 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
   if (type == "Sequence") {
     std::vector<std::unique_ptr<Decoder>> parts;
     for (const auto& part : json.at("decoders")) parts.push_back(make_decoder(part, where));
-    return std::make_unique<SequenceDecoder>(std::move(parts));
+    return std::make_unique<SequenceDecoder>(std::move(parts), where);
   }
   unsupported(where, "decoder", type, "Sequence, ByteLevel, ByteFallback, Fuse, Metaspace, Strip, Replace");
 }

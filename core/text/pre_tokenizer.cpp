@@ -17,7 +17,8 @@ constexpr const char* punctuation =
     R"(\x{11660}-\x{1166C})"
     R"(\x{116B9}\x{1183B}\x{11944}-\x{11946}\x{119E2}\x{11A3F}-\x{11A46}\x{11A9A}-\x{11A9C})"
     R"(\x{11A9E}-\x{11AA2}\x{11C41}-\x{11C45}\x{11C70}\x{11C71}\x{11EF7}\x{11EF8}\x{11FFF}\x{12FF1}\x{12FF2})"
-    R"(\x{16E97}-\x{16E9A}\x{16FE2}\x{1E95E}\x{1E95F}])[\p{P}$+<=>^`|~\x{166D}\x{111C9}])";
+    R"(\x{10D6E}\x{1B4E}\x{1B4F}\x{1B7F}\x{113D4}-\x{113D8}\x{11B00}-\x{11B09}\x{11BE1}\x{11F43}-\x{11F4F})"
+    R"(\x{16D6D}-\x{16D6F}\x{1E5FF}\x{16E97}-\x{16E9A}\x{16FE2}\x{1E95E}\x{1E95F}])[\p{P}$+<=>^`|~\x{166D}\x{111C9}])";
 
 enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/check.h"
+#include "text/newer_unicode.h"
 #include "text/utf8.h"
 
 namespace dsengine {
@@ -82,8 +83,8 @@ class Translation {
 
   void class_item() {
     const std::string_view rest = pattern_.substr(at_);
-    if (rest.starts_with("[:punct:]")) return put("\\p{P}\\p{S}", 9);
-    if (rest.starts_with("[:alpha:]")) return put("\\p{Alphabetic}", 9);
+    if (rest.starts_with("[:punct:]")) return put("\\p{P}\\p{S}" + newer_characters("P") + newer_characters("S"), 9);
+    if (rest.starts_with("[:alpha:]")) return put("\\p{Alphabetic}" + newer_characters("L"), 9);
     if (rest.starts_with("[:space:]")) return put("\\p{White_Space}", 9);
     if (rest.starts_with("[")) refuse("[");
     if (rest.starts_with("&&")) refuse("&&");
@@ -106,7 +107,9 @@ class Translation {
         return put("\\P{White_Space}", 2);
       case 'w':
       case 'W':  // Oniguruma's table has Latin-1's superscripts and fractions besides.
-        return set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}", letter == 'W');
+        return set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" + newer_characters("L") +
+                       newer_characters("M") + newer_characters("Nd"),
+                   letter == 'W');
       case 'h':
       case 'H':
         return set("0-9A-Fa-f", letter == 'H');
@@ -125,6 +128,12 @@ class Translation {
     if (end == std::string_view::npos || pattern_[at_ + 2] != '{') return copy(2);
     const std::string_view name = pattern_.substr(at_ + 3, end - at_ - 3);
     int ignored = 0;
+    if (const std::string newer = newer_characters(name); !newer.empty()) {
+      const bool negated = pattern_[at_ + 1] == 'P';
+      if (in_class_ && negated) return copy(end + 1 - at_);  // [ ] cannot take characters away
+      const std::string content = fmt::format("\\p{{{}}}{}", name, newer);
+      return put(in_class_ ? content : fmt::format("[{}{}]", negated ? "^" : "", content), end + 1 - at_);
+    }
     pcre2_code* script = compile(fmt::format("\\p{{sc:{}}}", name), ignored);
     if (!script) return copy(end + 1 - at_);
     pcre2_code_free(script);
@@ -174,6 +183,8 @@ bool Regex::find(std::string_view text, size_t from, Span& match) const {
                  message(result));
   const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(scratch.data);
   match = {offsets[0], offsets[1]};
+  DSE_CHECK_USER(from <= match.begin && match.begin <= match.end, "{}: pattern {} moves a match's beginning", where_,
+                 pattern_);  // \\K can
   return true;
 }
 

@@ -1,6 +1,6 @@
 // A regular expression as Hugging Face's tokenizers read it (Oniguruma's syntax, Unicode classes), run by
 // PCRE2's compiler. Thread-safe. A pattern that needs unreasonable work on a text is a UserError, not a hang.
-// Debian's PCRE2 10.42 knows Unicode 14: characters that are newer count as unassigned.
+// Debian's PCRE2 10.42 knows Unicode 14: characters up to Unicode 16 are added to the general categories.
 //
 //   Regex words("\\p{L}+", "tokenizer.json");
 //   words.for_each_match("two words", [&](Span match) { use(match.begin, match.end); });
@@ -20,7 +20,7 @@ struct Span {  // bytes [begin, end) of a text
 class Regex {
  public:
   // What Rust's regex crate, which parts of Hugging Face's code use, means by \w; for within [ ].
-  static constexpr const char* rust_word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control})";
+  static constexpr const char* rust_word = R"(\p{Alphabetic}\p{L}\p{M}\p{Nd}\p{Pc}\p{Join_Control})";
 
   // `where` names the file in errors.
   Regex(std::string_view pattern, std::string where);

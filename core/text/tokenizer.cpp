@@ -37,16 +37,21 @@ void encode_segment(const TokenizerParts& parts, Segment segment, std::vector<To
 }  // namespace
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
-  DSE_CHECK_USER(exists_in(directory),
-                 "{}: no tokenizer.json, and no vocab.json with merges.txt; save the tokenizer there with "
-                 "transformers' save_pretrained",
-                 directory.string());
+  DSE_CHECK_USER(
+      exists_in(directory),
+      "{}: no tokenizer.json, no vocab.json with merges.txt, and no tokenizer.model; save the tokenizer there with "
+      "transformers' save_pretrained",
+      directory.string());
   return Tokenizer(std::make_shared<const TokenizerParts>(read_tokenizer_parts(directory)));
 }
 
+Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const std::string& where) {
+  return Tokenizer(std::make_shared<const TokenizerParts>(parse_tokenizer_parts(tokenizer_json, where)));
+}
+
 bool Tokenizer::exists_in(const std::filesystem::path& directory) {
-  return std::filesystem::exists(directory / "tokenizer.json") ||
-         (std::filesystem::exists(directory / "vocab.json") && std::filesystem::exists(directory / "merges.txt"));
+  const auto has = [&](const char* name) { return std::filesystem::exists(directory / name); };
+  return has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) || has("tokenizer.model");
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {

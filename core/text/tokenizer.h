@@ -1,5 +1,5 @@
 // A tokenizer of a Hugging Face directory, with Hugging Face's ids: byte-pair encoding from tokenizer.json,
-// or from vocab.json and merges.txt. Immutable, cheap to copy, and thread-safe.
+// from vocab.json and merges.txt, or from SentencePiece's tokenizer.model. Immutable, cheap to copy, and thread-safe.
 //
 //   Tokenizer tokenizer = Tokenizer::from_directory("models/opt-125m");
 //   std::vector<TokenId> ids = tokenizer.encode("Hello");
@@ -25,6 +25,8 @@ class Tokenizer {
   // A missing file, or one that asks for what is not supported (WordPiece, Unigram, …), is a UserError.
   static Tokenizer from_directory(const std::filesystem::path& directory);
   static bool exists_in(const std::filesystem::path& directory);
+  // A tokenizer.json's text, without a directory's other files; `where` names it in errors.
+  static Tokenizer from_json(std::string_view tokenizer_json, const std::string& where);
 
   // `text` must be valid UTF-8 (else UserError). `add_special_tokens` adds what the tokenizer puts around a
   // sequence; a special token written in the text becomes its id either way.

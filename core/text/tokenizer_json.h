@@ -1,4 +1,4 @@
-// tokenizer.json's values, and the two errors every part of it can meet. A sorted map, not base/json.h's
+// tokenizer.json's values, and the errors that every part of it can meet. A sorted map, not base/json.h's
 // ordered list: that one searches its whole list for each of a vocabulary's 128,000 keys.
 //
 //   TokenizerJson file = read_tokenizer_json(directory / "tokenizer.json");
@@ -11,12 +11,14 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "text/utf8.h"
 
 namespace dsengine {
 
 using TokenizerJson = nlohmann::json;
 
 TokenizerJson read_tokenizer_json(const std::filesystem::path& path);
+TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& where);
 
 inline std::string type_of(const TokenizerJson& part) { return part.at("type").get<std::string>(); }
 
@@ -25,6 +27,23 @@ template <class T>
 T value_or(const TokenizerJson& json, const char* key, T fallback) {
   const auto found = json.find(key);
   return found == json.end() || found->is_null() ? fallback : found->get<T>();
+}
+
+// An id in a file; one out of range is a damaged file's.
+inline int32_t token_id(const TokenizerJson& json, const std::string& where) {
+  constexpr int64_t most_tokens = 1 << 24;
+  const bool fits = json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < most_tokens;
+  DSE_CHECK_USER(fits, "{}: token id {} is not a whole number in 0..{}", where, json.dump().substr(0, 40),
+                 most_tokens - 1);
+  return json.get<int32_t>();
+}
+
+// A text that must be one character.
+inline std::string one_char(const TokenizerJson& json, const char* what, const std::string& where) {
+  auto text = json.get<std::string>();
+  DSE_CHECK_USER(!text.empty() && char_bytes(text, 0) == text.size(), "{}: {} must be one character, not '{}'", where,
+                 what, text);
+  return text;
 }
 
 [[noreturn]] inline void unsupported(const std::string& where, const char* part, const std::string& type,

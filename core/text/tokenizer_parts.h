@@ -32,7 +32,10 @@ struct TokenizerParts {
   }
 };
 
-// The directory has a tokenizer.json, or a vocab.json and a merges.txt; damaged files are a UserError.
+// The directory has a tokenizer.json, a vocab.json and a merges.txt, or a tokenizer.model; damaged files are a
+// UserError.
 TokenizerParts read_tokenizer_parts(const std::filesystem::path& directory);
+// A tokenizer.json alone.
+TokenizerParts parse_tokenizer_parts(std::string_view tokenizer_json, const std::string& where);
 
 }  // namespace dsengine

@@ -5,13 +5,15 @@
   small/<name>/       small tokenizers trained here, as files of a Hugging Face directory
   small/<name>.json   their ids of the strings, and the decodes of those ids
   real/<name>.json    ids of the strings for real tokenizers, whose files are not checked in
+  classes.json        which characters a regular expression's classes match
   parts.json          single normalizers, pre-tokenizers and decoders: their JSON, inputs and outputs
 
-Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama3, mistral]
+Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama2, llama3, mistral]
 """
 import argparse
 import collections
 import inspect
+import io
 import json
 import os
 import random
@@ -62,13 +64,25 @@ def hostile_strings():
     return strings
 
 
-STRINGS = hostile_strings()
+MORE = [  # after the strings that the small tokenizers are trained on
+    "def f(x):\n    return {'a': [1, 2, None], \"b\": x ** 2}  # note\n", "#include <vector>\nint main() { return v[0]->x; }\r\n", "SELECT * FROM t WHERE a='b' AND c<>3;--",
+    '{"k": [1.5e-3, true, null], "u": "\\u00e9"}', "<div class=\"x\">&nbsp;</div>", "\t\tif (a&&b||!c) x+=1;\n\n\n", "x=1;y=2;;z=\\0", "0b1010 0o17 1_000_000 1e+10 .5 5.",
+    "caf\u00e9 cafe\u0301 CAF\u00c9", "\u00c5\u212bA\u030a", "\ufb03 \u3392 \u2163 \u00b5 \u03bc", "\u1e69 s\u0323\u0307 s\u0307\u0323 \u1e61\u0323", "\uac01 \u1100\u1161\u11a8 \uac00\u11a8", "\u0958 \u0915\u093c", "\u2f00\u4e00 \uf900\u8c48",
+    "\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd", "\u0644\u0627 \ufefb \ufdfa", "\u0e19\u0e49\u0e33 \u0e19\u0e4d\u0e49\u0e32", "\u0f40\u0f71\u0f72 \u0f40\u0f73", "\u1019\u103c\u1014\u103a\u1019\u102c", "\u0a95\u0acd\u0ab7", "\u1820\u180b\u1821", "\u0301", "\u0301a", " \u0301", "\n\u0301", "1\u0301\u0302", "\u20e3", "1\ufe0f\u20e3",
+    "\U0001f9d1\U0001f3ff\u200d\U0001f91d\u200d\U0001f9d1\U0001f3fb", "\U0001f3f3\ufe0f\u200d\U0001f308", "\u200d\U0001f468", "\U0001f1e9\U0001f1ea\U0001f1eb", "\U0001f468\u200d", "\u263a\ufe0e\u263a\ufe0f",
+    "\x02\x03\x04\x05\x06\x07\x08", "\x0e\x0f\x10\x1d\x1e\x1f", "\u0081\u009f", "a\x00b", "\x00\x00", "\u2028\u2029a", "\u200e\u200f\u202a\u2066\u2069", "a\u00adb\u2060c\ufeffd", "\ue000\uf8ff\U000f0000\U0010fffd", "\ufdd0\ufffe\U0001ffff",
+    "a\r\nb\r\n\r\nc\n\rd", "\r\r\r", " \r\n ", "\n \n  \n", "\t \t", "a  \n  b", "\u3000\u3000x\u00a0\u00a0y", "x\u2009y\u200ay\u2008", "   leading", "trailing   ", " ", "  ", "    ", "        ", "\u00a0", " \u00a0 ",
+    "<s><s></s></s>", "<s> <s>", " <s>", "<s>\n", "</s>a</s>", "<unk>x<unk>", "a<|endoftext|>b<|endoftext|>", "<|endoftext|> <|endoftext|>", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", "<start_of_turn>user\nhi<end_of_turn>\n", "<bos><eos><pad>", "<bos>", "x<eos>y",
+    "<|user|>\nhi<|end|>\n<|assistant|>\n  ok<|end|>", "<|assistant|>  x", "  <|end|>  y", "<tool_call>{}</tool_call>", "<think>\n\n</think>\n\n", "<|im_start", "|im_end|>", "<|im_start|><|im_start|>", "<S>", "< s >", "<\u200bs>",
+    "z" * 1000, "ab " * 300, "1" * 400, "-" * 257, "\u0e01" * 200, "\u0301" * 100, "a\n" * 100, " \u00a0" * 64, "\U0001f600\u200d" * 50, "\u4f60\u597d" * 128, "<s>" * 40, "\ufffd" * 33, "\x00" * 65, "Aa1! " * 60]
+TRAINING = hostile_strings()
+STRINGS = TRAINING + MORE
 
 
 def corpus():
     """Enough English, code and hostile text to train a few hundred merges on."""
     modules = (argparse, textwrap, shutil)
-    return STRINGS * 2 + [line for m in modules for line in inspect.getsource(m).split("\n")]
+    return TRAINING * 2 + [line for m in modules for line in inspect.getsource(m).split("\n")]
 
 
 def dump(path, value):
@@ -76,16 +90,18 @@ def dump(path, value):
     path.write_text(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
-def cases(tokenizer, count):
+def cases(tokenizer):
     """`tokenizer` is a tokenizers.Tokenizer."""
-    ids = [tokenizer.encode(s).ids for s in STRINGS[:count]]
+    ids = [tokenizer.encode(s).ids for s in STRINGS]
+    decoded = [tokenizer.decode(i, skip_special_tokens=False) for i in ids]
+    skipped = [tokenizer.decode(i, skip_special_tokens=True) for i in ids]
     return {
         "ids": ids,
         "plain": [tokenizer.encode(s, add_special_tokens=False).ids for s in STRINGS[:12]],
-        "decoded": [tokenizer.decode(i, skip_special_tokens=False) for i in ids],
-        "skipped": [tokenizer.decode(i, skip_special_tokens=True) for i in ids[110:150]],
+        "decoded": [None if d == s else d for d, s in zip(decoded, STRINGS)],  # null: the string itself
+        "skipped": [None if k == s else k for k, s in zip(skipped, STRINGS)],
         # Pieces of ids begin and end within characters.
-        "fragments": [tokenizer.decode(i[1:-1], skip_special_tokens=False) for i in ids],
+        "fragments": [tokenizer.decode(i[1:-1], skip_special_tokens=False) for i in ids[:300]],
         "vocab_size": max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
     }
 
@@ -96,7 +112,7 @@ def save(tokenizer, name, config):
     text = json.loads(tokenizer.to_str())
     (folder / "tokenizer.json").write_text(json.dumps(text, ensure_ascii=False, separators=(",", ":")) + "\n")
     dump(folder / "tokenizer_config.json", config)
-    dump(OUT / "small" / f"{name}.json", cases(Tokenizer.from_file(str(folder / "tokenizer.json")), 300))
+    dump(OUT / "small" / f"{name}.json", cases(Tokenizer.from_file(str(folder / "tokenizer.json"))))
 
 
 def byte_level_trainer(specials):
@@ -175,30 +191,156 @@ def opt_style():
         "errors": "replace", "unk_token": named("</s>"), "bos_token": named("</s>"), "eos_token": named("</s>"), "pad_token": named("<pad>"),
         "add_prefix_space": False, "add_bos_token": True, "tokenizer_class": "GPT2Tokenizer"})
     dump(folder / "special_tokens_map.json", {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"})
-    dump(OUT / "small" / "opt_style.json", cases(GPT2Tokenizer.from_pretrained(folder).backend_tokenizer, 300))
+    dump(OUT / "small" / "opt_style.json", cases(GPT2Tokenizer.from_pretrained(folder).backend_tokenizer))
+
+
+QWEN_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def qwen_style():
+    """Qwen 2 and 3: NFC, digits one by one, tool tokens that are added but not special."""
+    t = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix=""))
+    t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.train_from_iterator(corpus(), byte_level_trainer([]))
+    t.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    t.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    t.add_special_tokens([AddedToken(x, normalized=False) for x in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
+    t.add_tokens([AddedToken(x, normalized=False) for x in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
+    save(t, "qwen_style", {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None, "add_bos_token": False,
+                           "add_prefix_space": False, "tokenizer_class": "Qwen2Tokenizer"})
+
+
+def merges_styles():
+    """vocab.json and merges.txt alone, for the classes that have a form of their own."""
+    from transformers import AutoTokenizer
+    for style in ("qwen", "neox"):
+        folder = OUT / "small" / f"{style}_merges"
+        folder.mkdir(parents=True, exist_ok=True)
+        Tokenizer.from_file(str(OUT / "small" / f"{style}_style" / "tokenizer.json")).model.save(str(folder))
+        dump(folder / "tokenizer_config.json", {
+            "qwen": {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+                     "added_tokens_decoder": {"768": {"content": "<|im_start|>", "special": True, "normalized": False}}},
+            "neox": {"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": True}}[style])
+        dump(OUT / "small" / f"{style}_merges.json", cases(AutoTokenizer.from_pretrained(folder).backend_tokenizer))
+
+
+def byte_specials(first):
+    return first + [f"<0x{b:02X}>" for b in range(256)]
+
+
+def only_added(tokenizer, keep):
+    """The trainer adds all its special tokens; only those that `keep` says stay added."""
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [x for x in state["added_tokens"] if keep(x["content"])]
+    return state
+
+
+def gemma_style():
+    """Gemma 1 and 2: "\u2581" for a space, no prefix, byte fallback; runs of newlines and tags are added tokens."""
+    t = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    t.normalizer = normalizers.Replace(" ", "\u2581")
+    # Cut before the mark, as far as the trainer goes: Gemma's own pre-tokenizer finds no spaces any more.
+    t.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+    specials = byte_specials(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"])
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=800, special_tokens=specials, initial_alphabet=common_characters(110),
+                                                        limit_alphabet=110, show_progress=False))
+    t.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    t.post_processor = processors.TemplateProcessing(single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", 2)])
+    t = Tokenizer.from_str(json.dumps(only_added(t, lambda x: not x.startswith("<0x"))))
+    t.add_special_tokens(["<start_of_turn>", "<end_of_turn>"])
+    t.add_tokens([AddedToken("\n" * n, normalized=False) for n in (2, 3, 4)] + [AddedToken("\u2581" * n, normalized=False) for n in (2, 3, 4)]
+                 + [AddedToken(x, normalized=False) for x in ("\t\t", "<b>", "</div>")])
+    save(t, "gemma_style", {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True,
+                            "add_eos_token": False, "tokenizer_class": "GemmaTokenizer"})
+
+
+def neox_style():
+    """GPT-NeoX: NFC, GPT-2's words, runs of spaces as added tokens that are looked for in normalized text."""
+    t = Tokenizer(models.BPE())
+    t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    t.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    t.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    t.train_from_iterator(corpus(), byte_level_trainer(["<|endoftext|>", "<|padding|>"]))
+    t.add_tokens([AddedToken(" " * n, normalized=True) for n in range(12, 1, -1)])
+    save(t, "neox_style", {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "add_prefix_space": False,
+                           "tokenizer_class": "GPTNeoXTokenizer"})
+
+
+def phi3_style():
+    """Phi-3: LLaMA's normalizer, chat tokens that swallow the white space after them."""
+    t = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    t.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+    specials = byte_specials(["<unk>", "<s>", "</s>"])
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=800, special_tokens=specials, initial_alphabet=common_characters(110),
+                                                        limit_alphabet=110, show_progress=False))
+    t.pre_tokenizer = None
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    t.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[("<s>", 1)])
+    state = only_added(t, lambda x: x in ("<unk>", "<s>"))
+    state["model"]["merges"] = [" ".join(m) for m in state["model"]["merges"]]  # the older spelling
+    t = Tokenizer.from_str(json.dumps(state))
+    t.add_tokens([AddedToken("</s>", rstrip=True, normalized=False)])
+    t.add_special_tokens(["<|endoftext|>"])
+    t.add_special_tokens([AddedToken(x, rstrip=True, normalized=False) for x in ("<|assistant|>", "<|user|>", "<|end|>", "<|system|>")])
+    save(t, "phi3_style", {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>",
+                           "add_bos_token": False, "legacy": False, "tokenizer_class": "LlamaTokenizer"})
+
+
+def sentencepiece_styles():
+    """A tokenizer.model alone: what transformers' own classes make of it, with its switches."""
+    import sentencepiece
+    from transformers import AutoTokenizer
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for s in corpus() for line in s.replace("\0", "").split("\n") if line]), model_writer=made, model_type="bpe",
+        vocab_size=1000, byte_fallback=True, character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        split_digits=True, allow_whitespace_only_pieces=True, user_defined_symbols=["[KEEP]", "<b>"], num_threads=1, minloglevel=2)
+    llama = {"tokenizer_class": "LlamaTokenizer"}
+    named = lambda s: {"content": s, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    styles = {
+        "spm_legacy": (llama | {"add_bos_token": True, "legacy": True}, {}),
+        "spm_ends": (llama | {"add_bos_token": True, "add_eos_token": True, "legacy": False, "pad_token": "<pad>",
+                              "added_tokens_decoder": {"1000": named("<pad>"), "1001": named("<|im_start|>") | {"special": False, "lstrip": True}}}, {}),
+        "spm_bare": (llama | {"add_prefix_space": False}, {}),
+        "spm_gemma": ({"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}, {"model_type": "gemma2"}),
+        "spm_plain": (llama | {"add_bos_token": True}, {"model_type": "mistral"})}
+    for name, (config, model_config) in styles.items():
+        folder = OUT / "small" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.model").write_bytes(made.getvalue())
+        dump(folder / "tokenizer_config.json", config)
+        if model_config:
+            dump(folder / "config.json", model_config)
+        dump(OUT / "small" / f"{name}.json", cases(AutoTokenizer.from_pretrained(folder).backend_tokenizer))
 
 
 def real(data):
-    from transformers import GPT2Tokenizer
+    from transformers import AutoTokenizer, GPT2Tokenizer
     folder = Path(data) / "tokenizers"
-    of = {"gpt2": lambda p: GPT2Tokenizer.from_pretrained(p).backend_tokenizer,
-          "llama3": lambda p: Tokenizer.from_file(str(p / "tokenizer.json")),
-          "mistral": lambda p: Tokenizer.from_file(str(p / "tokenizer.json"))}
+    from_file = lambda p: Tokenizer.from_file(str(p / "tokenizer.json"))
+    of = {"gpt2": lambda p: GPT2Tokenizer.from_pretrained(p).backend_tokenizer, "llama2": lambda p: AutoTokenizer.from_pretrained(p).backend_tokenizer,
+          "llama3": from_file, "mistral": from_file}
     for name, load in of.items():
-        tokenizer = load(folder / name)
-        dump(OUT / "real" / f"{name}.json", {"ids": [tokenizer.encode(s).ids for s in STRINGS]})
+        dump(OUT / "real" / f"{name}.json", cases(load(folder / name)))
 
 
 PART_INPUTS = ["", " ", "Hello, world!  It's 12\u00b2 o'clock.\n", "  two  spaces  ", "\u00a0x\u3000y\u180ez\u200b", "e\u0301\u212b\ufb01\u00bd\uac00\u1100\u1161",
                "\u0130 \u039f\u0394\u039f\u03a3 \u1e9e \u01c5", "a1b22\u0663\u2163c", "$5+3=8 \u2014 \u00abq\u00bb <a_b>", "\u4f60\u597d\u3002 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u2581a\u2581\u2581b ",
-               "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "a\u0c84\u166d\u2e4f\u2e5e!", "x\u200dy\u0301z"]
+               "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "a\u0c84\u166d\u2e4f\u2e5e!", "x\u200dy\u0301z",
+               "a\u06df\u1dfa b\u0301\u0898\u0334 \u32ff\U00011935\U00011930\U00011938 \uab69\u0301e\u1abf\u0301"]
 
 
 def parts():
     n, p = normalizers, pre_tokenizers
     made_normalizers = [
         n.NFC(), n.NFD(), n.NFKC(), n.NFKD(), n.Lowercase(), n.Strip(), n.Strip(left=False), n.Prepend("\u2581"), n.Replace("X", ""),
-        n.Replace(Regex(r"\s+"), " "), n.Replace("X", "--"), n.Replace(Regex(r"(?<=a)X|\d+$"), "#"), n.Sequence([n.NFKD(), n.Lowercase(), n.Strip()])]
+        n.Replace(Regex(r"\s+"), " "), n.Replace("X", "--"), n.Replace(Regex(r"(?<=a)X|\d+$"), "#"), n.StripAccents(), n.ByteLevel(), n.Sequence([n.NFD(), n.StripAccents()]), n.Sequence([n.NFKD(), n.Lowercase(), n.Strip()])]
     behaviors = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
     made_pre_tokenizers = [
         p.ByteLevel(), p.ByteLevel(add_prefix_space=False), p.ByteLevel(use_regex=False), p.Whitespace(), p.WhitespaceSplit(), p.Digits(), p.Digits(True),
@@ -229,13 +371,35 @@ def parts():
         "decoder": [{"json": json_of("decoder", x), "outputs": [x.decode(t) for t in tokens]} for x in made_decoders]})
 
 
+CLASSES = [r"\p{L}", r"\p{Lu}", r"\p{Lo}", r"\p{M}", r"\p{N}", r"\p{Nd}", r"\p{P}", r"\p{S}", r"\P{L}", r"\w", r"\s", r"[^\s\p{L}\p{N}]", r"[\p{M}\p{P}]",
+           r"[^\r\n\p{L}\p{N}]", r"[[:punct:]]"]
+
+
+def classes():
+    """Which of all characters a class matches: the code points where that changes, each as its distance from the one before."""
+    characters = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    rows = []
+    for pattern in CLASSES:
+        split = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed", invert=True)
+        changes = []
+        for at in range(0, len(characters), 40000):
+            part = characters[at:at + 40000]
+            for _, (begin, end) in split.pre_tokenize_str("".join(map(chr, part))):
+                if changes and changes[-1] == at + begin:
+                    changes[-1] = at + end
+                else:
+                    changes += [at + begin, at + end]
+        rows.append({"pattern": pattern, "changes": [b - a for a, b in zip([0] + changes, changes)]})
+    dump(OUT / "classes.json", rows)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = Path(__file__).resolve().parents[2]
     arguments.add_argument("--data", default=os.environ.get("DSENGINE_TEST_DATA", root.parent / "shared" / "data"))
     options = arguments.parse_args()
     dump(OUT / "strings.json", STRINGS)
-    for make in (llama3_style, metaspace, mixed, opt_style, parts):
+    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, parts, classes):
         make()
     if (Path(options.data) / "tokenizers").exists():
         real(options.data)

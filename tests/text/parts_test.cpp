@@ -57,6 +57,35 @@ TEST(Parts, DecodersMatch) {
   }
 }
 
+// Every character there is, for each class: positions count characters, and what matches comes in runs.
+TEST(Parts, CharacterClassesMatch) {
+  std::string text;
+  std::vector<size_t> at;  // by character: where it begins
+  for (char32_t code = 0; code < 0x110000; ++code) {
+    if (code >= 0xD800 && code < 0xE000) continue;
+    at.push_back(text.size());
+    append_utf8(text, code);
+  }
+  at.push_back(text.size());
+  for (const auto& row : read_tokenizer_json(std::filesystem::path(DSE_TEST_DIR) / "golden/tokenizers/classes.json")) {
+    std::vector<Span> expected, found;
+    size_t position = 0;
+    const auto changes = row["changes"].get<std::vector<size_t>>();
+    for (size_t i = 0; i < changes.size(); i += 2) {
+      const size_t begin = position + changes[i], end = begin + changes[i + 1];
+      expected.push_back({at[begin], at[end]});
+      position = end;
+    }
+    const auto pattern = row["pattern"].get<std::string>();
+    Regex("(?:" + pattern + ")+", "test").for_each_match(text, [&](Span match) { found.push_back(match); });
+    ASSERT_EQ(found.size(), expected.size()) << pattern;
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(found[i], expected[i]) << pattern << " at U+" << std::hex << uint32_t(char_at(text, found[i].begin))
+                                       << ", expected U+" << uint32_t(char_at(text, expected[i].begin));
+    }
+  }
+}
+
 // The examples of the Unicode standard, section 3.9 (tables 3-8 to 3-11).
 TEST(Utf8, ReplacesMaximalSubparts) {
   const std::string r = "\uFFFD";
