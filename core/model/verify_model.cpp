@@ -221,6 +221,8 @@ Json general_config(const std::string& architecture) {
           {"rms_norm_eps", 1e-6},
           {"layer_norm_eps", 1e-5},
           {"layer_norm_epsilon", 1e-5},
+          {"head_dim", 6},
+          {"rotary_pct", 0.7},
           {"rope_theta", 10000.0}};
 }
 

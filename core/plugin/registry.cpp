@@ -4,8 +4,8 @@
 #include <cstdlib>
 
 #include "base/check.h"
-#include "base/own_folder.h"
 #include "base/json.h"
+#include "base/own_folder.h"
 
 namespace dsengine {
 namespace {
@@ -140,6 +140,14 @@ const Item& PluginRegistry::find(uint32_t kind, const std::string& name) const {
   }
   if (found.empty()) throw_missing(what, nearest_name(name, known), known);
   return only_one(found, what);
+}
+
+bool PluginRegistry::has_model(const std::string& architecture) const {
+  const auto models = items(DSE_MODEL);
+  return std::any_of(models.begin(), models.end(), [&](const Item* item) {
+    const auto names = item->architectures();
+    return std::find(names.begin(), names.end(), architecture) != names.end();
+  });
 }
 
 const Item& PluginRegistry::find_model(const std::string& architecture) const {
