@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "model/operator_arguments.h"
 #include "plugin/host.h"
 #include "plugin/normalise.h"
 
@@ -21,77 +22,7 @@ std::vector<const Operator*> ModelGraph::attentions() const {
 
 namespace {
 
-// Names of an operator's attributes and parameters, read with errors that name the operator.
-class Arguments {
- public:
-  explicit Arguments(const dse_operator& op) : name_(op.name) {
-    for (const auto& a : read_array<dse_attribute>(op.attributes, op.attribute_count, name_ + ": attributes"))
-      attributes_.emplace(a.name, a);
-    for (const auto& p : read_array<dse_parameter>(op.parameters, op.parameter_count, name_ + ": parameters"))
-      parameters_.emplace(p.role, p);
-  }
-  double real(const char* name) { return take(name, DSE_OPTION_REAL).real; }
-  int64_t integer(const char* name) { return take(name, DSE_OPTION_INTEGER).integer; }
-  int64_t positive(const char* name) {
-    const auto value = integer(name);
-    DSE_CHECK_USER(value > 0 && value < (int64_t{1} << 40), "operator {}: {} = {} is out of range", name_, name, value);
-    return value;
-  }
-  bool boolean(const char* name) { return take(name, DSE_OPTION_BOOLEAN).integer != 0; }
-  std::string string(const char* name) { return take(name, DSE_OPTION_STRING).string; }
-  // All of that name, in their order; may be none.
-  std::vector<float> reals(const char* name) {
-    std::vector<float> values;
-    while (attributes_.count(name)) values.push_back(float(real(name)));
-    return values;
-  }
-  double not_negative(const char* name) {
-    const double value = real(name);
-    DSE_CHECK_USER(value >= 0 && std::isfinite(value), "operator {}: {} = {} is out of range", name_, name, value);
-    return value;
-  }
-
-  std::optional<ParamSpec> parameter(const std::string& role, std::vector<int64_t> shape, Init init) {
-    const auto it = parameters_.find(role);
-    if (it == parameters_.end()) return std::nullopt;
-    const auto& p = it->second;
-    DSE_CHECK_USER(p.group_rows == 0 || (p.group_rows > 0 && p.group_stride >= p.group_rows && p.first_row >= 0 &&
-                                         shape[0] % p.group_rows == 0),
-                   "operator {}: {} rows of {} in groups of {} rows, {} apart", name_, shape[0], role, p.group_rows,
-                   p.group_stride);
-    const bool transposed = p.transposed != 0 && shape.size() > 1;
-    ParamSpec spec{p.tensor, std::move(shape), init, transposed, p.first_row, p.group_rows, p.group_stride};
-    parameters_.erase(it);
-    return spec;
-  }
-  ParamSpec required(const std::string& role, std::vector<int64_t> shape, Init init) {
-    auto spec = parameter(role, std::move(shape), init);
-    DSE_CHECK_USER(spec.has_value(), "operator {}: parameter {} is missing", name_, role);
-    return *std::move(spec);
-  }
-  // What this engine does not know would be silently wrong.
-  void finish() const {
-    for (const auto& [name, _] : attributes_)
-      user_error(fmt::format("operator {}: this engine does not know the attribute {}", name_, name));
-    for (const auto& [role, _] : parameters_)
-      user_error(fmt::format("operator {}: this engine does not know the parameter {}", name_, role));
-  }
-
- private:
-  dse_attribute take(const char* name, uint32_t type) {
-    const auto it = attributes_.lower_bound(name);  // the first of them
-    DSE_CHECK_USER(it != attributes_.end() && it->first == name && it->second.type == type,
-                   "operator {}: attribute {} is missing or of another type", name_, name);
-    const auto found = it->second;
-    attributes_.erase(it);
-    return found;
-  }
-  std::string name_;
-  std::multimap<std::string, dse_attribute> attributes_;
-  std::map<std::string, dse_parameter> parameters_;
-};
-
-RopeSpec rope_of(Arguments& a, int64_t head_dim, const std::string& where) {
+RopeSpec rope_of(OperatorArguments& a, int64_t head_dim, const std::string& where) {
   RopeSpec rope{a.reals("rope_frequency"), a.reals("rope_long_frequency"), a.integer("rope_long_after"),
                 float(a.not_negative("rope_amplitude"))};
   DSE_CHECK_USER(int64_t(rope.frequencies.size()) * 2 <= head_dim,
@@ -164,7 +95,7 @@ class GraphBuilder {
   }
 
   int add(const dse_operator& op) {
-    Arguments a(op);
+    OperatorArguments a(op);
     const std::string name = op.name;
     if (name == "head") return head(op, a);
     DSE_CHECK_USER(graph_.head.tensor.empty(), "{}: operator {} after the head", where_, name);
@@ -207,7 +138,7 @@ class GraphBuilder {
     return int(section.blocks.size()) - 1;
   }
   // Adjacent linear parameters that read one input; biases all or none.
-  void linears(Section& section, Arguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
+  void linears(Section& section, OperatorArguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
                int& weight, int& bias) {
     std::vector<ParamSpec> weights, biases;
     for (const auto& [role, out] : outs) {
@@ -226,9 +157,9 @@ class GraphBuilder {
     DSE_CHECK_USER(count > 0, "{}: no position has a row", where_);
     graph_.max_positions = graph_.max_positions > 0 ? std::min(graph_.max_positions, count) : count;
   }
-  void fill(Operator& node, const std::string& name, Arguments& a, Section& section);
-  void fill_attention(Operator& node, Arguments& a, Section& section, int64_t in);
-  int head(const dse_operator& op, Arguments& a);
+  void fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section);
+  void fill_attention(Operator& node, OperatorArguments& a, Section& section, int64_t in);
+  int head(const dse_operator& op, OperatorArguments& a);
 
   const Json& config_;
   std::string where_;
@@ -238,7 +169,7 @@ class GraphBuilder {
   int attention_count_ = 0;
 };
 
-void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, Section& section) {
+void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section) {
   const auto inputs = [&](size_t count) {
     DSE_CHECK_USER(node.inputs.size() == count, "{}: operator {} takes {} inputs, has {}", where_, name, count,
                    node.inputs.size());
@@ -297,7 +228,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
   }
 }
 
-void GraphBuilder::fill_attention(Operator& node, Arguments& a, Section& section, int64_t in) {
+void GraphBuilder::fill_attention(Operator& node, OperatorArguments& a, Section& section, int64_t in) {
   node.kind = Operator::attention;
   node.heads = a.positive("heads"), node.kv_heads = a.positive("kv_heads"), node.head_dim = a.positive("head_dim");
   DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{}: {} attention heads do not divide into {} key-value heads",
@@ -317,7 +248,7 @@ void GraphBuilder::fill_attention(Operator& node, Arguments& a, Section& section
   node.attention_index = attention_count_++;
 }
 
-int GraphBuilder::head(const dse_operator& op, Arguments& a) {
+int GraphBuilder::head(const dse_operator& op, OperatorArguments& a) {
   DSE_CHECK_USER(op.input_count == 1 && graph_.head.tensor.empty(), "{}: one head with one input", where_);
   Section& section = graph_.sections.back();
   section.output = input(section, op.inputs[0]);

@@ -7,6 +7,7 @@ static void phi3(const dse::Config& c, dse::Graph& g) {
   const auto head_dim = c.positive("head_dim", width / heads);
   const auto vocabulary = c.positive("vocab_size");
   const auto eps = c.real("rms_norm_eps", 1e-5);
+  c.require(dse::RopeConfig(c).type() != "yarn", "Phi-3's first spelling of longrope as yarn is not supported");
   const auto rope = dse::rope_of(c, head_dim);
   const int64_t window = c.has("sliding_window") ? c.positive("sliding_window") : 0;
 
