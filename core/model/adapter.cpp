@@ -185,6 +185,7 @@ std::vector<bool> blocks_of_kinds(const Section& section, const std::vector<std:
     const bool norm = op.kind == Operator::rms_norm || op.kind == Operator::layer_norm;
     const bool table = op.kind == Operator::embed || op.kind == Operator::positions;
     if (norm) mark(op.weight, "norms");
+    mark(op.q_norm, "norms"), mark(op.k_norm, "norms");
     if (table) mark(op.weight, "embeddings");
     mark(op.bias, norm ? "norms" : "biases"), mark(op.out_bias, "biases");
   }

@@ -50,10 +50,21 @@ Span span_of(const RaggedAttention& a, int64_t b) {
   return a.key_begin ? Span{first, count, a.key_begin[b], a.key_count[b] - count} : Span{first, count, first, 0};
 }
 
+// The first of `keys` keys that the last of them sees.
+int64_t first_key(const AttentionScores& s, int64_t keys) {
+  return s.window > 0 ? std::max<int64_t>(0, keys - s.window) : 0;
+}
+
+template <class T>
+T capped(T score, T cap) {
+  return cap > 0 ? cap * std::tanh(score / cap) : score;
+}
+
 template <class T>
 void forward(const RaggedAttention& a, at::Tensor& out, at::Tensor& lse) {
   const Heads<T> q(a.q), k(a.k), v(a.v), o(out);
   const int64_t heads = a.q.size(1), group = heads / a.k.size(1), d = q.width;
+  const T scale = T(a.scores.scale), cap = T(a.scores.softcap);
   T* lse_data = lse.defined() ? lse.mutable_data_ptr<T>() : nullptr;
   // One task a (token, head): sequences differ in length, tokens are many.
   const int64_t tokens = a.q.size(0);
@@ -65,11 +76,12 @@ void forward(const RaggedAttention& a, at::Tensor& out, at::Tensor& lse) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t token = task / heads, head = task % heads, kv = head / group;
       const Span s = span_of(a, sequence[token]);
-      const int64_t keys = s.past + token - s.first + 1;
+      const int64_t all = s.past + token - s.first + 1, unseen = first_key(a.scores, all), keys = all - unseen;
+      const int64_t first = s.key_first + unseen;
       p.resize(keys);
       T peak = -INFINITY;
       for (int64_t j = 0; j < keys; ++j) {
-        p[j] = T(a.scale) * dot(q.row(token, head), k.row(s.key_first + j, kv), d);
+        p[j] = capped(scale * dot(q.row(token, head), k.row(first + j, kv), d), cap);
         peak = std::max(peak, p[j]);
       }
 #pragma omp simd
@@ -78,7 +90,7 @@ void forward(const RaggedAttention& a, at::Tensor& out, at::Tensor& lse) {
       for (int64_t j = 0; j < keys; ++j) sum += p[j];
       T* y = o.row(token, head);
       std::fill(y, y + d, T(0));
-      for (int64_t j = 0; j < keys; ++j) add_scaled(y, v.row(s.key_first + j, kv), p[j] / sum, d);
+      for (int64_t j = 0; j < keys; ++j) add_scaled(y, v.row(first + j, kv), p[j] / sum, d);
       if (lse_data) lse_data[token * heads + head] = peak + std::log(sum);
     }
   });
@@ -89,6 +101,7 @@ void backward(const RaggedAttention& a, const at::Tensor& out, const at::Tensor&
               at::Tensor& dq_, at::Tensor& dk_, at::Tensor& dv_) {
   const Heads<T> q(a.q), k(a.k), v(a.v), o(out), dout(d_out), dq(dq_), dk(dk_), dv(dv_);
   const int64_t heads = a.q.size(1), kv_heads = a.k.size(1), group = heads / kv_heads, d = q.width;
+  const T scale = T(a.scores.scale), cap = T(a.scores.softcap);
   const T* lse_data = lse.const_data_ptr<T>();
   dq_.zero_(), dk_.zero_(), dv_.zero_();
   // A task owns one sequence's key-value head, so that nothing is summed across threads.
@@ -102,11 +115,13 @@ void backward(const RaggedAttention& a, const at::Tensor& out, const at::Tensor&
           const T* g = dout.row(token, head);
           const T delta = dot(g, o.row(token, head), d);
           const T row_lse = lse_data[token * heads + head];
-          for (int64_t j = 0; j <= i; ++j) {
+          for (int64_t j = first_key(a.scores, i + 1); j <= i; ++j) {
             const int64_t key = s.key_first + j;
-            const T p = vector_exp(T(a.scale) * dot(q.row(token, head), k.row(key, kv), d) - row_lse);
+            const T score = capped(scale * dot(q.row(token, head), k.row(key, kv), d), cap);
+            const T p = vector_exp(score - row_lse);
             add_scaled(dv.row(key, kv), g, p, d);
-            const T ds = T(a.scale) * p * (dot(g, v.row(key, kv), d) - delta);
+            T ds = scale * p * (dot(g, v.row(key, kv), d) - delta);
+            if (cap > 0) ds *= 1 - (score / cap) * (score / cap);
             add_scaled(dq.row(token, head), k.row(key, kv), ds, d);
             add_scaled(dk.row(key, kv), q.row(token, head), ds, d);
           }

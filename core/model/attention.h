@@ -11,6 +11,8 @@
 
 #include <vector>
 
+#include "model/graph.h"
+
 namespace dsengine {
 
 // Legend: N new tokens, Hq query heads, Hk key-value heads (Hq a multiple), D head dimension, B sequences.
@@ -18,7 +20,7 @@ struct RaggedAttention {
   at::Tensor q;                      // [N, Hq, D], last dimension dense
   const int64_t* offsets = nullptr;  // [B + 1]: sequence b has the new tokens [offsets[b], offsets[b+1])
   int64_t sequences = 0;
-  double scale = 1;
+  AttentionScores scores;
   // Keys and values: sequence b's key j is at row key_begin[b] + j of k and v, j = 0 … key_count[b] - 1. Its
   // new tokens are the last of them. Both null: the new tokens alone (k and v are [N, Hk, D]).
   at::Tensor k, v;  // [rows, Hk, D]

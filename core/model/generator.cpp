@@ -50,6 +50,7 @@ class CachedContext : public AttentionContext {
       const int64_t count = offsets[b + 1] - offsets[b], begin = slots[b] * cache.capacity();
       key_begin_.push_back(begin);
       key_count_.push_back(past[b] + count);
+      lengths_.insert(lengths_.end(), size_t(count), past[b] + count);
       for (int64_t i = 0; i < count; ++i) *row++ = begin + past[b] + i;
     }
   }
@@ -62,7 +63,7 @@ class CachedContext : public AttentionContext {
     attention_forward({.q = q,
                        .offsets = offsets_.data(),
                        .sequences = int64_t(key_begin_.size()),
-                       .scale = op.softmax_scale,
+                       .scores = op.scores,
                        .k = keys,
                        .v = values,
                        .key_begin = key_begin_.data(),
@@ -70,11 +71,13 @@ class CachedContext : public AttentionContext {
                       out, no_lse);
     return out;
   }
+  // So far: a request does not cross the length where positions turn otherwise.
+  Tensor lengths() const override { return at::tensor(lengths_, at::kLong); }
 
  private:
   KvCache& cache_;
   const std::vector<int64_t>& offsets_;
-  std::vector<int64_t> key_begin_, key_count_;
+  std::vector<int64_t> key_begin_, key_count_, lengths_;
   Tensor rows_;
 };
 
@@ -218,6 +221,12 @@ std::vector<Generation> Generator::run(const std::vector<GenerationRequest>& req
     DSE_CHECK_USER(limit == 0 || length <= limit,
                    "a prompt of {} tokens and {} new ones exceed the model's {} positions", r.prompt.size(),
                    r.max_new_tokens, limit);
+    const int64_t turn = model_.graph().long_after;
+    DSE_CHECK_USER(
+        turn == 0 || length <= turn || int64_t(r.prompt.size()) > turn,
+        "a prompt of {} tokens and {} new ones cross the length of {} beyond which this model's positions turn "
+        "otherwise, so that what was computed does not hold: keep both within it, or begin beyond it",
+        r.prompt.size(), r.max_new_tokens, turn);
     for (const auto id : r.prompt)
       DSE_CHECK_USER(id >= 0 && id < model_.graph().vocabulary, "token id {} is outside the vocabulary of {}", id,
                      model_.graph().vocabulary);

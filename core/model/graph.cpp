@@ -1,12 +1,14 @@
 #include "model/graph.h"
 
+#include <charconv>
 #include <cmath>
 #include <map>
-#include <numbers>
 #include <set>
 
 #include "base/check.h"
+#include "model/operator_arguments.h"
 #include "plugin/host.h"
+#include "plugin/normalise.h"
 
 namespace dsengine {
 
@@ -20,82 +22,15 @@ std::vector<const Operator*> ModelGraph::attentions() const {
 
 namespace {
 
-// Names of an operator's attributes and parameters, read with errors that name the operator.
-class Arguments {
- public:
-  explicit Arguments(const dse_operator& op) : name_(op.name) {
-    for (uint32_t i = 0; i < op.attribute_count; ++i) attributes_[op.attributes[i].name] = &op.attributes[i];
-    for (uint32_t i = 0; i < op.parameter_count; ++i) parameters_[op.parameters[i].role] = &op.parameters[i];
-  }
-  double real(const char* name) { return take(name, DSE_OPTION_REAL).real; }
-  int64_t integer(const char* name) { return take(name, DSE_OPTION_INTEGER).integer; }
-  int64_t positive(const char* name) {
-    const auto value = integer(name);
-    DSE_CHECK_USER(value > 0 && value < (int64_t{1} << 40), "operator {}: {} = {} is out of range", name_, name, value);
-    return value;
-  }
-  bool boolean(const char* name) { return take(name, DSE_OPTION_BOOLEAN).integer != 0; }
-  std::string string(const char* name) { return take(name, DSE_OPTION_STRING).string; }
-
-  std::optional<ParamSpec> parameter(const std::string& role, std::vector<int64_t> shape, Init init) {
-    const auto it = parameters_.find(role);
-    if (it == parameters_.end()) return std::nullopt;
-    const auto& p = *it->second;
-    ParamSpec spec{p.tensor, std::move(shape), init, p.transposed != 0, p.first_row};
-    parameters_.erase(it);
-    return spec;
-  }
-  ParamSpec required(const std::string& role, std::vector<int64_t> shape, Init init) {
-    auto spec = parameter(role, std::move(shape), init);
-    DSE_CHECK_USER(spec.has_value(), "operator {}: parameter {} is missing", name_, role);
-    return *std::move(spec);
-  }
-  // What this engine does not know would be silently wrong.
-  void finish() const {
-    for (const auto& [name, _] : attributes_)
-      user_error(fmt::format("operator {}: this engine does not know the attribute {}", name_, name));
-    for (const auto& [role, _] : parameters_)
-      user_error(fmt::format("operator {}: this engine does not know the parameter {}", name_, role));
-  }
-
- private:
-  const dse_attribute& take(const char* name, uint32_t type) {
-    const auto it = attributes_.find(name);
-    DSE_CHECK_USER(it != attributes_.end() && it->second->type == type,
-                   "operator {}: attribute {} is missing or of "
-                   "another type",
-                   name_, name);
-    const auto& found = *it->second;
-    attributes_.erase(it);
-    return found;
-  }
-  std::string name_;
-  std::map<std::string, const dse_attribute*> attributes_;
-  std::map<std::string, const dse_parameter*> parameters_;
-};
-
-RopeSpec make_rope(double theta, int64_t width, const std::string& scaling, double factor, double low, double high,
-                   int64_t original_context) {
-  RopeSpec rope;
-  if (theta == 0) return rope;
-  for (int64_t i = 0; i < width / 2; ++i) {
-    double f = std::pow(theta, -2.0 * double(i) / double(width));
-    if (scaling == "linear") {
-      f /= factor;
-    } else if (scaling == "llama3") {  // Dubey et al. 2024; transformers' _compute_llama3_parameters
-      const double wavelength = 2 * std::numbers::pi / f;
-      const double low_wavelength = double(original_context) / low, high_wavelength = double(original_context) / high;
-      if (wavelength > low_wavelength) {
-        f /= factor;
-      } else if (wavelength >= high_wavelength) {
-        const double smooth = (double(original_context) / wavelength - low) / (high - low);
-        f = (1 - smooth) * f / factor + smooth * f;
-      }
-    } else {
-      DSE_CHECK_USER(scaling == "default", "rope scaling '{}' is not known", scaling);
-    }
-    rope.inverse_frequencies.push_back(float(f));
-  }
+RopeSpec rope_of(OperatorArguments& a, int64_t head_dim, const std::string& where) {
+  RopeSpec rope{a.reals("rope_frequency"), a.reals("rope_long_frequency"), a.integer("rope_long_after"),
+                float(a.not_negative("rope_amplitude"))};
+  DSE_CHECK_USER(int64_t(rope.frequencies.size()) * 2 <= head_dim,
+                 "{}: {} rotary frequencies on a head of {} dimensions", where, rope.frequencies.size(), head_dim);
+  DSE_CHECK_USER(
+      rope.long_frequencies.empty() || (rope.long_frequencies.size() == rope.frequencies.size() && rope.long_after > 0),
+      "{}: {} rotary frequencies, {} for sequences longer than {}", where, rope.frequencies.size(),
+      rope.long_frequencies.size(), rope.long_after);
   return rope;
 }
 
@@ -118,17 +53,29 @@ class GraphBuilder {
     begin_section("embed");
   }
 
-  const Json* find(const char* path) const {
+  // May be null, in both senses.
+  const Json* look_up(const char* path) const {
     const Json* at = &config_;
     std::string_view rest = path;
     while (!rest.empty()) {
       const auto dot = rest.find('.');
       const auto key = rest.substr(0, dot);
-      if (!at->is_object() || !at->contains(key)) return nullptr;
-      at = &(*at)[std::string(key)];
+      if (at->is_array()) {
+        size_t index = 0;
+        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), index);
+        if (error != std::errc() || end != key.data() + key.size() || index >= at->size()) return nullptr;
+        at = &(*at)[index];
+      } else {
+        if (!at->is_object() || !at->contains(key)) return nullptr;
+        at = &(*at)[std::string(key)];
+      }
       rest = dot == rest.npos ? "" : rest.substr(dot + 1);
     }
-    return at->is_null() ? nullptr : at;
+    return at;
+  }
+  const Json* find(const char* path) const {
+    const Json* value = look_up(path);
+    return value && !value->is_null() ? value : nullptr;
   }
   const Json& require(const char* path) const {
     const Json* value = find(path);
@@ -148,7 +95,7 @@ class GraphBuilder {
   }
 
   int add(const dse_operator& op) {
-    Arguments a(op);
+    OperatorArguments a(op);
     const std::string name = op.name;
     if (name == "head") return head(op, a);
     DSE_CHECK_USER(graph_.head.tensor.empty(), "{}: operator {} after the head", where_, name);
@@ -168,7 +115,7 @@ class GraphBuilder {
   ModelGraph finish() {
     DSE_CHECK_USER(!graph_.head.tensor.empty(), "{}: the model plugin declared no head", where_);
     if (const Json* positions = find("max_position_embeddings"); positions && positions->is_number_integer())
-      graph_.max_positions = positions->get<int64_t>();
+      bound_positions(positions->get<int64_t>());
     return std::move(graph_);
   }
 
@@ -191,7 +138,7 @@ class GraphBuilder {
     return int(section.blocks.size()) - 1;
   }
   // Adjacent linear parameters that read one input; biases all or none.
-  void linears(Section& section, Arguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
+  void linears(Section& section, OperatorArguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
                int& weight, int& bias) {
     std::vector<ParamSpec> weights, biases;
     for (const auto& [role, out] : outs) {
@@ -206,8 +153,13 @@ class GraphBuilder {
     if (!biases.empty()) bias = block(section, std::move(biases));
   }
 
-  void fill(Operator& node, const std::string& name, Arguments& a, Section& section);
-  int head(const dse_operator& op, Arguments& a);
+  void bound_positions(int64_t count) {
+    DSE_CHECK_USER(count > 0, "{}: no position has a row", where_);
+    graph_.max_positions = graph_.max_positions > 0 ? std::min(graph_.max_positions, count) : count;
+  }
+  void fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section);
+  void fill_attention(Operator& node, OperatorArguments& a, Section& section, int64_t in);
+  int head(const dse_operator& op, OperatorArguments& a);
 
   const Json& config_;
   std::string where_;
@@ -217,7 +169,7 @@ class GraphBuilder {
   int attention_count_ = 0;
 };
 
-void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, Section& section) {
+void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section) {
   const auto inputs = [&](size_t count) {
     DSE_CHECK_USER(node.inputs.size() == count, "{}: operator {} takes {} inputs, has {}", where_, name, count,
                    node.inputs.size());
@@ -232,7 +184,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
     if (embed)
       node.factor = a.real("scale"), graph_.vocabulary = rows;
     else
-      node.offset = a.integer("offset");
+      node.offset = a.integer("offset"), bound_positions(rows - node.offset);
     node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal)});
     return;
   }
@@ -241,35 +193,20 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
   if (name == "rms_norm" || name == "layer_norm") {
     node.kind = name == "rms_norm" ? Operator::rms_norm : Operator::layer_norm;
     node.eps = a.real("eps");
-    node.weight = block(section, {a.required("weight", {in}, Init::ones)});
-    if (auto bias = name == "layer_norm" ? a.parameter("bias", {in}, Init::zeros) : std::nullopt)
+    const bool rms = node.kind == Operator::rms_norm;
+    if (rms) node.shift = a.real("offset");
+    // Begun as no change: a weight of 1, or what is added to 1.
+    auto weight = a.parameter("weight", {in}, node.shift == 1 ? Init::zeros : Init::ones);
+    DSE_CHECK_USER(weight || !rms, "{}: an rms_norm without a weight", where_);
+    if (weight) node.weight = block(section, {*std::move(weight)});
+    if (auto bias = rms || node.weight < 0 ? std::nullopt : a.parameter("bias", {in}, Init::zeros))
       node.bias = block(section, {*std::move(bias)});
   } else if (name == "linear") {
     node.kind = Operator::linear;
     node.width = a.positive("width");
     linears(section, a, {{"", node.width}}, in, node.weight, node.bias);
   } else if (name == "attention") {
-    node.kind = Operator::attention;
-    node.heads = a.positive("heads"), node.kv_heads = a.positive("kv_heads"), node.head_dim = a.positive("head_dim");
-    DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{}: {} attention heads do not divide into {} key-value heads",
-                   where_, node.heads, node.kv_heads);
-    const double scale = a.real("scale");
-    node.softmax_scale = scale > 0 ? scale : 1 / std::sqrt(double(node.head_dim));
-    const double theta = a.real("rope_theta");
-    const int64_t width = a.integer("rope_width");
-    DSE_CHECK_USER(
-        width >= 0 && width <= node.head_dim && width % 2 == 0 && (width > 0 || node.head_dim % 2 == 0 || theta == 0),
-        "{}: rotary positions turn an even number of a head's {} dimensions, not {}", where_, node.head_dim,
-        width > 0 ? width : node.head_dim);
-    const std::string scaling = a.string("rope_scaling");
-    const double factor = a.real("rope_factor"), low = a.real("rope_low_freq_factor");
-    const double high = a.real("rope_high_freq_factor");
-    node.rope = make_rope(theta, width > 0 ? width : node.head_dim, scaling, factor, low, high,
-                          a.integer("rope_original_context"));
-    const int64_t q = node.heads * node.head_dim, kv = node.kv_heads * node.head_dim;
-    linears(section, a, {{"q.", q}, {"k.", kv}, {"v.", kv}}, in, node.weight, node.bias);
-    linears(section, a, {{"o.", in}}, q, node.out_weight, node.out_bias);
-    node.attention_index = attention_count_++;
+    fill_attention(node, a, section, in);
   } else if (name == "gated_mlp" || name == "mlp") {
     const bool gated = name == "gated_mlp";
     node.kind = gated ? Operator::gated_mlp : Operator::mlp;
@@ -291,7 +228,27 @@ void GraphBuilder::fill(Operator& node, const std::string& name, Arguments& a, S
   }
 }
 
-int GraphBuilder::head(const dse_operator& op, Arguments& a) {
+void GraphBuilder::fill_attention(Operator& node, OperatorArguments& a, Section& section, int64_t in) {
+  node.kind = Operator::attention;
+  node.heads = a.positive("heads"), node.kv_heads = a.positive("kv_heads"), node.head_dim = a.positive("head_dim");
+  DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{}: {} attention heads do not divide into {} key-value heads",
+                 where_, node.heads, node.kv_heads);
+  const double scale = a.not_negative("scale");
+  node.scores = {scale > 0 ? scale : 1 / std::sqrt(double(node.head_dim)), a.integer("window"),
+                 a.not_negative("softcap")};
+  DSE_CHECK_USER(node.scores.window >= 0, "{}: an attention window of {}", where_, node.scores.window);
+  node.eps = a.not_negative("norm_eps");
+  node.rope = rope_of(a, node.head_dim, where_);
+  graph_.long_after = std::max(graph_.long_after, node.rope.long_after);
+  const int64_t q = node.heads * node.head_dim, kv = node.kv_heads * node.head_dim;
+  linears(section, a, {{"q.", q}, {"k.", kv}, {"v.", kv}}, in, node.weight, node.bias);
+  linears(section, a, {{"o.", in}}, q, node.out_weight, node.out_bias);
+  for (const auto& [role, norm] : {std::pair{"q_norm.weight", &node.q_norm}, {"k_norm.weight", &node.k_norm}})
+    if (auto weight = a.parameter(role, {node.head_dim}, Init::ones)) *norm = block(section, {*std::move(weight)});
+  node.attention_index = attention_count_++;
+}
+
+int GraphBuilder::head(const dse_operator& op, OperatorArguments& a) {
   DSE_CHECK_USER(op.input_count == 1 && graph_.head.tensor.empty(), "{}: one head with one input", where_);
   Section& section = graph_.sections.back();
   section.output = input(section, op.inputs[0]);
@@ -300,6 +257,7 @@ int GraphBuilder::head(const dse_operator& op, Arguments& a) {
   DSE_CHECK_USER(vocabulary == graph_.vocabulary, "{}: a head of {} tokens on an embedding of {}", where_, vocabulary,
                  graph_.vocabulary);
   graph_.head_tied = a.boolean("tied");
+  graph_.logit_softcap = a.not_negative("softcap");
   graph_.head = a.required("weight", {vocabulary, graph_.width}, Init::normal);
   a.finish();
   if (graph_.head_tied) {
@@ -373,7 +331,13 @@ constexpr dse_builder kBuilder{
     },
     [](dse_graph* g, int64_t index) { return guarded([&] { builder_of(g).layer(index); }); },
     [](dse_graph* g, const dse_operator* op, dse_tensor* output) {
-      return guarded([&] { *output = dse_tensor(builder_of(g).add(*op)); });
+      return guarded([&] { *output = dse_tensor(builder_of(g).add(read_struct<dse_operator>(op, "operator"))); });
+    },
+    [](const dse_config* c, const char* path, int32_t* out) {
+      return guarded([&] {
+        const Json* value = builder_of(c).look_up(path);
+        *out = value && value->is_null();
+      });
     }};
 
 }  // namespace

@@ -20,7 +20,17 @@ enum class Activation { silu, relu, gelu, gelu_tanh };
 
 // Rotary positions: the frequencies are fixed in float64 at declaration and used in float32.
 struct RopeSpec {
-  std::vector<float> inverse_frequencies;  // empty: no rotation; dimension pairs (i, i + size)
+  std::vector<float> frequencies;       // empty: no rotation; dimension pairs (i, i + size)
+  std::vector<float> long_frequencies;  // instead of them in sequences longer than long_after; empty: never
+  int64_t long_after = 0;
+  float amplitude = 1;  // of cosine and sine
+};
+
+// What becomes of q·k before the softmax.
+struct AttentionScores {
+  double scale = 1;
+  int64_t window = 0;  // a token sees itself and the window - 1 before it; 0: all
+  double softcap = 0;  // softcap * tanh(score / softcap); 0: none
 };
 
 struct Operator {
@@ -29,15 +39,17 @@ struct Operator {
   std::vector<int> inputs;
   int output;
   int64_t width;       // of the output
-  double eps = 0;      // norms
+  double eps = 0;      // norms, and those of attention's heads
+  double shift = 0;    // added to the weight of an rms_norm
   double factor = 1;   // scale, embed
   int64_t offset = 0;  // positions
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  double softmax_scale = 0;
+  AttentionScores scores;
   RopeSpec rope;
   Activation activation = Activation::silu;
   // Blocks of the section's unit; -1: none. Attention: qkv and o; mlp: up (or gate|up) and down.
   int weight = -1, bias = -1, out_weight = -1, out_bias = -1;
+  int q_norm = -1, k_norm = -1;
   int attention_index = -1;  // counts attention operators: the KV cache's layer
 };
 
@@ -56,6 +68,8 @@ struct ModelGraph {
   ParamSpec head;             // [vocabulary, width]
   bool head_tied = false;     // the head is block `tied_block` of section 0
   int tied_block = -1;
+  double logit_softcap = 0;  // logits become softcap * tanh(logit / softcap); 0: none
+  int64_t long_after = 0;    // longer sequences turn their positions otherwise (RopeSpec); 0: none do
   std::vector<const Operator*> attentions() const;
 };
 

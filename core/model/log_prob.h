@@ -16,11 +16,11 @@ struct LogProb {
   at::Tensor entropy;  // [T]: of that distribution, nats; undefined unless asked for
 };
 
-// targets [T] int64. Differentiable by hidden and head (whose gradient is added to head.grad()).
+// targets [T] int64. Differentiable by hidden and head (whose gradient is added to head.grad()). softcap as in logits.
 LogProb log_prob(const Kernels& kernels, const at::Tensor& hidden_TH, const at::Tensor& head_VH,
-                 const at::Tensor& targets_T, double temperature, bool entropy);
+                 const at::Tensor& targets_T, double temperature, bool entropy, double softcap = 0);
 
-// hidden · headᵀ, [T, V]: for sampling.
-at::Tensor logits(const Kernels& kernels, const at::Tensor& hidden_TH, const at::Tensor& head_VH);
+// hidden · headᵀ, [T, V]: for sampling. With a softcap > 0: softcap * tanh(hidden · headᵀ / softcap).
+at::Tensor logits(const Kernels& kernels, const at::Tensor& hidden_TH, const at::Tensor& head_VH, double softcap = 0);
 
 }  // namespace dsengine

@@ -31,7 +31,14 @@ class RaggedContext : public AttentionContext {
  public:
   RaggedContext(const Operations& ops, const std::vector<int64_t>& offsets) : ops_(ops), offsets_(offsets) {}
   Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
-    return ops_.attention(q, k, v, offsets_, op.softmax_scale);
+    return ops_.attention(q, k, v, offsets_, op.scores);
+  }
+  Tensor lengths() const override {
+    Tensor result = at::empty({offsets_.back()}, at::kLong);
+    auto* length = result.mutable_data_ptr<int64_t>();
+    for (size_t b = 0; b + 1 < offsets_.size(); ++b)
+      std::fill(length + offsets_[b], length + offsets_[b + 1], offsets_[b + 1] - offsets_[b]);
+    return result;
   }
 
  private:
@@ -180,7 +187,7 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
         out = ops.embedding(block(op.weight), positions + op.offset);
         break;
       case Operator::rms_norm:
-        out = ops.rms_norm(in, block(op.weight), op.eps);
+        out = ops.rms_norm(in, block(op.weight), op.eps, op.shift);
         break;
       case Operator::layer_norm:
         out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps);
@@ -191,7 +198,20 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
       case Operator::attention: {
         const int64_t turned = op.heads + op.kv_heads;
         Tensor qkv = linear(in, op.weight, op.bias).view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
-        if (!op.rope.inverse_frequencies.empty()) qkv = ops.rope(qkv, turned, positions, op.rope);
+        if (op.q_norm >= 0 || op.k_norm >= 0) {
+          const auto heads = [&](int64_t first, int64_t count, int norm) {
+            const Tensor part = qkv.narrow(1, first, count);
+            if (norm < 0) return part;
+            return ops.rms_norm(part.reshape({-1, op.head_dim}).contiguous(), block(norm), op.eps).view(part.sizes());
+          };
+          qkv = at::cat(
+              {heads(0, op.heads, op.q_norm), heads(op.heads, op.kv_heads, op.k_norm), heads(turned, op.kv_heads, -1)},
+              1);
+        }
+        if (!op.rope.frequencies.empty()) {
+          const Tensor lengths = op.rope.long_frequencies.empty() ? Tensor() : attention.lengths();
+          qkv = ops.rope(qkv, turned, positions, lengths, op.rope);
+        }
         const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
                                           qkv.narrow(1, turned, op.kv_heads));
         out = linear(y.reshape({in.size(0), op.heads * op.head_dim}), op.out_weight, op.out_bias);
@@ -268,7 +288,8 @@ Tensor Model::hidden(const Tensor& tokens, const Tensor& positions, AttentionCon
 
 LogProb Model::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets, double temperature,
                         bool entropy) const {
-  return dsengine::log_prob(*kernels_, hidden.index_select(0, rows), head(), targets, temperature, entropy);
+  return dsengine::log_prob(*kernels_, hidden.index_select(0, rows), head(), targets, temperature, entropy,
+                            graph_->logit_softcap);
 }
 
 Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {

@@ -54,6 +54,8 @@ class AttentionContext {
   virtual ~AttentionContext() = default;
   // q [N, Hq, D], k, v [N, Hk, D] of attention operator `index` -> [N, Hq, D].
   virtual at::Tensor attend(const Operator& op, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = 0;
+  // [N]: how long each token's sequence is, which some rotary positions depend on.
+  virtual at::Tensor lengths() const = 0;
 };
 
 class Model {
@@ -96,7 +98,9 @@ class Model {
   // log p(targets[i]) read at hidden row rows[i].
   LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets, double temperature,
                    bool entropy) const;
-  at::Tensor logits(const at::Tensor& hidden_TH) const { return dsengine::logits(*kernels_, hidden_TH, head()); }
+  at::Tensor logits(const at::Tensor& hidden_TH) const {
+    return dsengine::logits(*kernels_, hidden_TH, head(), graph_->logit_softcap);
+  }
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/check.h"
@@ -17,7 +18,8 @@ namespace dsengine {
 
 namespace {
 
-constexpr std::string_view kLanguage = "ForCausalLM", kValue = "ForSequenceClassification";
+constexpr std::string_view kLanguage = "ForCausalLM", kValue = "ForSequenceClassification",
+                           kOldLanguage = "LMHeadModel";
 
 std::string architecture_of(const Json& config, const std::string& where) {
   const auto it = config.find("architectures");
@@ -32,39 +34,77 @@ std::string with_ending(std::string name, std::string_view from, std::string_vie
   return name;
 }
 
-// The name under which a checkpoint keeps a tensor: as declared, or without the outermost "model.".
+// The name under which a checkpoint keeps a tensor: as declared, or without its outermost parts ("model.", …).
 std::string stored_name(const WeightDirectory& weights, const std::string& name) {
-  if (!weights.find(name) && name.starts_with("model."))
-    if (const auto shorter = name.substr(6); weights.find(shorter)) return shorter;
+  for (std::string shorter = name; shorter.find('.') != shorter.npos; shorter.erase(0, shorter.find('.') + 1))
+    if (weights.find(shorter)) return shorter;
   return name;
 }
 
-void read_parameter(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to,
+// Where the rows of a parameter lie in its checkpoint tensor [out, in]: first row and count of each run.
+std::vector<std::pair<int64_t, int64_t>> runs_of(const ParamSpec& spec) {
+  const int64_t begin = std::max<int64_t>(0, spec.first_row), rows = spec.shape[0];
+  if (spec.group_rows == 0) return {{begin, rows}};
+  std::vector<std::pair<int64_t, int64_t>> runs;
+  for (int64_t done = 0; done < rows; done += spec.group_rows)
+    runs.emplace_back(begin + done / spec.group_rows * spec.group_stride, spec.group_rows);
+  return runs;
+}
+
+// The shape of the checkpoint tensor that holds `rows` rows of which `spec` are some.
+std::vector<int64_t> stored_shape(const ParamSpec& spec, int64_t rows) {
+  std::vector<int64_t> shape = spec.shape;
+  shape[0] = rows;
+  if (spec.transposed) std::swap(shape[0], shape[1]);
+  return shape;
+}
+
+// Rows of each checkpoint tensor, over the parameters that it holds.
+std::map<std::string, int64_t> stored_rows(const std::vector<Model::NamedTensor>& tensors) {
+  std::map<std::string, int64_t> rows;
+  for (const auto& named : tensors) rows[named.spec->tensor] += named.spec->shape[0];
+  return rows;
+}
+
+void read_parameter(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to, int64_t rows,
                     const std::filesystem::path& directory) {
   const auto& spec = *to.spec;
+  const auto stored = stored_shape(spec, rows);
   const auto& entry = weights.at(name);
-  std::vector<int64_t> stored = spec.shape;
-  if (spec.transposed) std::swap(stored[0], stored[1]);
-  const bool whole = spec.first_row < 0;
-  const bool fits = whole ? entry.shape == stored
-                          : entry.shape.size() == stored.size() && spec.first_row + stored[0] <= entry.shape[0] &&
-                                std::equal(stored.begin() + 1, stored.end(), entry.shape.begin() + 1);
-  DSE_CHECK_USER(fits, "{}: tensor {} has shape {}, the config asks for {}", directory.string(), name,
+  DSE_CHECK_USER(entry.shape == stored, "{}: tensor {} has shape {}, the config asks for {}", directory.string(), name,
                  shape_text(entry.shape), shape_text(stored));
-  at::Tensor buffer = at::empty(stored, at::kFloat);
-  const std::span<float> out(buffer.mutable_data_ptr<float>(), size_t(buffer.numel()));
-  if (whole)
-    weights.read_f32(name, out);
-  else
-    weights.read_f32(name, spec.first_row, stored[0], out);
+  const auto span = [](const at::Tensor& t) {
+    return std::span<float>(t.mutable_data_ptr<float>(), size_t(t.numel()));
+  };
   at::Tensor target = to.tensor;
-  target.copy_(spec.transposed ? buffer.t() : buffer);
+  if (spec.transposed || spec.first_row < 0) {
+    const at::Tensor buffer = at::empty(stored, at::kFloat);
+    weights.read_f32(name, span(buffer));
+    const at::Tensor whole = spec.transposed ? buffer.t() : buffer;
+    int64_t done = 0;
+    for (const auto& [first, count] : runs_of(spec)) {
+      target.narrow(0, done, count).copy_(whole.narrow(0, first, count));
+      done += count;
+    }
+    return;
+  }
+  const at::Tensor buffer = at::empty(spec.shape, at::kFloat);
+  int64_t done = 0;
+  for (const auto& [first, count] : runs_of(spec)) {
+    weights.read_f32(name, first, count, span(buffer.narrow(0, done, count)));
+    done += count;
+  }
+  target.copy_(buffer);
 }
 
 }  // namespace
 
 ModelGraph declare_architecture(const Json& config, const std::string& where, const PluginRegistry& registry) {
-  const std::string name = with_ending(architecture_of(config, where), kValue, kLanguage);
+  const std::string given = architecture_of(config, where);
+  std::string name = with_ending(given, kValue, kLanguage);
+  // GPT-2's language model has an ending of its own.
+  if (const auto other = with_ending(given, kValue, kOldLanguage); given != other && registry.has_model(other))
+    name = other;
   ModelGraph graph = declare(registry.find_model(name).model(), config, where);
   graph.architecture = name;
   return graph;
@@ -97,11 +137,13 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
   std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
-  for (const auto& named : tensors()) {
+  const auto all = tensors();
+  const auto rows = stored_rows(all);
+  for (const auto& named : all) {
     const auto name = stored_name(weights, named.spec->tensor);
     extra.erase(name);
     if (weights.find(name)) {
-      read_parameter(weights, name, named, directory);
+      read_parameter(weights, name, named, rows.at(named.spec->tensor), directory);
     } else if (named.spec->tensor == "score.weight") {
       DSE_CHECK_USER(new_value_head,
                      "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
@@ -111,10 +153,11 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
       missing.insert(named.spec->tensor);
     }
   }
-  // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables.
+  // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables, masks.
   std::erase_if(extra, [&](const std::string& name) {
     return name == "score.weight" || name == stored_name(weights, graph_->head.tensor) ||
-           name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.bias");
+           name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.bias") || name.ends_with(".attention.bias") ||
+           name.ends_with(".masked_bias");
   });
   DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory.string(),
                  fmt::join(missing, ", "));
@@ -126,7 +169,9 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
                  const SaveOptions& options) const {
   Json config = config_;
   const bool value = kind_ == ModelKind::value;
-  config["architectures"] = Json::array({with_ending(graph_->architecture, kLanguage, value ? kValue : kLanguage)});
+  std::string architecture = graph_->architecture;
+  if (value) architecture = with_ending(with_ending(architecture, kLanguage, kValue), kOldLanguage, kValue);
+  config["architectures"] = Json::array({architecture});
   config.erase("torch_dtype");
   config["dtype"] = options.dtype == Dtype::BF16 ? "bfloat16" : options.dtype == Dtype::F16 ? "float16" : "float32";
   if (value) {
@@ -140,29 +185,34 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   // Parameters that share a checkpoint tensor are written as that tensor again.
   std::vector<std::string> order;
   std::map<std::string, std::vector<NamedTensor>> stored;
-  for (const auto& named : tensors()) {
+  const auto all = tensors();
+  const auto rows = stored_rows(all);
+  for (const auto& named : all) {
     auto& pieces = stored[named.spec->tensor];
     if (pieces.empty()) order.push_back(named.spec->tensor);
     pieces.push_back(named);
   }
   const auto joined = [&](const std::string& name) {
-    std::vector<at::Tensor> pieces;
+    const ParamSpec& first = *stored[name][0].spec;
+    std::vector<int64_t> shape = first.shape;
+    shape[0] = rows.at(name);
+    const at::Tensor whole = at::empty(shape, at::kFloat);
     for (const auto& piece : stored[name]) {
       const at::Tensor delta = adapter_ && piece.section < sections_.size()
                                    ? adapter_->delta(piece.section, piece.block, piece.part)
                                    : at::Tensor();
-      const at::Tensor whole = delta.defined() ? piece.tensor + delta : piece.tensor;
-      pieces.push_back(piece.spec->transposed ? whole.t() : whole);
+      const at::Tensor values = delta.defined() ? piece.tensor + delta : piece.tensor;
+      int64_t done = 0;
+      for (const auto& [begin, count] : runs_of(*piece.spec)) {
+        whole.narrow(0, begin, count).copy_(values.narrow(0, done, count));
+        done += count;
+      }
     }
-    return at::cat(pieces, 0).to(at::kFloat).contiguous();
+    return first.transposed ? whole.t().contiguous() : whole;
   };
   SavePlan plan{.max_shard_bytes = options.max_shard_bytes};
-  for (const auto& name : order) {
-    auto shape = stored[name][0].spec->shape;
-    for (size_t i = 1; i < stored[name].size(); ++i) shape[0] += stored[name][i].spec->shape[0];
-    if (stored[name][0].spec->transposed) std::swap(shape[0], shape[1]);
-    plan.tensors.push_back({name, options.dtype, shape});
-  }
+  for (const auto& name : order)
+    plan.tensors.push_back({name, options.dtype, stored_shape(*stored[name][0].spec, rows.at(name))});
   WeightWriter writer(directory, plan);
   for (const auto& name : order) {
     const at::Tensor tensor = joined(name);

@@ -130,19 +130,24 @@ void run_rms_norm(const Kernels& kernels, const Tensor& x, const Tensor& w, doub
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] { rms_norm_rows<scalar_t>(x, w, eps, y, rstd); });
 }
 
+Tensor shifted(const Tensor& weight, double shift) { return shift == 0 ? weight : weight.detach() + shift; }
+
 struct RmsNorm : Function<RmsNorm> {
-  static Tensor forward(AutogradContext* ctx, const Kernels* kernels, const Tensor& x, const Tensor& w, double eps) {
+  static Tensor forward(AutogradContext* ctx, const Kernels* kernels, const Tensor& x, const Tensor& w, double eps,
+                        double shift) {
     Tensor y, rstd;
-    run_rms_norm(*kernels, x, w, eps, true, y, rstd);
+    run_rms_norm(*kernels, x, shifted(w, shift), eps, true, y, rstd);
     ctx->save_for_backward({x, w, rstd});
+    ctx->saved_data["shift"] = shift;
     save_kernels(ctx, kernels);
     return y;
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor dy = grads[0].contiguous(), &x = saved[0], &w = saved[1], &rstd = saved[2];
     at::NoGradGuard no_grad;
-    Tensor dx = at::empty_like(x), g = grad_of(w);
+    const Tensor dy = grads[0].contiguous(), &x = saved[0], &rstd = saved[2];
+    const Tensor w = shifted(saved[1], ctx->saved_data["shift"].toDouble());
+    Tensor dx = at::empty_like(x), g = grad_of(saved[1]);
     const auto& kernels = kernels_of(ctx);
     Tensor dw = kernels.has("rms_norm.backward") ? at::empty_like(w) : Tensor();
     if (dw.defined() && kernels.run("rms_norm.backward", {dy, x, w, rstd}, {dx, dw})) {
@@ -152,12 +157,14 @@ struct RmsNorm : Function<RmsNorm> {
                                  [&] { rms_norm_backward_rows<scalar_t>(dy, x, w, rstd, dx); });
       if (g.defined()) g.add_((dy * x).mul_(rstd.unsqueeze(1)).sum(0));
     }
-    return {Tensor(), dx, Tensor(), Tensor()};
+    return {Tensor(), dx, Tensor(), Tensor(), Tensor()};
   }
 };
 
 struct LayerNorm : Function<LayerNorm> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& weight,
+                        const std::optional<Tensor>& bias, double eps) {
+    const Tensor w = weight.value_or(Tensor()), b = bias.value_or(Tensor());
     auto [y, mean, rstd] = at::native_layer_norm(x, {x.size(1)}, w, b, eps);
     ctx->save_for_backward({x, w, b, mean, rstd});
     return y;
@@ -166,7 +173,7 @@ struct LayerNorm : Function<LayerNorm> {
     const auto s = ctx->get_saved_variables();
     at::NoGradGuard no_grad;
     auto [dx, dw, db] = at::native_layer_norm_backward(grads[0].contiguous(), s[0], {s[0].size(1)}, s[3], s[4], s[1],
-                                                       s[2], {true, s[1].requires_grad(), s[2].requires_grad()});
+                                                       s[2], {true, grad_of(s[1]).defined(), grad_of(s[2]).defined()});
     if (Tensor g = grad_of(s[1]); g.defined()) g.add_(dw);
     if (Tensor g = grad_of(s[2]); g.defined()) g.add_(db);
     return {dx, Tensor(), Tensor(), Tensor()};
@@ -221,17 +228,18 @@ struct GatedActivation : Function<GatedActivation> {
 
 // Rotation by +angle forward, by -angle backward; heads past `heads` are copied.
 template <class T>
-void turn(const Tensor& x, Tensor& y, int64_t heads, const int64_t* positions, const std::vector<float>& frequencies,
-          int sign) {
-  const int64_t all = x.size(1), d = x.size(2), half = int64_t(frequencies.size());
+void turn(const Tensor& x, Tensor& y, int64_t heads, const int64_t* positions, const int64_t* lengths,
+          const RopeSpec& rope, int sign) {
+  const int64_t all = x.size(1), d = x.size(2), half = int64_t(rope.frequencies.size());
   const T* from = x.const_data_ptr<T>();
   T* to = y.mutable_data_ptr<T>();
   at::parallel_for(0, x.size(0), 64, [&](int64_t first, int64_t last) {
     std::vector<T> cosine(half), sine(half);
     for (int64_t n = first; n < last; ++n) {
+      const auto& frequencies = lengths && lengths[n] > rope.long_after ? rope.long_frequencies : rope.frequencies;
       for (int64_t i = 0; i < half; ++i) {  // the angle is rounded to float32, as Hugging Face computes it
         const float angle = float(positions[n]) * frequencies[i];
-        cosine[i] = T(std::cos(angle)), sine[i] = T(std::sin(angle)) * T(sign);
+        cosine[i] = T(std::cos(angle) * rope.amplitude), sine[i] = T(std::sin(angle) * rope.amplitude) * T(sign);
       }
       for (int64_t h = 0; h < all; ++h) {
         const T* a = from + (n * all + h) * d;
@@ -247,56 +255,61 @@ void turn(const Tensor& x, Tensor& y, int64_t heads, const int64_t* positions, c
   });
 }
 
-Tensor run_rope(const Tensor& x, int64_t heads, const Tensor& positions, const std::vector<float>& frequencies,
+Tensor run_rope(const Tensor& x, int64_t heads, const Tensor& positions, const Tensor& lengths, const RopeSpec& rope,
                 int sign) {
-  Tensor y = at::empty_like(x);
+  const Tensor from = x.contiguous();
+  Tensor y = at::empty_like(from);
+  const int64_t* length = rope.long_frequencies.empty() ? nullptr : lengths.const_data_ptr<int64_t>();
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rope", [&] {
-    turn<scalar_t>(x, y, heads, positions.const_data_ptr<int64_t>(), frequencies, sign);
+    turn<scalar_t>(from, y, heads, positions.const_data_ptr<int64_t>(), length, rope, sign);
   });
   return y;
 }
 
 struct Rotate : Function<Rotate> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, int64_t heads, const Tensor& positions,
-                        const RopeSpec* rope) {
-    ctx->save_for_backward({positions});
+                        const std::optional<Tensor>& lengths, const RopeSpec* rope) {
+    ctx->save_for_backward({positions, lengths.value_or(Tensor())});
     ctx->saved_data["heads"] = heads;
     ctx->saved_data["rope"] = int64_t(reinterpret_cast<intptr_t>(rope));  // lives in the model's graph
-    return run_rope(x, heads, positions, rope->inverse_frequencies, 1);
+    return run_rope(x, heads, positions, lengths.value_or(Tensor()), *rope, 1);
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
     at::NoGradGuard no_grad;
     const auto* rope = reinterpret_cast<const RopeSpec*>(ctx->saved_data["rope"].toInt());
-    return {run_rope(grads[0].contiguous(), ctx->saved_data["heads"].toInt(), ctx->get_saved_variables()[0],
-                     rope->inverse_frequencies, -1),
-            Tensor(), Tensor(), Tensor()};
+    const auto saved = ctx->get_saved_variables();
+    return {run_rope(grads[0], ctx->saved_data["heads"].toInt(), saved[0], saved[1], *rope, -1), Tensor(), Tensor(),
+            Tensor(), Tensor()};
   }
 };
 
 RaggedAttention ragged(const Tensor& q, const Tensor& k, const Tensor& v, const int64_t* offsets, int64_t sequences,
-                       double scale) {
-  return {.q = q, .offsets = offsets, .sequences = sequences, .scale = scale, .k = k, .v = v};
+                       const AttentionScores& scores) {
+  return {.q = q, .offsets = offsets, .sequences = sequences, .scores = scores, .k = k, .v = v};
 }
 
 struct Attend : Function<Attend> {
   static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                        std::vector<int64_t> offsets, double scale) {
+                        std::vector<int64_t> offsets, AttentionScores scores) {
     Tensor out = at::empty(q.sizes(), q.options()), lse = at::empty({q.size(0), q.size(1)}, q.options());
-    attention_forward(ragged(q, k, v, offsets.data(), int64_t(offsets.size()) - 1, scale), out, lse);
+    attention_forward(ragged(q, k, v, offsets.data(), int64_t(offsets.size()) - 1, scores), out, lse);
     ctx->save_for_backward({q, k, v, out, lse});
     ctx->saved_data["offsets"] = std::move(offsets);
-    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["scale"] = scores.scale;
+    ctx->saved_data["window"] = scores.window;
+    ctx->saved_data["softcap"] = scores.softcap;
     return out;
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
     at::NoGradGuard no_grad;
     const auto s = ctx->get_saved_variables();
-    const auto offsets = ctx->saved_data["offsets"].toIntVector();
+    auto& data = ctx->saved_data;
+    const auto offsets = data["offsets"].toIntVector();
+    const AttentionScores scores{data["scale"].toDouble(), data["window"].toInt(), data["softcap"].toDouble()};
     Tensor dq = at::empty(s[0].sizes(), s[0].options()), dk = at::empty(s[1].sizes(), s[1].options());
     Tensor dv = at::empty(s[2].sizes(), s[2].options());
-    attention_backward(
-        ragged(s[0], s[1], s[2], offsets.data(), int64_t(offsets.size()) - 1, ctx->saved_data["scale"].toDouble()),
-        s[3], s[4], grads[0].contiguous(), dq, dk, dv);
+    attention_backward(ragged(s[0], s[1], s[2], offsets.data(), int64_t(offsets.size()) - 1, scores), s[3], s[4],
+                       grads[0].contiguous(), dq, dk, dv);
     return {dq, dk, dv, Tensor(), Tensor()};
   }
 };
@@ -325,15 +338,16 @@ Tensor Operations::embedding(const Tensor& table, const Tensor& rows) const {
   return wants_grad(table) ? Embedding::apply(table, rows) : table.index_select(0, rows);
 }
 
-Tensor Operations::rms_norm(const Tensor& x, const Tensor& weight, double eps) const {
-  if (wants_grad(x) || wants_grad(weight)) return RmsNorm::apply(kernels_, x, weight, eps);
+Tensor Operations::rms_norm(const Tensor& x, const Tensor& weight, double eps, double shift) const {
+  if (wants_grad(x) || wants_grad(weight)) return RmsNorm::apply(kernels_, x, weight, eps, shift);
   Tensor y, rstd;
-  run_rms_norm(*kernels_, x, weight, eps, false, y, rstd);
+  run_rms_norm(*kernels_, x, shifted(weight, shift), eps, false, y, rstd);
   return y;
 }
 
 Tensor Operations::layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) const {
-  if (wants_grad(x) || wants_grad(weight)) return LayerNorm::apply(x, weight, bias, eps);
+  const auto given = [](const Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
+  if (wants_grad(x) || wants_grad(weight)) return LayerNorm::apply(x, given(weight), given(bias), eps);
   return std::get<0>(at::native_layer_norm(x, {x.size(1)}, weight, bias, eps));
 }
 
@@ -346,16 +360,17 @@ Tensor Operations::gated_activation(const Tensor& gate_up, Activation activation
                              : run_gated(*kernels_, gate_up, activation, false);
 }
 
-Tensor Operations::rope(const Tensor& x, int64_t heads, const Tensor& positions, const RopeSpec& rope) const {
-  return wants_grad(x) ? Rotate::apply(x, heads, positions, &rope)
-                       : run_rope(x, heads, positions, rope.inverse_frequencies, 1);
+Tensor Operations::rope(const Tensor& x, int64_t heads, const Tensor& positions, const Tensor& lengths,
+                        const RopeSpec& rope) const {
+  if (!wants_grad(x)) return run_rope(x, heads, positions, lengths, rope, 1);
+  return Rotate::apply(x, heads, positions, lengths.defined() ? std::optional(lengths) : std::nullopt, &rope);
 }
 
 Tensor Operations::attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& offsets,
-                             double scale) const {
-  if (wants_grad(q) || wants_grad(k)) return Attend::apply(q, k, v, offsets, scale);
+                             const AttentionScores& scores) const {
+  if (wants_grad(q) || wants_grad(k)) return Attend::apply(q, k, v, offsets, scores);
   Tensor out = at::empty(q.sizes(), q.options()), no_lse;
-  attention_forward(ragged(q, k, v, offsets.data(), int64_t(offsets.size()) - 1, scale), out, no_lse);
+  attention_forward(ragged(q, k, v, offsets.data(), int64_t(offsets.size()) - 1, scores), out, no_lse);
   return out;
 }
 

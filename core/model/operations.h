@@ -21,16 +21,20 @@ class Operations {
   at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) const;
   // table [V, H], rows [N] int64 -> [N, H].
   at::Tensor embedding(const at::Tensor& table, const at::Tensor& rows) const;
-  at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const;
+  // The weight that multiplies is weight + shift.
+  at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double shift = 0) const;
+  // weight and bias may be undefined.
   at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) const;
   at::Tensor activation(const at::Tensor& x, Activation activation) const;
   // gate_up [N, 2W] -> activation(gate) * up, [N, W].
   at::Tensor gated_activation(const at::Tensor& gate_up, Activation activation) const;
-  // Turns the first `heads` heads of qkv [N, heads, D], in a copy: pairs (i, i + size of frequencies).
-  at::Tensor rope(const at::Tensor& x, int64_t heads, const at::Tensor& positions, const RopeSpec& rope) const;
+  // Turns the first `heads` heads of qkv [N, heads, D], in a copy: pairs (i, i + size of frequencies). lengths [N] of
+  // the tokens' sequences are read where long ones turn otherwise.
+  at::Tensor rope(const at::Tensor& x, int64_t heads, const at::Tensor& positions, const at::Tensor& lengths,
+                  const RopeSpec& rope) const;
   // Causal self-attention over ragged sequences: q [N, Hq, D], k and v [N, Hk, D] -> [N, Hq, D].
   at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       const std::vector<int64_t>& offsets, double scale) const;
+                       const std::vector<int64_t>& offsets, const AttentionScores& scores) const;
 
  private:
   const Kernels* kernels_;

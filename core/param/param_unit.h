@@ -25,6 +25,8 @@ struct ParamSpec {
   Init init = Init::normal;
   bool transposed = false;  // the checkpoint stores [in, out]
   int64_t first_row = -1;   // ≥0: where it begins in a checkpoint tensor shared with others
+  int64_t group_rows = 0;   // >0: there in groups of so many rows, which begin `group_stride` rows apart
+  int64_t group_stride = 0;
 };
 
 // Parameters that are read together: same shape but for the first dimension.

@@ -142,6 +142,14 @@ const Item& PluginRegistry::find(uint32_t kind, const std::string& name) const {
   return only_one(found, what);
 }
 
+bool PluginRegistry::has_model(const std::string& architecture) const {
+  const auto models = items(DSE_MODEL);
+  return std::any_of(models.begin(), models.end(), [&](const Item* item) {
+    const auto names = item->architectures();
+    return std::find(names.begin(), names.end(), architecture) != names.end();
+  });
+}
+
 const Item& PluginRegistry::find_model(const std::string& architecture) const {
   std::vector<const Item*> found;
   std::vector<std::string> known;

@@ -32,6 +32,7 @@ class PluginRegistry {
   const Item& find(uint32_t kind, const std::string& name) const;
   // The model whose `architectures` hold this entry of a config.json.
   const Item& find_model(const std::string& architecture) const;
+  bool has_model(const std::string& architecture) const;
   std::vector<const Item*> items(uint32_t kind) const;                    // by name
   std::vector<const Item*> require_named(const std::string& name) const;  // of any kind; UserError if none
   // One line for each file of the search path that could not be loaded.

@@ -5,9 +5,11 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <random>
 
+#include "base/json.h"
 #include "model/model.h"
 #include "plugin/registry.h"
 
@@ -15,6 +17,30 @@ namespace dsengine {
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(DSE_TEST_DIR) / "golden" / name;
+}
+
+// The directories of tests/golden with a golden.json of that kind ("causal_lm", "reward"), whose names do not begin
+// with any of `without`.
+inline std::vector<std::string> golden_names(const std::string& kind, const std::vector<std::string>& without = {}) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(DSE_TEST_DIR) / "golden")) {
+    const auto file = entry.path() / "golden.json";
+    const std::string name = entry.path().filename();
+    const bool left_out =
+        std::any_of(without.begin(), without.end(), [&](const auto& prefix) { return name.starts_with(prefix); });
+    if (!left_out && std::filesystem::exists(file) && read_json(file).at("kind") == kind) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+inline std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+inline ModelKind golden_kind(const std::string& name) {
+  return name.ends_with("_reward") ? ModelKind::value : ModelKind::language;
 }
 
 inline const PluginRegistry& built_plugins() {

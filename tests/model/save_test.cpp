@@ -10,11 +10,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Saved : public testing::TestWithParam<const char*> {};
+class Saved : public testing::TestWithParam<std::string> {};
 
 TEST_P(Saved, DirectoryHoldsTheSameTensors) {
-  const ModelKind kind =
-      std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value : ModelKind::language;
+  const ModelKind kind = golden_kind(GetParam());
   const fs::path directory = fs::path(DSE_BINARY_DIR) / "tests/saved" / GetParam();
   fs::remove_all(directory);
   fs::create_directories(directory);
@@ -31,9 +30,9 @@ TEST_P(Saved, DirectoryHoldsTheSameTensors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Saved,
-                         testing::Values("llama_mha", "llama_gqa", "llama_gqa_sharded", "llama_tied", "opt_prenorm",
-                                         "llama_reward"),
-                         [](const auto& info) { return std::string(info.param); });
+                         testing::ValuesIn(golden_names("causal_lm") + golden_names("reward") +
+                                           std::vector<std::string>{"llama_gqa_sharded"}),
+                         [](const auto& info) { return info.param; });
 
 // A reward model from an actor, a critic from a reward model: the body is copied, the head is new or copied.
 TEST(Model, KindsShareTheBody) {

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define DSE_ABI_MAJOR 1u
-#define DSE_ABI_MINOR 0u
+#define DSE_ABI_MINOR 1u
 
 #if defined(__GNUC__)
 #define DSE_EXPORT __attribute__((visibility("default")))
@@ -291,7 +291,7 @@ typedef struct dse_graph dse_graph;
 /* An activation of the graph: [N tokens, width]. 0 is none. */
 typedef uint32_t dse_tensor;
 
-/* One attribute of an operator. `type` says which value is set. */
+/* One attribute of an operator. `type` says which value is set. An attribute given several times is a list. */
 typedef struct dse_attribute {
   uint32_t struct_size;
   uint32_t type; /* DSE_OPTION_… */
@@ -309,6 +309,10 @@ typedef struct dse_parameter {
   const char* role;    /* "weight", "bias", "q.weight", … as the operator's entry in the docs names it */
   const char* tensor;  /* checkpoint name */
   int64_t first_row;   /* -1: the tensor is this parameter alone */
+  /* Since 1.1. Where parameters alternate in their tensor (q, k and v of each head): this one has `group_rows` rows
+   * from first_row on, the next so many `group_stride` rows after those began, and so forth. 0: its rows are adjacent.
+   */
+  int64_t group_rows, group_stride;
 } dse_parameter;
 
 /* One operator: reads `inputs`, makes one output. Names, attributes and roles: sdk/include/dsengine/model.hpp. */
@@ -325,8 +329,9 @@ typedef struct dse_operator {
 typedef struct dse_builder {
   uint32_t struct_size;
   uint32_t reserved;
-  /* Path: keys joined by '.', say "rope_scaling.factor". Found: *type is set to DSE_OPTION_…, else to 0
-   * (absent or null). A value of another type than asked for is DSE_BAD_DATA. */
+  /* Path: keys joined by '.', say "rope_scaling.factor"; in a list the key is an index, say "layer_types.0". Found:
+   * *type is set to DSE_OPTION_…, else to 0 (absent or null). A value of another type than asked for is DSE_BAD_DATA.
+   */
   dse_status (*find)(const dse_config* config, const char* path, uint32_t* type);
   dse_status (*boolean)(const dse_config* config, const char* path, int32_t* out);
   dse_status (*integer)(const dse_config* config, const char* path, int64_t* out);
@@ -335,6 +340,8 @@ typedef struct dse_builder {
   /* Begins layer `index` (0, 1, …) or, with -1, ends the layers. */
   dse_status (*layer)(dse_graph* graph, int64_t index);
   dse_status (*add)(dse_graph* graph, const dse_operator* op, dse_tensor* output);
+  /* Since 1.1. 1: the path is there and null, which find does not tell from absent. */
+  dse_status (*is_null)(const dse_config* config, const char* path, int32_t* out);
 } dse_builder;
 
 typedef struct dse_model {

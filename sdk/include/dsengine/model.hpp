@@ -17,72 +17,9 @@
 #include <initializer_list>
 #include <optional>
 
-#include "plugin.hpp"
+#include "rope.hpp"
 
 namespace [[gnu::visibility("hidden")]] dse {
-
-enum Activation { silu, relu, gelu, gelu_tanh };
-
-// Rotary positions. The pairs are (i, i + rotary_width / 2), as Hugging Face stores LLaMA.
-struct Rope {
-  double theta = 0;                 // 0: none
-  int64_t width = 0;                // dimensions of a head that turn; 0: all
-  std::string scaling = "default";  // default, linear, llama3
-  double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
-  int64_t original_context = 0;
-};
-
-// The model's config.json. A path is keys joined by '.'.
-class Config {
- public:
-  Config(const dse_builder& b, const dse_config* c) : builder_(b), config_(c) {}
-
-  bool has(const char* path) const {
-    uint32_t type = 0;
-    check(builder_.find(config_, path, &type));
-    return type != 0;
-  }
-  int64_t integer(const char* path) const { return get<int64_t>(builder_.integer, path); }
-  int64_t integer(const char* path, int64_t fallback) const { return has(path) ? integer(path) : fallback; }
-  // A size: at least 1.
-  int64_t positive(const char* path) const {
-    const int64_t value = integer(path);
-    require(value > 0, std::string(path) + " should be at least 1, is " + std::to_string(value));
-    return value;
-  }
-  int64_t positive(const char* path, int64_t fallback) const { return has(path) ? positive(path) : fallback; }
-  double real(const char* path) const { return get<double>(builder_.real, path); }
-  double real(const char* path, double fallback) const { return has(path) ? real(path) : fallback; }
-  bool boolean(const char* path, bool fallback) const {
-    return has(path) ? get<int32_t>(builder_.boolean, path) != 0 : fallback;
-  }
-  std::string string(const char* path, const char* fallback) const {
-    return has(path) ? get<const char*>(builder_.string, path) : fallback;
-  }
-  // An activation by its Hugging Face name.
-  Activation activation(const char* path, const char* fallback) const {
-    const std::string name = string(path, fallback);
-    if (name == "silu" || name == "swish") return silu;
-    if (name == "relu") return relu;
-    if (name == "gelu") return gelu;
-    if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return gelu_tanh;
-    throw Failure(std::string(path) + ": activation '" + name + "' is not supported", DSE_UNSUPPORTED);
-  }
-  // Stops with a clear error where the config asks for what the declaration does not express.
-  void require(bool condition, const std::string& what) const {
-    if (!condition) throw Failure(what, DSE_UNSUPPORTED);
-  }
-
- private:
-  template <class T>
-  T get(dse_status (*read)(const dse_config*, const char*, T*), const char* path) const {
-    T value{};
-    check(read(config_, path, &value));
-    return value;
-  }
-  const dse_builder& builder_;
-  const dse_config* config_;
-};
 
 // A layer's names: layer("self_attn.q_proj") is "model.layers.3.self_attn.q_proj".
 struct Layer {
@@ -101,17 +38,29 @@ struct Positions {  // learned absolute positions, added by g.add; roles: weight
   int64_t count, width;
   int64_t offset = 0;  // row of position 0
 };
-struct Attention {  // causal; roles: q|k|v|o.weight, .bias
+// How one checkpoint tensor holds q, k and v: all of q, then of k, then of v; or those of the first head, of the
+// second…
+enum class Fused { blocks, by_head };
+
+struct Attention {  // causal; roles: q|k|v|o.weight, .bias; q_norm|k_norm.weight
   int64_t heads, kv_heads, head_dim;
   double scale = 0;  // of q·k; 0: 1 / sqrt(head_dim)
   Rope rope = Rope();
-  std::string q, k, v, o;
+  int64_t window = 0;                          // a token sees itself and the window - 1 before it; 0: all
+  double softcap = 0;                          // scores become softcap * tanh(score / softcap); 0: as they are
+  std::string q = {}, k = {}, v = {}, o = {};  // or, instead of q, k and v:
+  std::string qkv = {};                        // one tensor of all three
+  Fused fused = Fused::blocks;                 // its order
+  std::string q_norm = {}, k_norm = {};        // weights of RMS norms of each head, before the rotation; empty: none
+  double norm_eps = 1e-6;                      // of these
   bool qkv_bias = false, o_bias = false;
+  bool transposed = false;  // the checkpoint stores matrices as [in, out]
 };
 struct GatedMlp {  // down(activation(gate(x)) * up(x)); roles: gate|up|down.weight, .bias
   int64_t width;
   Activation activation = silu;
-  std::string gate, up, down;
+  std::string gate = {}, up = {}, down = {};  // or, instead of gate and up:
+  std::string gate_up = {};                   // one tensor of both
   bool bias = false;
 };
 struct Mlp {  // down(activation(up(x))); roles: up|down.weight, .bias
@@ -119,6 +68,17 @@ struct Mlp {  // down(activation(up(x))); roles: up|down.weight, .bias
   Activation activation = relu;
   std::string up, down;
   bool bias = true;
+  bool transposed = false;  // the checkpoint stores matrices as [in, out]
+};
+struct RmsNorm {  // roles: weight
+  std::string weight;
+  double eps;
+  double offset = 0;  // of the weight: 1 where the checkpoint keeps its distance from 1
+};
+struct LayerNorm {  // roles: weight, bias; "<name>.weight", "<name>.bias"
+  std::string name;
+  double eps;
+  bool affine = true;  // false: neither of them
 };
 struct Linear {  // roles: weight [width, input width], bias
   std::string name;
@@ -129,6 +89,13 @@ struct Head {  // logits; roles: weight [vocabulary, width]. Tied: names the emb
   std::string weight;
   int64_t vocabulary;
   bool tied = false;
+  double softcap = 0;  // logits become softcap * tanh(logit / softcap); 0: as they are
+};
+
+// Where a parameter lies in its checkpoint tensor: see dse_parameter.
+struct Stored {
+  bool transposed = false;
+  int64_t first_row = -1, group_rows = 0, group_stride = 0;
 };
 
 class Graph {
@@ -142,12 +109,19 @@ class Graph {
   dse_tensor positions(const Positions& p) {
     return add("positions", {}, {{"count", p.count}, {"width", p.width}, {"offset", p.offset}}, {{"weight", p.weight}});
   }
-  dse_tensor rms_norm(dse_tensor x, const std::string& weight, double eps) {
-    return add("rms_norm", {x}, {{"eps", eps}}, {{"weight", weight}});
+  dse_tensor rms_norm(dse_tensor x, const RmsNorm& n) {
+    return add("rms_norm", {x}, {{"eps", n.eps}, {"offset", n.offset}}, {{"weight", n.weight}});
   }
-  // Weight and bias are "<name>.weight" and "<name>.bias".
+  dse_tensor rms_norm(dse_tensor x, const std::string& weight, double eps) {
+    return rms_norm(x, RmsNorm{.weight = weight, .eps = eps});
+  }
+  dse_tensor layer_norm(dse_tensor x, const LayerNorm& n) {
+    std::vector<Parameter> parameters;
+    if (n.affine) parameters = {{"weight", n.name + ".weight"}, {"bias", n.name + ".bias"}};
+    return add("layer_norm", {x}, {{"eps", n.eps}}, parameters);
+  }
   dse_tensor layer_norm(dse_tensor x, const std::string& name, double eps) {
-    return add("layer_norm", {x}, {{"eps", eps}}, {{"weight", name + ".weight"}, {"bias", name + ".bias"}});
+    return layer_norm(x, LayerNorm{.name = name, .eps = eps});
   }
   dse_tensor linear(dse_tensor x, const Linear& l) {
     std::vector<Parameter> parameters;
@@ -156,41 +130,56 @@ class Graph {
   }
   dse_tensor attention(dse_tensor x, const Attention& a) {
     std::vector<Parameter> parameters;
-    push_linear(parameters, "q.", a.q, a.qkv_bias);
-    push_linear(parameters, "k.", a.k, a.qkv_bias);
-    push_linear(parameters, "v.", a.v, a.qkv_bias);
-    push_linear(parameters, "o.", a.o, a.o_bias);
-    return add("attention", {x},
-               {{"heads", a.heads},
-                {"kv_heads", a.kv_heads},
-                {"head_dim", a.head_dim},
-                {"scale", a.scale},
-                {"rope_theta", a.rope.theta},
-                {"rope_width", a.rope.width},
-                {"rope_scaling", a.rope.scaling},
-                {"rope_factor", a.rope.factor},
-                {"rope_low_freq_factor", a.rope.low_freq_factor},
-                {"rope_high_freq_factor", a.rope.high_freq_factor},
-                {"rope_original_context", a.rope.original_context}},
-               parameters);
+    const int64_t d = a.head_dim, q = a.heads * d, kv = a.kv_heads * d;
+    if (a.qkv.empty()) {
+      push_linear(parameters, "q.", a.q, a.qkv_bias, {.transposed = a.transposed});
+      push_linear(parameters, "k.", a.k, a.qkv_bias, {.transposed = a.transposed});
+      push_linear(parameters, "v.", a.v, a.qkv_bias, {.transposed = a.transposed});
+    } else {
+      const bool by_head = a.fused == Fused::by_head;  // d rows each of q, k and v in turn
+      const int64_t group = by_head ? d : 0, stride = by_head ? 3 * d : 0;
+      const auto part = [&](const char* role, int64_t first) {
+        push_linear(parameters, role, a.qkv, a.qkv_bias, {a.transposed, first, group, stride});
+      };
+      part("q.", 0), part("k.", by_head ? d : q), part("v.", by_head ? 2 * d : q + kv);
+    }
+    push_linear(parameters, "o.", a.o, a.o_bias, {.transposed = a.transposed});
+    if (!a.q_norm.empty()) parameters.push_back({"q_norm.weight", a.q_norm});
+    if (!a.k_norm.empty()) parameters.push_back({"k_norm.weight", a.k_norm});
+    std::vector<Attribute> attributes{{"heads", a.heads},
+                                      {"kv_heads", a.kv_heads},
+                                      {"head_dim", d},
+                                      {"scale", a.scale},
+                                      {"window", a.window},
+                                      {"softcap", a.softcap},
+                                      {"norm_eps", a.norm_eps},
+                                      {"rope_long_after", a.rope.long_after},
+                                      {"rope_amplitude", a.rope.amplitude}};
+    std::vector<double> frequencies = a.rope.frequencies;
+    if (frequencies.empty() && a.rope.theta != 0)
+      frequencies = rope_frequencies(a.rope.theta, a.rope.width != 0 ? a.rope.width : d);
+    for (const double f : frequencies) attributes.push_back({"rope_frequency", f});
+    for (const double f : a.rope.long_frequencies) attributes.push_back({"rope_long_frequency", f});
+    return add("attention", {x}, attributes, parameters);
   }
   dse_tensor gated_mlp(dse_tensor x, const GatedMlp& m) {
     std::vector<Parameter> parameters;
-    push_linear(parameters, "gate.", m.gate, m.bias);
-    push_linear(parameters, "up.", m.up, m.bias);
+    const bool fused = !m.gate_up.empty();
+    push_linear(parameters, "gate.", fused ? m.gate_up : m.gate, m.bias, {.first_row = fused ? 0 : -1});
+    push_linear(parameters, "up.", fused ? m.gate_up : m.up, m.bias, {.first_row = fused ? m.width : -1});
     push_linear(parameters, "down.", m.down, m.bias);
     return add("gated_mlp", {x}, {{"width", m.width}, {"activation", name_of(m.activation)}}, parameters);
   }
   dse_tensor mlp(dse_tensor x, const Mlp& m) {
     std::vector<Parameter> parameters;
-    push_linear(parameters, "up.", m.up, m.bias);
-    push_linear(parameters, "down.", m.down, m.bias);
+    push_linear(parameters, "up.", m.up, m.bias, {.transposed = m.transposed});
+    push_linear(parameters, "down.", m.down, m.bias, {.transposed = m.transposed});
     return add("mlp", {x}, {{"width", m.width}, {"activation", name_of(m.activation)}}, parameters);
   }
   dse_tensor add(dse_tensor a, dse_tensor b) { return add("add", {a, b}, {}, {}); }
   dse_tensor scale(dse_tensor x, double factor) { return add("scale", {x}, {{"factor", factor}}, {}); }
   void head(dse_tensor x, const Head& h) {
-    add("head", {x}, {{"vocabulary", h.vocabulary}, {"tied", h.tied}}, {{"weight", h.weight}});
+    add("head", {x}, {{"vocabulary", h.vocabulary}, {"tied", h.tied}, {"softcap", h.softcap}}, {{"weight", h.weight}});
   }
 
   // The layers in turn; {} in the prefix becomes the index.
@@ -236,20 +225,25 @@ class Graph {
   };
   struct Parameter {
     std::string role, tensor;
+    Stored stored = Stored();
   };
   static const char* name_of(Activation a) {
     constexpr const char* names[] = {"silu", "relu", "gelu", "gelu_tanh"};
     return names[a];
   }
-  static void push_linear(std::vector<Parameter>& to, const std::string& role, const std::string& name, bool bias) {
-    to.push_back({role + "weight", name + ".weight"});
-    if (bias) to.push_back({role + "bias", name + ".bias"});
+  static void push_linear(std::vector<Parameter>& to, const std::string& role, const std::string& name, bool bias,
+                          Stored stored = Stored()) {
+    to.push_back({role + "weight", name + ".weight", stored});
+    stored.transposed = false;
+    if (bias) to.push_back({role + "bias", name + ".bias", stored});
   }
-  dse_tensor add(const char* op, std::initializer_list<dse_tensor> inputs, std::initializer_list<Attribute> attributes,
+  dse_tensor add(const char* op, std::initializer_list<dse_tensor> inputs, const std::vector<Attribute>& attributes,
                  const std::vector<Parameter>& parameters) {
     std::vector<dse_attribute> plain(attributes.begin(), attributes.end());
     std::vector<dse_parameter> names;
-    for (const auto& p : parameters) names.push_back({sizeof(dse_parameter), 0, p.role.c_str(), p.tensor.c_str(), -1});
+    for (const auto& [role, tensor, at] : parameters)
+      names.push_back({sizeof(dse_parameter), at.transposed, role.c_str(), tensor.c_str(), at.first_row, at.group_rows,
+                       at.group_stride});
     const dse_operator description{
         sizeof(dse_operator),   uint32_t(inputs.size()), op, inputs.begin(), plain.data(), names.data(),
         uint32_t(plain.size()), uint32_t(names.size())};

@@ -1,0 +1,48 @@
+// Qwen3 (Yang et al. 2025): LLaMA's layers with an RMS norm on each head of q and k, and a window on the upper ones
+// where use_sliding_window says so.
+#include <dsengine/model.hpp>
+
+static int64_t window_of(const dse::Config& c, int64_t layer) {
+  if (!c.boolean("use_sliding_window", false) || c.null("sliding_window")) return 0;
+  const char* full = layer < c.integer("max_window_layers", 28) ? "full_attention" : "sliding_attention";
+  const std::string kind = c.string(("layer_types." + std::to_string(layer)).c_str(), full);
+  return kind == "sliding_attention" ? c.positive("sliding_window", 4096) : 0;
+}
+
+static void qwen3(const dse::Config& c, dse::Graph& g) {
+  const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
+  const auto head_dim = c.positive("head_dim", 128);
+  const auto vocabulary = c.positive("vocab_size");
+  const auto eps = c.real("rms_norm_eps", 1e-6);
+  const bool attention_bias = c.boolean("attention_bias", false);
+  const auto rope = dse::rope_of(c, head_dim);
+
+  auto x = g.embed({.weight = "model.embed_tokens.weight", .vocabulary = vocabulary, .width = width});
+  for (auto layer : g.layers(c.positive("num_hidden_layers"), "model.layers.{}.")) {
+    auto h = g.rms_norm(x, layer("input_layernorm.weight"), eps);
+    x = g.add(x,
+              g.attention(h, {.heads = heads,
+                              .kv_heads = c.null("num_key_value_heads") ? heads : c.positive("num_key_value_heads", 32),
+                              .head_dim = head_dim,
+                              .rope = rope,
+                              .window = window_of(c, layer.index),
+                              .q = layer("self_attn.q_proj"),
+                              .k = layer("self_attn.k_proj"),
+                              .v = layer("self_attn.v_proj"),
+                              .o = layer("self_attn.o_proj"),
+                              .q_norm = layer("self_attn.q_norm.weight"),
+                              .k_norm = layer("self_attn.k_norm.weight"),
+                              .norm_eps = eps,
+                              .qkv_bias = attention_bias,
+                              .o_bias = attention_bias}));
+    h = g.rms_norm(x, layer("post_attention_layernorm.weight"), eps);
+    x = g.add(x, g.gated_mlp(h, {.width = c.positive("intermediate_size"),
+                                 .activation = c.activation("hidden_act", "silu"),
+                                 .gate = layer("mlp.gate_proj"),
+                                 .up = layer("mlp.up_proj"),
+                                 .down = layer("mlp.down_proj")}));
+  }
+  g.head(g.rms_norm(x, "model.norm.weight", eps),
+         {.weight = "lm_head.weight", .vocabulary = vocabulary, .tied = c.boolean("tie_word_embeddings", false)});
+}
+DSE_MODEL("qwen3", qwen3, "Qwen3ForCausalLM")
