@@ -112,6 +112,8 @@ std::pair<Values, Named> Interpreter::arguments_of(const Expression& e, Scope* s
     if (!more.dict()) throw Error("what follows ** should be a dict");
     for (const auto& [key, value] : more.dict()->items) {
       if (!key.text()) throw Error("keywords must be strings");
+      for (const auto& [name, v] : named)
+        if (name == key.text()->bytes) throw Error(fmt::format("two values for the argument '{}'", name));
       named.emplace_back(key.text()->bytes, value);
     }
   }

@@ -239,7 +239,7 @@ ExpressionParser::Node ExpressionParser::dict() {
 }
 
 bool ExpressionParser::at_tuple_end() const {
-  return current().kind == Token::Kind::end || is_symbol(")") || is_name("in") || is_name("recursive");
+  return current().kind == Token::Kind::end || is_symbol(")");
 }
 
 ExpressionParser::Node ExpressionParser::tuple(bool with_choice, bool in_parentheses) {

@@ -76,7 +76,7 @@ class Lexer {
     emit_text(at_, end);
     const bool plus = sign == '+' && kind != '{';
     advance(tag);
-    if (kind == '#') return comment(tag + 2);
+    if (kind == '#') return comment(tag + 2 + (sign == '-' || plus));
     const size_t inside = tag + 2 + (sign == '-' || plus);
     if (kind == '%' && raw(inside)) return;
     tokens_.push_back({Kind::begin, kind == '{' ? "{{" : "{%", line_});
@@ -99,8 +99,7 @@ class Lexer {
   void comment(size_t from) {
     const size_t end = source_.find("#}", from);
     if (end == std::string::npos) fail("a comment {# without its #}");
-    // "{#-#}": the sign is the opening one's.
-    const bool signed_close = end > from;
+    const bool signed_close = end > from;  // in "{#-#}" the sign is the opening one's
     advance(signed_close ? after_close(end, true) : end + 2 + (end + 2 < source_.size() && source_[end + 2] == '\n'));
   }
 

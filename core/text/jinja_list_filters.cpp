@@ -137,7 +137,6 @@ Value first(Arguments& a, Budget& budget) {
 }
 Value last(Arguments& a, Budget& budget) {
   const Value& value = a.need("seq");
-  if (value.is_undefined()) undefined_error(value);
   if (value.sequence() && value.sequence()->kind == Kind::generator) throw Error("a generator is not reversible");
   const Values items = iterate(value, budget);
   return items.empty() ? Value(Undefined{}) : items.back();
@@ -152,7 +151,6 @@ Value list(Arguments& a, Budget& budget) { return sequence(Kind::list, iterate(a
 Value reverse(Arguments& a, Budget& budget) {
   const Value& value = a.need("value");
   if (value.text()) return slice(value, None{}, None{}, int64_t{-1}, budget);
-  if (value.is_undefined()) undefined_error(value);
   Values items = iterate(value, budget);
   std::ranges::reverse(items);
   return sequence(Kind::generator, std::move(items), budget);
@@ -184,7 +182,6 @@ Value batch(Arguments& a, Budget& budget) {
   const Values items = iterate(a.need("value"), budget);
   const int64_t n = a.integer("linecount", 0);
   const Value* fill = given(a.next("fill_with"));
-  if (n <= 0) throw Error("batch: the count should be at least 1");
   Values batches, part;
   for (const auto& v : items) {
     if (int64_t(part.size()) == n) batches.push_back(sequence(Kind::list, std::exchange(part, {}), budget));

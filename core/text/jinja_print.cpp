@@ -58,6 +58,7 @@ std::string scalar_repr(const Value& value) {
   if (const auto* i = value.as<int64_t>()) return std::to_string(*i);
   if (const auto* f = value.as<double>()) return shown_float(*f);
   if (value.is_undefined()) return "Undefined";
+  if (const auto* l = value.loop()) return fmt::format("<LoopContext {}/{}>", l->index + 1, l->items.size());
   return fmt::format("<{}>", type_name(value));
 }
 

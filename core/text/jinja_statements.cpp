@@ -129,7 +129,7 @@ class StatementParser : ExpressionParser {
     std::deque<Deeper> levels;
     Body otherwise;
     for (;;) {
-      levels.emplace_back(*this);
+      levels.emplace_back(static_cast<ExpressionParser&>(*this));
       Statement branch{.kind = Kind::choice, .line = line, .expression = tuple(false)};
       expect_end();
       branch.body = statements({"elif", "else", "endif"});

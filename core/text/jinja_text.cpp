@@ -62,22 +62,15 @@ namespace {
 
 // Full case mappings where one character becomes several, of those that texts have.
 void add_mapped(char32_t code, bool upper, bool title, char origin, TextBuilder& out) {
+  static constexpr const char* all[] = {"FF", "FI", "FL", "FFI", "FFL", "ST", "ST"};
+  static constexpr const char* first[] = {"Ff", "Fi", "Fl", "Ffi", "Ffl", "St", "St"};
+  if (code == 0xDF && upper) return out.add(title ? "Ss" : "SS", origin);
+  if (code == 0x130 && !upper) return out.add("i\u0307", origin);
+  if (code == 0x149 && upper) return out.add("\u02BCN", origin);
+  if (code >= 0xFB00 && code <= 0xFB06 && upper) return out.add((title ? first : all)[code - 0xFB00], origin);
+  const auto c = utf8proc_int32_t(code);
   std::string bytes;
-  const auto as_is = [&](char32_t c) { append_utf8(bytes, c); };
-  if (code == 0xDF && upper) {
-    bytes = title ? "Ss" : "SS";
-  } else if (code == 0x130 && !upper) {
-    bytes = "i\u0307";
-  } else if (code == 0x149 && upper) {
-    bytes = "\u02BCN";
-  } else if (code >= 0xFB00 && code <= 0xFB06 && upper) {
-    static constexpr const char* all[] = {"FF", "FI", "FL", "FFI", "FFL", "ST", "ST"};
-    static constexpr const char* first[] = {"Ff", "Fi", "Fl", "Ffi", "Ffl", "St", "St"};
-    bytes = title ? first[code - 0xFB00] : all[code - 0xFB00];
-  } else {
-    const auto c = utf8proc_int32_t(code);
-    as_is(char32_t(title ? utf8proc_totitle(c) : upper ? utf8proc_toupper(c) : utf8proc_tolower(c)));
-  }
+  append_utf8(bytes, char32_t(title ? utf8proc_totitle(c) : upper ? utf8proc_toupper(c) : utf8proc_tolower(c)));
   out.add(bytes, origin);
 }
 
@@ -158,8 +151,7 @@ std::vector<Text> split(const Text& text, const Text* separator, int64_t most, b
       if (at == s.size()) break;
       size_t end = at;
       if (int64_t(parts.size()) == most) {
-        for (end = s.size(); end > at && space_at(char_before(s, end));) end = char_before(s, end);
-        parts.push_back({at, end});
+        parts.push_back({at, s.size()});  // Python leaves the space at the far end
         break;
       }
       while (end < s.size() && !space_at(end)) end += char_bytes(s, end);
@@ -171,8 +163,7 @@ std::vector<Text> split(const Text& text, const Text* separator, int64_t most, b
       if (end == 0) break;
       size_t at = end;
       if (int64_t(parts.size()) == most) {
-        for (at = 0; at < end && space_at(at);) at += char_bytes(s, at);
-        parts.push_back({at, end});
+        parts.push_back({0, end});
         break;
       }
       while (at > 0 && !space_at(char_before(s, at))) at = char_before(s, at);
