@@ -82,5 +82,6 @@ struct Template {
 
 // `source` is valid UTF-8; a syntax error is a UserError with the line.
 Template parse(std::string_view source, const std::string& where);
+bool has_generation(const Body& body);  // a {% generation %} block somewhere in it
 
 }  // namespace dsengine::jinja

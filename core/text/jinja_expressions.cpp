@@ -238,9 +238,7 @@ ExpressionParser::Node ExpressionParser::dict() {
   return make(Kind::dict, std::move(list));
 }
 
-bool ExpressionParser::at_tuple_end() const {
-  return current().kind == Token::Kind::end || is_symbol(")");
-}
+bool ExpressionParser::at_tuple_end() const { return current().kind == Token::Kind::end || is_symbol(")"); }
 
 ExpressionParser::Node ExpressionParser::tuple(bool with_choice, bool in_parentheses) {
   std::vector<Node> list;

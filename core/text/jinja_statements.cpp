@@ -206,6 +206,12 @@ class StatementParser : ExpressionParser {
 
 }  // namespace
 
+bool has_generation(const Body& body) {
+  return std::ranges::any_of(body, [](const Statement& s) {
+    return s.kind == Statement::Kind::generation || has_generation(s.body) || has_generation(s.otherwise);
+  });
+}
+
 Template parse(std::string_view source, const std::string& where) {
   try {
     return {where, StatementParser(tokenize(source)).run()};
