@@ -4,7 +4,7 @@
 #include <map>
 
 #include "base/check.h"
-#include "base/json.h"
+#include "text/jinja.h"
 
 namespace dsengine {
 namespace {

@@ -16,7 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "text/jinja.h"
+#include "base/json.h"
+#include "text/jinja_origin.h"
 
 namespace dsengine {
 

@@ -68,10 +68,12 @@ Value reals(const std::string& op, double a, double b) {
 Value repeated(const Value& value, int64_t times, Budget& budget) {
   times = std::max<int64_t>(times, 0);
   if (const Text* t = value.text()) {
-    TextBuilder out(budget);
+    Text whole;
     if (t->bytes.empty()) times = 0;
-    for (int64_t i = 0; i < times; ++i) out.add(*t);
-    return out.take();
+    budget.allocate(
+        size_t(double(t->bytes.size()) * double(times) > 1e12 ? 1e12 : double(t->bytes.size()) * double(times)));
+    for (int64_t i = 0; i < times; ++i) whole.bytes += t->bytes, whole.origin += t->origin;
+    return text(std::move(whole));
   }
   const auto* s = value.sequence();
   Values items;

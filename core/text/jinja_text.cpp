@@ -102,7 +102,7 @@ bool ends_word(const std::string& text, size_t at) {
 
 TextPtr change_case(const Text& text, Case how, Budget& budget) {
   TextBuilder out(budget);
-  budget.step(int64_t(text.bytes.size()) / 16);
+  budget.step(int64_t(text.bytes.size()) / 4);
   bool within = false;  // a word, as titles count them
   for (size_t at = 0; at < text.bytes.size(); at += char_bytes(text.bytes, at)) {
     const char32_t code = char_at(text.bytes, at);

@@ -1,6 +1,4 @@
 // The values of a chat template, with Python's semantics: what is true, what equals what, how each is printed.
-// A text knows of each of its bytes where it came from, so that a special token that a user wrote is told from one
-// that the template wrote.
 //
 //   Budget budget;
 //   Value list = sequence(Sequence::Kind::list, {text("a", scaffold), Value(int64_t{2})}, budget);
@@ -16,6 +14,8 @@
 #include <variant>
 #include <vector>
 
+#include "text/jinja_origin.h"
+
 namespace dsengine::jinja {
 
 // What a template did wrong, without the line; the interpreter adds it.
@@ -25,7 +25,7 @@ class Error : public std::runtime_error {
 
 // What a rendering may use: it bounds time and memory of any template.
 struct Budget {
-  int64_t steps = 20'000'000, bytes = int64_t{256} << 20;
+  int64_t steps = 10'000'000, bytes = int64_t{256} << 20;
   void step(int64_t n = 1) {
     if ((steps -= n) < 0) throw Error("the template takes too many steps: it may loop without end");
   }
@@ -33,14 +33,6 @@ struct Budget {
     if ((bytes -= int64_t(n)) < 0) throw Error("the template makes more than 256 MB of values");
   }
 };
-
-// Of a byte of text; bits.
-inline constexpr char scaffold = 0, content = 1, generated = 2;  // generated: within {% generation %}
-
-struct Text {
-  std::string bytes, origin;  // equally long
-};
-using TextPtr = std::shared_ptr<const Text>;
 
 struct Value;
 struct Sequence;

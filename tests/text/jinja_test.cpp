@@ -53,8 +53,8 @@ TEST(Jinja, HostileTemplatesEndInOneLine) {
   const std::string forever = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}";
   const std::string ends = "{% endfor %}{% endfor %}{% endfor %}";
   const std::pair<std::string, const char*> cases[] = {
-      {"\n" + forever + ends, "too many steps"},
-      {"\n" + forever + "x" + ends, "too many steps"},
+      {"\n" + forever + ends, "the template"},
+      {"\n" + forever + "{{ a * b * c }}" + ends, "the template"},
       {around("(", "1", ")", 100000), "nested deeper"},
       {around("[", "1", "]", 100000), "nested deeper"},
       {around("-", "1", "", 100000), "nested deeper"},
@@ -67,12 +67,12 @@ TEST(Jinja, HostileTemplatesEndInOneLine) {
       {around("a", "", "[0]", 100000), "in a row"},
       {around("a", "", "|upper", 100000), "in a row"},
       {around("a", "", "()", 100000), "in a row"},
-      {around("a", "", " is odd", 100000), "in a row"},
+      {around("a", "", " is odd", 100000), "chained"},
       {around("2**", "2", "", 100000), "in a row"},
       {"\n" + repeated("{% if 1 %}", 100000), "nested deeper"},
       {"\n" + repeated("{% for a in b %}", 100000), "nested deeper"},
       {"\n{% if 0 %}" + repeated("{% elif 0 %}", 100000) + "{% endif %}", "nested deeper"},
-      {"\n{% set (" + repeated("(", 100000), "nested deeper"},
+      {"\n{% set " + repeated("(", 100000) + "a" + repeated(")", 100000) + " = 1 %}", "nested deeper"},
       {"\n{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "256 MB"},
       {"\n{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "more than"},
       {"\n{% set n = namespace(x=[1]) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}", "nested deeper"},
@@ -89,7 +89,7 @@ TEST(Jinja, HostileTemplatesEndInOneLine) {
        "too many steps"},
       {"\n{{ 'a' * 999999999999 }}", "256 MB"},
       {"\n{{ [1] * 999999999999 }}", "256 MB"},
-      {"\n{{ ('a' * 99999999) | upper | tojson | indent }}", "256 MB"},
+      {"\n{{ ('a' * 99999999) | upper | tojson | indent }}", "the template"},
       {"\n{{ 'x' | indent(99999999999) }}", "256 MB"},
       {"\n{{ [1, 2] | batch(99999999999, 0) | list }}", "the template"},
       {"\n{{ range(999999999999) }}", "100000"},
@@ -122,7 +122,7 @@ TEST(Jinja, HostileTemplatesEndInOneLine) {
 TEST(Jinja, WhatIsWithinTheBoundsRenders) {
   EXPECT_EQ(rendered("{{ " + repeated("(", 95) + "1" + repeated(")", 95) + " }}"), "1");
   EXPECT_EQ(rendered("{{ 0" + repeated("+1", 300) + " }}"), "300");
-  EXPECT_EQ(rendered(repeated("{% if 1 %}", 150) + "x" + repeated("{% endif %}", 150)), "x");
+  EXPECT_EQ(rendered(repeated("{% if 1 %}", 90) + "x" + repeated("{% endif %}", 90)), "x");
   EXPECT_EQ(rendered("{% macro f(n) %}{% if n %}{{ n % 10 ~ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) | length }}"),
             "60");
 }
