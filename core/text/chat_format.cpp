@@ -39,13 +39,33 @@ std::map<std::string, Source> read_templates(const fs::path& directory, const Js
   return found;
 }
 
+// What transformers' classes take where the files name no token.
+Json class_defaults(const Json& config) {
+  const Json name = config.is_object() && config.contains("tokenizer_class") ? config["tokenizer_class"] : Json();
+  const std::string of = name.is_string() ? name.get<std::string>() : "";
+  const std::string end = "<|endoftext|>";
+  if (of.starts_with("Llama") || of.starts_with("CodeLlama"))
+    return {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  if (of.starts_with("Gemma"))
+    return {{"unk_token", "<unk>"},
+            {"bos_token", "<bos>"},
+            {"eos_token", "<eos>"},
+            {"pad_token", "<pad>"},
+            {"mask_token", "<mask>"}};
+  if (of.starts_with("Qwen2")) return {{"unk_token", end}, {"eos_token", end}, {"pad_token", end}};
+  if (of.starts_with("GPT2") || of.starts_with("GPTNeoX"))
+    return {{"unk_token", end}, {"bos_token", end}, {"eos_token", end}};
+  return Json::object();
+}
+
 // bos_token and the like, as texts.
 jinja::Named special_tokens(const fs::path& directory, const Json& config) {
   jinja::Named tokens;
   Json legacy;
+  const Json defaults = class_defaults(config);
   if (fs::exists(directory / "special_tokens_map.json")) legacy = read_json(directory / "special_tokens_map.json");
   for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-    for (const Json* json : {&config, static_cast<const Json*>(&legacy)}) {
+    for (const Json* json : {&config, static_cast<const Json*>(&legacy), &defaults}) {
       if (!json->is_object() || !json->contains(name)) continue;
       const Json& token = (*json)[name];
       const Json& text = token.is_object() && token.contains("content") ? token["content"] : token;

@@ -181,6 +181,16 @@ TEST_F(Chats, TemplatesComeFromWhereTransformersFindsThem) {
   EXPECT_THAT(of(), testing::HasSubstr("chat_template.jinja:2: the chat template cannot be read"));
 }
 
+TEST_F(Chats, SpecialTokensAreTheFilesElseTheClasses) {
+  const std::string shown = "{{ [bos_token is defined and bos_token, eos_token is defined and eos_token] }}";
+  EXPECT_EQ(text_of(format(shown), {}), "[False, False]");
+  EXPECT_EQ(text_of(format(shown, {{"bos_token", "<b>"}, {"eos_token", {{"content", "<e>"}}}}), {}), "['<b>', '<e>']");
+  EXPECT_EQ(text_of(format(shown, {{"tokenizer_class", "LlamaTokenizerFast"}, {"bos_token", nullptr}}), {}),
+            "[False, '</s>']");
+  write_text(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<m>"}, "eos_token": "<n>"})");
+  EXPECT_EQ(text_of(format(shown, {{"eos_token", "<e>"}}), {}), "['<m>', '<e>']");
+}
+
 TEST_F(Chats, ARefusalIsOneLineWithItsReason) {
   const auto chat = format(
       "{% for m in messages %}\n{% if m.role != 'user' %}\n{{ raise_exception('only users') }}{% endif %}{% endfor %}");
