@@ -119,7 +119,8 @@ int tokenize_command(const std::string& model, const LineFiles& files) {
     lines.attempt(i, [&](Json& line) {
       if (line.contains("messages")) {
         const auto turns = turns_of(line["messages"]);
-        line["text"] = text.prompt_text(turns), line["input_ids"] = text.prompt(turns);
+        const auto options = chat_options_of(line);
+        line["text"] = text.prompt_text(turns, options), line["input_ids"] = text.prompt(turns, options);
       } else if (line.contains("text")) {
         line["input_ids"] = tokens_of({{"text", line["text"]}}, &text, false, text.vocabulary());
       } else {

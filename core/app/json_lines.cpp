@@ -78,12 +78,29 @@ std::vector<dse::ChatTurn> turns_of(const Json& messages) {
   DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'messages' should be a list of {{role, content}}");
   std::vector<dse::ChatTurn> turns;
   for (const auto& m : messages) {
-    DSE_CHECK_USER(m.is_object() && m.contains("role") && m["role"].is_string() && m.contains("content") &&
-                       m["content"].is_string(),
-                   "a message should be {{role, content}}, both strings");
-    turns.push_back({m["role"], m["content"]});
+    DSE_CHECK_USER(
+        m.is_object() && m.contains("role") && m["role"].is_string() && (m.contains("content") || m.size() > 1),
+        "a message should be {{role, content}}, the role a string");
+    dse::ChatTurn turn{m["role"], ""};
+    Json fields = m;
+    fields.erase("role");
+    if (m.contains("content") && m["content"].is_string()) {
+      turn.content = m["content"];
+      fields.erase("content");
+    } else if (!m.contains("content")) {
+      fields["content"] = nullptr;  // a template is to find none
+    }
+    if (!fields.empty()) turn.fields = fields.dump();
+    turns.push_back(std::move(turn));
   }
   return turns;
+}
+
+dse::ChatOptions chat_options_of(const Json& line) {
+  const auto text = [&](const char* key) {
+    return line.contains(key) && !line[key].is_null() ? line[key].dump() : std::string();
+  };
+  return {text("tools"), text("documents"), text("chat_template_kwargs")};
 }
 
 std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary) {
@@ -106,9 +123,9 @@ std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool pro
   if (line.contains("text"))
     ids = text->encode(text_of("text"));
   else if (prompts && line.contains("messages"))
-    ids = text->prompt(turns_of(line["messages"]));
+    ids = text->prompt(turns_of(line["messages"]), chat_options_of(line));
   else if (prompts && line.contains("prompt"))
-    ids = text->prompt({{"user", text_of("prompt")}});
+    ids = text->prompt({{"user", text_of("prompt")}}, chat_options_of(line));
   else
     user_error(prompts ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
   DSE_CHECK_USER(!ids.empty(), "the text has no tokens");

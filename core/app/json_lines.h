@@ -44,7 +44,9 @@ void check_writable(const std::string& output);
 // `prompts`, "messages" or "prompt" (one user turn) in the chat's form. Without a tokenizer (null): ids alone.
 std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary);
 
-// A list of {role, content}.
+// The line's "messages": a list of {role, content, …}.
 std::vector<dse::ChatTurn> turns_of(const Json& messages);
+// What its chat template may read besides: "tools", "documents", "chat_template_kwargs".
+dse::ChatOptions chat_options_of(const Json& line);
 
 }  // namespace dsengine

@@ -32,8 +32,15 @@ void in_parts(size_t count, const Size& size, F&& f) {
 
 std::vector<dsengine::ChatMessage> messages_of(const std::vector<ChatTurn>& turns) {
   std::vector<dsengine::ChatMessage> messages;
-  for (const auto& t : turns) messages.push_back({t.role, t.content, false});
+  for (const auto& t : turns) messages.push_back({t.role, t.content, false, t.fields});
   return messages;
+}
+
+dsengine::ChatOptions options_of(const ChatOptions& options) {
+  const auto json = [](const std::string& text, const char* what) {
+    return text.empty() ? dsengine::Json() : dsengine::parse_json(text, what);
+  };
+  return {json(options.tools, "tools"), json(options.documents, "documents"), json(options.variables, "variables"), {}};
 }
 
 // One of the columns that a forward over replies gives, at the replies' tokens.
@@ -125,9 +132,11 @@ Tokens Text::encode(const std::string& text, bool add_special_tokens) const {
 std::string Text::decode(const Tokens& ids, bool skip_special_tokens) const {
   return impl_->text.tokenizer.decode(ids, skip_special_tokens);
 }
-Tokens Text::prompt(const std::vector<ChatTurn>& turns) const { return impl_->text.prompt_tokens(messages_of(turns)); }
-std::string Text::prompt_text(const std::vector<ChatTurn>& turns) const {
-  return impl_->text.prompt_text(messages_of(turns), true);
+Tokens Text::prompt(const std::vector<ChatTurn>& turns, const ChatOptions& options) const {
+  return impl_->text.prompt_tokens(messages_of(turns), options_of(options));
+}
+std::string Text::prompt_text(const std::vector<ChatTurn>& turns, const ChatOptions& options) const {
+  return impl_->text.prompt_text(messages_of(turns), true, options_of(options));
 }
 int64_t Text::vocabulary() const { return impl_->text.tokenizer.vocab_size(); }
 Tokens Text::end_tokens() const { return impl_->text.eos; }

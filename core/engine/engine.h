@@ -29,6 +29,13 @@ using Columns = std::vector<std::vector<float>>;  // a number for each token of 
 
 struct ChatTurn {
   std::string role, content;  // role: user, assistant, system
+  std::string fields{};       // a JSON object of what else the model's chat template reads of it: "tool_calls", …
+};
+
+// What a chat template may read beside the conversation, as JSON; "": nothing.
+struct ChatOptions {
+  std::string tools{}, documents{};  // lists
+  std::string variables{};           // an object: "enable_thinking", …
 };
 
 // A tokenizer with the form of conversations.
@@ -40,9 +47,9 @@ class [[gnu::visibility("default")]] Text {
 
   Tokens encode(const std::string& text, bool add_special_tokens = true) const;
   std::string decode(const Tokens& ids, bool skip_special_tokens = true) const;
-  // A conversation up to the opening of the answer.
-  Tokens prompt(const std::vector<ChatTurn>& turns) const;
-  std::string prompt_text(const std::vector<ChatTurn>& turns) const;
+  // A conversation up to the opening of the answer, by the model's chat template, as transformers' apply_chat_template.
+  Tokens prompt(const std::vector<ChatTurn>& turns, const ChatOptions& options = {}) const;
+  std::string prompt_text(const std::vector<ChatTurn>& turns, const ChatOptions& options = {}) const;
   int64_t vocabulary() const;
   Tokens end_tokens() const;  // any of them ends an answer
 

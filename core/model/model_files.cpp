@@ -259,6 +259,11 @@ void copy_tokenizer_files(const std::filesystem::path& from, const std::filesyst
     std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing, error);
     DSE_CHECK_USER(!error, "cannot copy {} to {}: {}", (from / name).string(), to.string(), error.message());
   }
+  const char* more = "additional_chat_templates";
+  if (!std::filesystem::is_directory(from / more)) return;
+  std::filesystem::create_directories(to / more);
+  for (const auto& entry : std::filesystem::directory_iterator(from / more))
+    if (entry.path().extension() == ".jinja") write_text(to / more / entry.path().filename(), read_text(entry.path()));
 }
 
 }  // namespace dsengine

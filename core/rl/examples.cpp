@@ -8,8 +8,6 @@
 
 #include "base/check.h"
 #include "base/philox.h"
-#include "model/adapter_files.h"
-#include "model/model_files.h"
 #include "plugin/instance.h"
 
 namespace dsengine {
@@ -51,7 +49,7 @@ class Encoder {
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
       set_prompt(e, turns);
-      e.answer = answer(record.chosen), e.rejected = answer(record.rejected);
+      e.answer = answer(turns, record.chosen), e.rejected = answer(turns, record.rejected);
     } else if (source_ == DSE_SOURCE_ROLLOUT) {
       if (record.kind == DSE_RECORD_TEXT) wrong("prompts");
       while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
@@ -64,7 +62,7 @@ class Encoder {
       conversation(e, turns);
     } else if (record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_PAIR) {
       set_prompt(e, turns);
-      e.answer = answer(record.kind == DSE_RECORD_PAIR ? record.chosen : record.completion);
+      e.answer = answer(turns, record.kind == DSE_RECORD_PAIR ? record.chosen : record.completion);
     } else {
       wrong("texts, messages, or prompts with completions");
     }
@@ -78,14 +76,16 @@ class Encoder {
   void set_prompt(Example& e, const std::vector<ChatMessage>& turns) {
     e.prompt = text_.prompt_tokens(turns);
     DSE_CHECK(!e.prompt.empty(), "an empty prompt");
+    cut_prompt(e);
+    e.prompt_text = text_.prompt_text(turns, false);
+  }
+  void cut_prompt(Example& e) {
     const auto limit = size_t(config_.max_prompt_length);
     prompt_cut_ = e.prompt.size() > limit;
     if (prompt_cut_) e.prompt.erase(e.prompt.begin() + 1, e.prompt.end() - int64_t(limit) + 1);
-    e.prompt_text = text_.prompt_text(turns, false);
   }
-  AnswerTokens answer(const std::string& content) const {
-    AnswerTokens a{text_.tokenizer.encode(text_.chat.answer(content), false), {}};
-    if (!text_.eos.empty()) a.tokens.push_back(text_.eos[0]);
+  AnswerTokens answer(const std::vector<ChatMessage>& turns, const std::string& content) const {
+    AnswerTokens a{text_.answer_tokens(turns, content), {}};
     a.mask.assign(a.tokens.size(), 1);
     return a;
   }
@@ -98,24 +98,20 @@ class Encoder {
     e.answer.tokens.assign(tokens.begin() + int64_t(e.prompt.size()), tokens.end());
     e.answer.mask.assign(e.answer.tokens.size(), 1);
   }
-  // All turns; targets are the assistant turns marked to train, each with its eos.
+  // All turns up to the last target; what stands before the first is the prompt.
   void conversation(Example& e, const std::vector<ChatMessage>& turns) {
-    size_t first = 0;
-    while (first < turns.size() && !(turns[first].role == "assistant" && turns[first].train)) ++first;
-    DSE_CHECK_USER(first < turns.size(), "a conversation without an assistant turn to learn from");
-    set_prompt(e, {turns.begin(), turns.begin() + int64_t(first)});
-    std::string between;
-    for (size_t i = first; i < turns.size(); ++i) {
-      if (turns[i].role == "assistant" && turns[i].train) {
-        append(e.answer, between.empty() ? std::vector<TokenId>{} : text_.tokenizer.encode(between, false), 0);
-        const auto a = answer(turns[i].content);
-        append(e.answer, a.tokens, 1);
-        between = "\n";
-      } else {
-        between += text_.chat.turn(turns[i]);
-      }
-      if (i + 1 < turns.size() && turns[i + 1].role == "assistant" && turns[i + 1].train) between += "Assistant:";
-    }
+    size_t asked = 0;
+    while (asked < turns.size() && !(turns[asked].role == "assistant" && turns[asked].train)) ++asked;
+    DSE_CHECK_USER(asked < turns.size(), "a conversation without an assistant turn to learn from");
+    const AnswerTokens all = text_.conversation(turns);
+    const auto first = std::max<int64_t>(std::ranges::find(all.mask, 1) - all.mask.begin(), 1);
+    const auto last = std::find(all.mask.rbegin(), all.mask.rend(), 1).base() - all.mask.begin();
+    DSE_CHECK_USER(first < last, "the chat template leaves nothing of the assistant's turns to learn");
+    e.prompt.assign(all.tokens.begin(), all.tokens.begin() + first);
+    e.answer.tokens.assign(all.tokens.begin() + first, all.tokens.begin() + last);
+    e.answer.mask.assign(all.mask.begin() + first, all.mask.begin() + last);
+    e.prompt_text = text_.tokenizer.decode(e.prompt, true);
+    cut_prompt(e);
   }
   static void append(AnswerTokens& to, const std::vector<TokenId>& tokens, uint8_t mask) {
     to.tokens.insert(to.tokens.end(), tokens.begin(), tokens.end());
@@ -176,41 +172,6 @@ bool Part::holds(uint64_t content_hash) const {
   if (number == 0) return true;
   const double place = Philox(seed, Purpose::split, content_hash).uniform(0);
   return place >= begin && place < end;
-}
-
-std::optional<std::filesystem::path> TextModel::folder_of(const std::filesystem::path& model_directory) {
-  for (const auto& folder : {model_directory, base_directory(model_directory)})
-    if (Tokenizer::exists_in(folder)) return folder;
-  return std::nullopt;
-}
-
-TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
-                          const std::filesystem::path& model_directory) {
-  const auto folder = folder_of(tokenizer_directory).value_or(tokenizer_directory);
-  TextModel text{Tokenizer::from_directory(folder), eos_ids(model_directory), ChatFormat::of(folder)};
-  if (text.eos.empty())
-    if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);
-  return text;
-}
-
-std::vector<TokenId> TextModel::prompt_tokens(const std::vector<ChatMessage>& turns) const {
-  std::vector<TokenId> ids;
-  const auto pieces = chat.prompt_pieces(turns);
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (i > 0 && !eos.empty()) ids.push_back(eos[0]);
-    const auto part = tokenizer.encode(pieces[i], i == 0);
-    ids.insert(ids.end(), part.begin(), part.end());
-  }
-  return ids;
-}
-
-std::string TextModel::prompt_text(const std::vector<ChatMessage>& turns, bool with_ends) const {
-  std::string text;
-  const auto pieces = chat.prompt_pieces(turns);
-  for (size_t i = 0; i < pieces.size(); ++i)
-    text +=
-        (i > 0 && with_ends && !eos.empty() ? tokenizer.decode(std::vector<TokenId>{eos[0]}, false) : "") + pieces[i];
-  return text;
 }
 
 ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const PluginRegistry& registry,

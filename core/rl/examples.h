@@ -14,34 +14,10 @@
 #include <vector>
 
 #include "plugin/registry.h"
+#include "rl/text_model.h"
 #include "run/config.h"
-#include "text/chat_format.h"
-#include "text/tokenizer.h"
 
 namespace dsengine {
-
-// A tokenizer, the ids that end an answer, and how conversations are written.
-struct TextModel {
-  Tokenizer tokenizer;
-  std::vector<TokenId> eos;  // the first is what training appends
-  ChatFormat chat;
-
-  // A conversation up to the opening of the answer: its text in the chat's form, with the end token after each turn of
-  // the assistant, as training puts it there.
-  std::vector<TokenId> prompt_tokens(const std::vector<ChatMessage>& turns) const;
-  std::string prompt_text(const std::vector<ChatMessage>& turns, bool with_ends) const;
-
-  // Where a model's tokenizer lies: its own folder, an adapter's else its base's; nothing where neither has one.
-  static std::optional<std::filesystem::path> folder_of(const std::filesystem::path& model_directory);
-  // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
-  static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);
-};
-
-// Tokens of an answer and which of them are loss targets.
-struct AnswerTokens {
-  std::vector<TokenId> tokens;
-  std::vector<uint8_t> mask;
-};
 
 struct Example {
   std::vector<TokenId> prompt;

@@ -76,9 +76,8 @@ std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer&
   if (!source.text) return a.tokens;
   const TextModel& text = *source.text;
   auto ids = text.prompt_tokens(a.turns);
-  const auto answer = text.tokenizer.encode(text.chat.answer(a.reply), false);
+  const auto answer = text.answer_tokens(a.turns, a.reply, a.finish == DSE_FINISH_EOS);
   ids.insert(ids.end(), answer.begin(), answer.end());
-  if (a.finish == DSE_FINISH_EOS && !text.eos.empty()) ids.push_back(text.eos[0]);
   return ids;
 }
 

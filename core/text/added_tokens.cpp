@@ -41,13 +41,16 @@ void AddedTokens::Patterns::add(const std::string& pattern, const AddedToken* to
   std::ranges::sort(of_byte, std::greater<>());
 }
 
-const AddedToken* AddedTokens::Patterns::find(std::string_view text, size_t from, Span& match) const {
+const AddedToken* AddedTokens::Patterns::find(std::string_view text, std::string_view content, size_t from,
+                                              Span& match) const {
   if (tokens.empty()) return nullptr;
   for (size_t at = from; at < text.size(); ++at) {
     for (const size_t length : lengths[static_cast<unsigned char>(text[at])]) {
       if (length > text.size() - at) continue;
       const auto found = tokens.find(text.substr(at, length));
       if (found == tokens.end()) continue;
+      const bool written = !content.empty() && content.substr(at, length).find_first_not_of('\0') != content.npos;
+      if (found->second->special && written) continue;
       match = {at, at + length};
       return found->second;
     }
@@ -55,11 +58,12 @@ const AddedToken* AddedTokens::Patterns::find(std::string_view text, size_t from
   return nullptr;
 }
 
-std::vector<AddedTokens::Part> AddedTokens::find(std::string_view text, const Patterns& patterns) const {
+std::vector<AddedTokens::Part> AddedTokens::find(std::string_view text, std::string_view content,
+                                                 const Patterns& patterns) const {
   std::vector<Part> parts;
   size_t end = 0;
   Span match;
-  for (size_t from = 0; const AddedToken* token = patterns.find(text, from, match);) {
+  for (size_t from = 0; const AddedToken* token = patterns.find(text, content, from, match);) {
     from = match.end;
     if (token->single_word && !stands_alone(text, match)) continue;
     while (token->lstrip && match.begin > end) {

@@ -41,9 +41,14 @@ class AddedTokens {
   // To be called once, when all are added.
   void prepare(const Normalizer& normalizer, const std::string& where);
 
-  // The parts of an input, and then of each ordinary part after its normalization.
-  std::vector<Part> find_raw(std::string_view text) const { return find(text, raw_); }
-  std::vector<Part> find_normalized(std::string_view text) const { return find(text, normalized_); }
+  // The parts of an input, and then of each ordinary part after its normalization. content: of each byte, whether it is
+  // what a user wrote (not 0): special tokens have no byte there; "": none is.
+  std::vector<Part> find_raw(std::string_view text, std::string_view content = {}) const {
+    return find(text, content, raw_);
+  }
+  std::vector<Part> find_normalized(std::string_view text, std::string_view content = {}) const {
+    return find(text, content, normalized_);
+  }
 
   const AddedToken* with_content(std::string_view content) const;
   const AddedToken* with_id(int32_t id) const;
@@ -55,10 +60,10 @@ class AddedTokens {
     std::array<std::vector<size_t>, 256> lengths;  // by first byte; of the patterns, longest first
     StringMap<const AddedToken*> tokens;
     void add(const std::string& pattern, const AddedToken* token);
-    const AddedToken* find(std::string_view text, size_t from, Span& match) const;
+    const AddedToken* find(std::string_view text, std::string_view content, size_t from, Span& match) const;
   };
 
-  std::vector<Part> find(std::string_view text, const Patterns& patterns) const;
+  std::vector<Part> find(std::string_view text, std::string_view content, const Patterns& patterns) const;
   bool stands_alone(std::string_view text, Span match) const;
 
   std::map<int32_t, AddedToken> by_id_;

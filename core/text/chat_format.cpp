@@ -1,63 +1,208 @@
 #include "text/chat_format.h"
 
+#include <algorithm>
+#include <map>
+
 #include "base/check.h"
-#include "base/json.h"
+#include "text/jinja.h"
 
 namespace dsengine {
+namespace {
 
-ChatFormat ChatFormat::of(const std::filesystem::path& directory) {
-  ChatFormat format;
-  const auto jinja = directory / "chat_template.jinja", config = directory / "tokenizer_config.json";
-  if (std::filesystem::exists(jinja)) {
-    format.template_in_ = jinja.string();
-  } else if (std::filesystem::exists(config)) {
-    const Json json = read_json(config);
-    if (json.is_object() && json.contains("chat_template") && !json["chat_template"].is_null())
-      format.template_in_ = config.string();
+namespace fs = std::filesystem;
+
+struct Source {
+  std::string text, where;
+};
+
+// By name, as transformers finds them: files win over tokenizer_config.json.
+std::map<std::string, Source> read_templates(const fs::path& directory, const Json& config) {
+  std::map<std::string, Source> found;
+  const fs::path single = directory / "chat_template.jinja", more = directory / "additional_chat_templates";
+  if (fs::exists(single)) found["default"] = {read_text(single), single.string()};
+  if (fs::is_directory(more))
+    for (const auto& entry : fs::directory_iterator(more))
+      if (entry.path().extension() == ".jinja")
+        found[entry.path().stem().string()] = {read_text(entry.path()), entry.path().string()};
+  if (!found.empty() || !config.is_object() || !config.contains("chat_template")) return found;
+  const std::string where = (directory / "tokenizer_config.json").string() + ": chat_template";
+  const Json& given = config["chat_template"];
+  if (given.is_string()) found["default"] = {given, where};
+  if (!given.is_array()) return found;
+  for (const auto& item : given) {
+    DSE_CHECK_USER(item.is_object() && item.contains("name") && item["name"].is_string() && item.contains("template") &&
+                       item["template"].is_string(),
+                   "{} should be a text, or a list of {{name, template}}", where);
+    found[item["name"].get<std::string>()] = {item["template"],
+                                              fmt::format("{} '{}'", where, item["name"].get<std::string>())};
   }
+  return found;
+}
+
+// What transformers' classes take where the files name no token.
+Json class_defaults(const Json& config) {
+  const Json name = config.is_object() && config.contains("tokenizer_class") ? config["tokenizer_class"] : Json();
+  const std::string of = name.is_string() ? name.get<std::string>() : "";
+  const std::string end = "<|endoftext|>";
+  if (of.starts_with("Llama") || of.starts_with("CodeLlama"))
+    return {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  if (of.starts_with("Gemma"))
+    return {{"unk_token", "<unk>"},
+            {"bos_token", "<bos>"},
+            {"eos_token", "<eos>"},
+            {"pad_token", "<pad>"},
+            {"mask_token", "<mask>"}};
+  if (of.starts_with("Qwen2")) return {{"unk_token", end}, {"eos_token", end}, {"pad_token", end}};
+  if (of.starts_with("GPT2") || of.starts_with("GPTNeoX"))
+    return {{"unk_token", end}, {"bos_token", end}, {"eos_token", end}};
+  return Json::object();
+}
+
+// bos_token and the like, as texts.
+jinja::Named special_tokens(const fs::path& directory, const Json& config) {
+  jinja::Named tokens;
+  Json legacy;
+  const Json defaults = class_defaults(config);
+  if (fs::exists(directory / "special_tokens_map.json")) legacy = read_json(directory / "special_tokens_map.json");
+  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    for (const Json* json : {&config, static_cast<const Json*>(&legacy), &defaults}) {
+      if (!json->is_object() || !json->contains(name)) continue;
+      const Json& token = (*json)[name];
+      const Json& text = token.is_object() && token.contains("content") ? token["content"] : token;
+      if (text.is_string()) tokens.emplace_back(name, jinja::text(text.get<std::string>(), jinja::scaffold));
+      break;
+    }
+  return tokens;
+}
+
+// A role that is a plain word is the template's business: "<|" + role + "|>" is a token there.
+char origin_of_role(const std::string& role) {
+  const auto is_plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-'; };
+  return std::ranges::all_of(role, is_plain) ? jinja::scaffold : jinja::content;
+}
+
+// As transformers hands messages on: without what is null; reasoning under the names that templates read.
+jinja::Value value_of(const ChatMessage& message) {
+  Json json{{"role", message.role}, {"content", message.content}};
+  if (!message.fields.empty()) {
+    const Json fields = parse_json(message.fields, "a message's fields");
+    DSE_CHECK_USER(fields.is_object(), "a message's fields should be a JSON object");
+    for (const auto& [key, value] : fields.items()) json[key] = value;
+  }
+  for (auto it = json.begin(); it != json.end();) it = it->is_null() ? json.erase(it) : std::next(it);
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"})
+    if (json.contains(name)) {
+      const Json reasoning = json[name];
+      if (!json.contains("thinking")) json["thinking"] = reasoning;
+      json["reasoning_content"] = reasoning;
+      break;
+    }
+  std::vector<std::pair<jinja::Value, jinja::Value>> items;
+  for (const auto& [key, value] : json.items()) {
+    const bool role = key == "role" && value.is_string();
+    items.emplace_back(jinja::text(key, jinja::content),
+                       jinja::value_of(value, role ? origin_of_role(value.get<std::string>()) : jinja::content));
+  }
+  jinja::Budget budget;
+  return jinja::dict(std::move(items), budget);
+}
+
+class HumanAssistant {
+ public:
+  void add(const ChatMessage& message) {
+    DSE_CHECK_USER(message.fields.empty() || !parse_json(message.fields, "a message's fields").contains("content"),
+                   "a message whose content is no text wants a model with a chat template");
+    if (message.role == "user" || message.role == "human") {
+      add("Human: ", jinja::scaffold), add(message.content, jinja::content), add("\n", jinja::scaffold);
+    } else if (message.role == "system") {
+      add(message.content, jinja::content), add("\n", jinja::scaffold);
+    } else if (message.role == "assistant") {
+      open_answer();
+      const char author = message.train ? jinja::generated : jinja::scaffold;
+      pieces_.push_back({});
+      add(" ", author), add(message.content, char(author | jinja::content));
+      pieces_.back().ends = true;
+      pieces_.push_back({});
+      add("\n", jinja::scaffold);
+    } else {
+      user_error("a message has the role '" + message.role + "': expected system, user or assistant");
+    }
+  }
+  void open_answer() { add("Assistant:", jinja::scaffold); }
+  std::vector<ChatPiece> take() { return std::move(pieces_); }
+
+ private:
+  void add(const std::string& bytes, char origin) {
+    pieces_.back().text.bytes += bytes, pieces_.back().text.origin.append(bytes.size(), origin);
+  }
+  std::vector<ChatPiece> pieces_{1};
+};
+
+}  // namespace
+
+struct ChatFormat::Templates {
+  struct One {
+    std::optional<jinja::Template> parsed;
+    std::string error;  // where it could not be
+    bool marks = false;
+  };
+  std::map<std::string, One> by_name;
+  jinja::Named variables;
+  std::string where;
+
+  const One& chosen(bool with_tools) const {
+    auto one = with_tools ? by_name.find("tool_use") : by_name.end();
+    if (one == by_name.end()) one = by_name.find("default");
+    DSE_CHECK_USER(one != by_name.end(), "{}: of several chat templates none is named 'default'", where);
+    if (!one->second.parsed) user_error(one->second.error);
+    return one->second;
+  }
+};
+
+ChatFormat ChatFormat::of(const fs::path& directory) {
+  const fs::path file = directory / "tokenizer_config.json";
+  const Json config = fs::exists(file) ? read_json(file) : Json();
+  auto templates = std::make_shared<Templates>();
+  for (const auto& [name, source] : read_templates(directory, config)) {
+    auto& one = templates->by_name[name];
+    try {
+      one.parsed = jinja::parse(source.text, source.where);
+      one.marks = jinja::has_generation(one.parsed->body);
+    } catch (const UserError& e) {
+      one.error = e.what();
+    }
+  }
+  ChatFormat format;
+  if (templates->by_name.empty()) return format;
+  templates->variables = special_tokens(directory, config), templates->where = directory.string();
+  format.templates_ = std::move(templates);
   return format;
 }
 
-void ChatFormat::require_readable() const {
-  DSE_CHECK_USER(template_in_.empty(),
-                 "{} has a chat template, which this version cannot read: give whole texts or token ids instead of "
-                 "prompts and messages, or remove the template to use the form \"Human: … Assistant:\"",
-                 template_in_);
-}
+bool ChatFormat::marks_answers() const { return !templates_ || templates_->chosen(false).marks; }
 
-std::string ChatFormat::turn(const ChatMessage& message) const {
-  require_readable();
-  if (message.role == "user" || message.role == "human") return "Human: " + message.content + "\n";
-  if (message.role == "assistant") return "Assistant:" + answer(message.content) + "\n";
-  if (message.role == "system") return message.content + "\n";
-  throw UserError("a message has the role '" + message.role + "': expected system, user or assistant");
-}
-
-std::vector<std::string> ChatFormat::prompt_pieces(const std::vector<ChatMessage>& messages) const {
-  std::vector<std::string> pieces(1);
-  for (const auto& message : messages) {
-    std::string text = turn(message);
-    if (message.role != "assistant") {
-      pieces.back() += text;
-      continue;
-    }
-    text.pop_back();  // the line's end comes after the token
-    pieces.back() += text;
-    pieces.emplace_back("\n");
+std::vector<ChatPiece> ChatFormat::render(const std::vector<ChatMessage>& messages, bool answer_next,
+                                          const ChatOptions& options) const {
+  if (!templates_) {
+    HumanAssistant form;
+    for (const auto& message : messages) form.add(message);
+    if (answer_next) form.open_answer();
+    return form.take();
   }
-  pieces.back() += "Assistant:";
-  return pieces;
-}
-
-std::string ChatFormat::prompt(const std::vector<ChatMessage>& messages) const {
-  std::string text;
-  for (const auto& piece : prompt_pieces(messages)) text += piece;
-  return text;
-}
-
-std::string ChatFormat::answer(const std::string& content) const {
-  require_readable();
-  return " " + content;
+  jinja::Values values;
+  for (const auto& message : messages) values.push_back(value_of(message));
+  jinja::Budget budget;
+  jinja::Named variables{{"messages", jinja::sequence(jinja::Sequence::Kind::list, std::move(values), budget)},
+                         {"tools", jinja::value_of(options.tools, jinja::content)},
+                         {"documents", jinja::value_of(options.documents, jinja::content)},
+                         {"add_generation_prompt", answer_next}};
+  DSE_CHECK_USER(options.variables.is_null() || options.variables.is_object(),
+                 "what a chat template reads beside messages should be a JSON object");
+  for (const auto& [name, value] : options.variables.items())
+    variables.emplace_back(name, jinja::value_of(value, jinja::content));
+  variables.insert(variables.end(), templates_->variables.begin(), templates_->variables.end());
+  const auto& chosen = templates_->chosen(!options.tools.is_null());
+  return {{jinja::render(*chosen.parsed, variables, options.now)}};
 }
 
 }  // namespace dsengine

@@ -1,42 +1,61 @@
-// How a conversation becomes text. Where the model has no chat template: DeepSpeed-Chat's form,
+// How a conversation becomes text: by the model's chat template, as transformers' apply_chat_template does it; where it
+// has none, in DeepSpeed-Chat's form,
 //
 //   Human: How are you?\nAssistant: Fine.</s>\nHuman: …\nAssistant:
 //
 //   ChatFormat chat = ChatFormat::of("models/tiny");
-//   std::string prompt = chat.prompt({{"user", "How are you?"}});     // ends with "Assistant:"
-//   std::string answer = chat.answer("Fine.");                        // " Fine.", the eos id follows it
+//   std::vector<ChatPiece> pieces = chat.render({{"user", "How are you?"}}, /*answer_next=*/true);
 //
-// A model that has a template was taught another form; templates are not read yet, so that such a model's
-// conversations are refused rather than rendered wrongly. The end-of-sequence token belongs to the answer and
-// is added as an id, never as text.
+// This is the one place that knows where answers end: a template writes its token for that, the form's pieces say where
+// the end-of-sequence token stands. Texts know of each byte who wrote it (jinja::content, jinja::generated).
 #pragma once
+#include <ctime>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "base/json.h"
+#include "text/jinja_origin.h"
 
 namespace dsengine {
 
 struct ChatMessage {
   std::string role, content;
-  bool train = false;  // an assistant turn to imitate
+  bool train = false;       // an assistant turn to imitate
+  std::string fields = {};  // a JSON object of what else a template may read: "tool_calls", …; or of another content
+};
+
+// What a template may read beside the messages.
+struct ChatOptions {
+  Json tools = {}, documents = {};      // lists; null: none
+  Json variables = {};                  // an object: "enable_thinking", …
+  std::optional<std::time_t> now = {};  // what strftime_now shows; absent: the clock's
+};
+
+struct ChatPiece {
+  jinja::Text text;   // is encoded whole
+  bool ends = false;  // the end-of-sequence token follows it, of the same author
 };
 
 class ChatFormat {
  public:
-  // The form of a Hugging Face directory: chat_template.jinja, or "chat_template" of tokenizer_config.json.
+  // The form of a Hugging Face directory: chat_template.jinja and additional_chat_templates/, else "chat_template" of
+  // tokenizer_config.json. A template that cannot be read is an error when a conversation is rendered.
   static ChatFormat of(const std::filesystem::path& tokenizer_directory);
 
-  // The text of one turn as it stands before an answer: "Human: …\n". Roles: user, system, assistant.
-  std::string turn(const ChatMessage& message) const;
-  // Turns so far and the opening of the answer.
-  std::string prompt(const std::vector<ChatMessage>& messages) const;
-  // The same in pieces: after each but the last stands the end-of-sequence token of an assistant's turn.
-  std::vector<std::string> prompt_pieces(const std::vector<ChatMessage>& messages) const;
-  std::string answer(const std::string& content) const;
+  bool has_template() const { return templates_ != nullptr; }
+  // The template says itself what the assistant writes, or the form does.
+  bool marks_answers() const;
+
+  // answer_next: the opening of an answer comes last. What the template refuses is a UserError.
+  std::vector<ChatPiece> render(const std::vector<ChatMessage>& messages, bool answer_next,
+                                const ChatOptions& options = {}) const;
 
  private:
-  void require_readable() const;
-  std::string template_in_;  // the file whose template this engine cannot read; "": there is none
+  struct Templates;
+  std::shared_ptr<const Templates> templates_;
 };
 
 }  // namespace dsengine

@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 
@@ -22,9 +23,40 @@ void encode_words(const TokenizerParts& parts, Pieces pieces, std::vector<TokenI
   for (size_t i = 0; i < pieces.spans.size(); ++i) parts.bpe.encode(pieces.at(i), ids);
 }
 
-void encode_segment(const TokenizerParts& parts, Segment segment, std::vector<TokenId>& ids) {
+// The marks of a normalized text. What the template wrote is found again by normalizing what stands before it; where
+// that is no beginning of the whole, it stays marked as a user's.
+std::string carried_marks(const TokenizerParts& parts, const Segment& before, std::string_view content,
+                          const std::string& after) {
+  std::string marks(after.size(), '\1');
+  const auto place = [&](size_t end) {
+    Segment part{before.text.substr(0, end), before.at_start};
+    parts.normalizer(part);
+    return after.starts_with(part.text) ? part.text.size() : std::string::npos;
+  };
+  for (size_t begin = 0, end; begin < content.size(); begin = end) {
+    end = begin;
+    while (end < content.size() && (content[end] == '\0') == (content[begin] == '\0')) ++end;
+    if (content[begin] != '\0') continue;
+    const size_t from = place(begin), to = place(end);
+    if (from <= to && to <= after.size()) std::fill(marks.begin() + int64_t(from), marks.begin() + int64_t(to), '\0');
+  }
+  return marks;
+}
+
+void encode_segment(const TokenizerParts& parts, Segment segment, std::string_view content, std::vector<TokenId>& ids) {
+  const Segment before = content.empty() ? Segment{} : segment;
   parts.normalizer(segment);
-  for (const auto& [span, id] : parts.added.find_normalized(segment.text)) {
+  auto found = parts.added.find_normalized(segment.text);
+  const auto is_special = [&](const auto& part) {
+    const AddedToken* added = part.id >= 0 ? parts.added.with_id(part.id) : nullptr;
+    return added && added->special;
+  };
+  if (!content.empty() && std::ranges::any_of(found, is_special)) {
+    const bool same = segment.text == before.text;
+    const std::string marks = same ? std::string(content) : carried_marks(parts, before, content, segment.text);
+    found = parts.added.find_normalized(segment.text, marks);
+  }
+  for (const auto& [span, id] : found) {
     if (id >= 0) {
       ids.push_back(id);
       continue;
@@ -55,16 +87,24 @@ bool Tokenizer::exists_in(const std::filesystem::path& directory) {
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  return encode_marked(text, {}, add_special_tokens);
+}
+
+std::vector<TokenId> Tokenizer::encode_marked(std::string_view text, std::string_view content,
+                                              bool add_special_tokens) const {
+  DSE_CHECK(content.empty() || content.size() == text.size(), "{} marks of {} bytes", content.size(), text.size());
   DSE_CHECK_USER(text.size() <= longest_text, "a text of {} bytes is too long to tokenize: split it below {}",
                  text.size(), longest_text);
   DSE_CHECK_USER(is_valid_utf8(text), "a text of {} bytes is not valid UTF-8: convert it", text.size());
   std::vector<TokenId> ids;
   if (add_special_tokens) ids = parts_->prefix;
-  for (const auto& [span, id] : parts_->added.find_raw(text)) {
+  for (const auto& [span, id] : parts_->added.find_raw(text, content)) {
     if (id >= 0) {
       ids.push_back(id);
     } else {
-      encode_segment(*parts_, {std::string(text.substr(span.begin, span.end - span.begin)), span.begin == 0}, ids);
+      const size_t size = span.end - span.begin;
+      encode_segment(*parts_, {std::string(text.substr(span.begin, size)), span.begin == 0},
+                     content.empty() ? content : content.substr(span.begin, size), ids);
     }
   }
   if (add_special_tokens) ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());

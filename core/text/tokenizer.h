@@ -32,6 +32,10 @@ class Tokenizer {
   // sequence; a special token written in the text becomes its id either way.
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = true) const;
 
+  // The same of a text that is partly a user's: `content`, as long as the text, is not '\0' at the bytes that are. No
+  // special token is read there; ids are otherwise those of encode.
+  std::vector<TokenId> encode_marked(std::string_view text, std::string_view content, bool add_special_tokens) const;
+
   // Always valid UTF-8: broken sequences become U+FFFD. Ids without a token are left out.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
 

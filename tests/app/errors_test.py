@@ -305,7 +305,7 @@ def lines(work):
             print(f"FAILED lines of {command}: exit {p.returncode}, errors at {bad}\n{p.stdout}\n{p.stderr}")
     template = work / "template"
     shutil.copytree(TINY / "model", template)
-    (template / "chat_template.jinja").write_text("{{ messages }}")
+    (template / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
     p = subprocess.run([BINARY, "tokenize", "--model", str(template)], input='{"messages": [{"role": "user", "content": "x"}]}\n{"text": "x"}\n',
                        capture_output=True, text=True)
     out = [json.loads(line) for line in p.stdout.splitlines()]

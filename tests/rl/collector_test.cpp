@@ -158,7 +158,7 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
   for (size_t i = 0; i < answers.size(); ++i) {
     EXPECT_FLOAT_EQ(ids[i].total, float(last_values(model, {answers[i].tokens})[0]));
     auto encoded = text.prompt_tokens(answers[i].turns);
-    const auto reply = text.tokenizer.encode(text.chat.answer(answers[i].reply), false);
+    const auto reply = text.tokenizer.encode(" " + answers[i].reply, false);
     encoded.insert(encoded.end(), reply.begin(), reply.end());
     if (answers[i].finish == DSE_FINISH_EOS) encoded.push_back(text.eos[0]);
     EXPECT_NEAR(texts[i].total, last_values(model, {encoded})[0], 1e-5);

@@ -1,0 +1,28 @@
+// Chat templates: Jinja as transformers runs it (trim_blocks, lstrip_blocks, loop controls, {% generation %}, a
+// sandbox).
+//
+//   jinja::Template t = jinja::parse(source, "models/x/chat_template.jinja");
+//   jinja::Text r = jinja::render(t, {{"messages", jinja::value_of(messages, jinja::content)}});
+//   r.bytes, r.origin;              // each byte: of the template, or of the data
+//
+// Any template ends, in bounded time and memory: with a text, or with one UserError that names the template's line.
+#pragma once
+#include <ctime>
+#include <optional>
+
+#include "base/json.h"
+#include "text/jinja_ast.h"
+
+namespace dsengine::jinja {
+
+// Of JSON data; its texts and keys have this origin.
+Value value_of(const Json& json, char origin);
+
+// now: what strftime_now shows; absent: the clock's.
+Text render(const Template& from, const Named& variables, std::optional<std::time_t> now = std::nullopt);
+
+// Parses the bytes as a template and renders it with a small conversation; what a template may do wrong is swallowed.
+// Whatever the bytes, it returns soon: for fuzzing.
+void try_template(std::string_view bytes);
+
+}  // namespace dsengine::jinja
