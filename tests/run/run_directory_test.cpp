@@ -101,6 +101,8 @@ TEST_F(RunDirectoryTest, AKilledProcessLeavesNoLock) {
 
 TEST_F(RunDirectoryTest, ResumeNeverRefusesAUsedFolder) {
   EXPECT_EQ(error(config({"resume=never"})), "no error");
+  EXPECT_EQ(error(config({"resume=never"})), "no error");  // nothing came of it yet
+  begin(config());
   EXPECT_EQ(
       error(config({"resume=never"})),
       "output_dir " + out_.string() + " holds a run already: choose another, delete it, or set resume = \"auto\"");
