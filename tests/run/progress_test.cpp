@@ -50,6 +50,7 @@ class Terminal {
   ~Terminal() { close(mine_), close(theirs_); }
   int descriptor() const { return theirs_; }
   std::string text() const {
+    usleep(50'000);  // the kernel hands a terminal's bytes over a moment later
     char buffer[8192];
     const ssize_t count = read(mine_, buffer, sizeof buffer);
     return count > 0 ? std::string(buffer, static_cast<size_t>(count)) : "";
