@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kEqualScores = 1e-6f;
 
-// Moves the groups of `from` whose scores differ to `kept`; returns how many groups did not.
+// Moves the groups whose scores differ to `kept`, with those scores; returns how many groups' did not.
 int64_t keep_groups_with_signal(std::vector<Answered>& answers, std::vector<AnswerScore>& scores,
                                 std::vector<Answered>& kept, std::vector<AnswerScore>& kept_scores) {
   int64_t dropped = 0;

@@ -21,6 +21,12 @@ namespace {
 
 constexpr double kLogProbAlarm = 0.02;  // nats a token, mean of |rollout - training|
 
+std::vector<int64_t> all_rows(const Experience& e) {
+  std::vector<int64_t> rows(size_t(e.row_count()));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
 // Sum over the loss tokens of q/p - 1 + log p - log q, p now and q the sampling policy.
 double kl_from_sampler(const Experience& e) {
   double sum = 0;
@@ -185,10 +191,8 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
 
 Learner::Pass Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
   const double n = normaliser(minibatch, algorithm_.needs());
-  std::vector<int64_t> rows(size_t(minibatch.row_count()));
-  std::iota(rows.begin(), rows.end(), 0);
   Pass pass;
-  for (const auto& part : micro_batches(rows)) {
+  for (const auto& part : micro_batches(all_rows(minibatch))) {
     Experience micro = minibatch.subset(part);
     pass.loss += micro_step(micro, n, means, train);
     pass.kl += kl_from_sampler(micro);
@@ -210,12 +214,10 @@ double Learner::accumulate_texts() {
   const auto all = weights_of(texts);
   const double tokens = std::accumulate(all.begin(), all.end(), 0.0);
   DSE_CHECK_USER(tokens > 0, "the mixture's texts have no loss token at all");
-  std::vector<int64_t> rows(size_t(texts.row_count()));
-  std::iota(rows.begin(), rows.end(), 0);
   const auto phase = clock_.enter(Phase::actor);
   at::AutoGradMode grad(true);
   double sum = 0;
-  for (const auto& part : micro_batches(rows)) {
+  for (const auto& part : micro_batches(all_rows(texts))) {
     const Experience micro = texts.subset(part);
     const Tensor logp = forward(roles_.actor->model, select(micro), 1.0, false, false).logp;
     const Tensor mask = at::tensor(at::ArrayRef<float>(weights_of(micro)));

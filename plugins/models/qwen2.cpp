@@ -1,13 +1,6 @@
 // Qwen2 and 2.5 (Yang et al. 2024): LLaMA's layers with biases on q, k and v, and a window on the upper ones where
 // use_sliding_window says so.
-#include <dsengine/model.hpp>
-
-static int64_t window_of(const dse::Config& c, int64_t layer) {
-  if (!c.boolean("use_sliding_window", false) || c.null("sliding_window")) return 0;
-  const char* full = layer < c.integer("max_window_layers", 28) ? "full_attention" : "sliding_attention";
-  const std::string kind = c.string(("layer_types." + std::to_string(layer)).c_str(), full);
-  return kind == "sliding_attention" ? c.positive("sliding_window", 4096) : 0;
-}
+#include "qwen_window.h"
 
 static void qwen2(const dse::Config& c, dse::Graph& g) {
   const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
@@ -24,7 +17,7 @@ static void qwen2(const dse::Config& c, dse::Graph& g) {
                               .kv_heads = c.null("num_key_value_heads") ? heads : c.positive("num_key_value_heads", 32),
                               .head_dim = head_dim,
                               .rope = rope,
-                              .window = window_of(c, layer.index),
+                              .window = qwen_window(c, layer.index),
                               .q = layer("self_attn.q_proj"),
                               .k = layer("self_attn.k_proj"),
                               .v = layer("self_attn.v_proj"),

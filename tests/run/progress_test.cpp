@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <pty.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
@@ -49,11 +50,16 @@ class Terminal {
   }
   ~Terminal() { close(mine_), close(theirs_); }
   int descriptor() const { return theirs_; }
+  // All that was written: the kernel hands a terminal's bytes over a moment later.
   std::string text() const {
-    usleep(50'000);  // the kernel hands a terminal's bytes over a moment later
+    std::string all;
     char buffer[8192];
-    const ssize_t count = read(mine_, buffer, sizeof buffer);
-    return count > 0 ? std::string(buffer, static_cast<size_t>(count)) : "";
+    for (pollfd ready{mine_, POLLIN, 0}; poll(&ready, 1, 200) > 0;) {
+      const ssize_t count = read(mine_, buffer, sizeof buffer);
+      if (count <= 0) break;
+      all.append(buffer, static_cast<size_t>(count));
+    }
+    return all;
   }
 
  private:
