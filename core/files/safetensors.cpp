@@ -46,9 +46,9 @@ TensorEntry parse_entry(const std::string& name, const UniqueJson& json, const s
   const UniqueJson& shape = field("shape");
   DSE_CHECK_USER(shape.is_array(), "{}: tensor '{}': shape is not a list", where, name);
   for (const auto& size : shape) {
-    DSE_CHECK_USER(size.is_number_unsigned() && size.get<uint64_t>() <= INT64_MAX,
-                   "{}: tensor '{}': shape holds {}, not a size", where, name, size.dump());
-    entry.shape.push_back(size.get<int64_t>());
+    const auto number = whole_number(size, 0, INT64_MAX);
+    DSE_CHECK_USER(number, "{}: tensor '{}': shape holds {}, not a size", where, name, size.dump());
+    entry.shape.push_back(*number);
   }
 
   const UniqueJson& offsets = field("data_offsets");

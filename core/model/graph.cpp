@@ -114,8 +114,9 @@ class GraphBuilder {
 
   ModelGraph finish() {
     DSE_CHECK_USER(!graph_.head.tensor.empty(), "{}: the model plugin declared no head", where_);
-    if (const Json* positions = find("max_position_embeddings"); positions && positions->is_number_integer())
-      bound_positions(positions->get<int64_t>());
+    const Json* positions = find("max_position_embeddings");
+    if (const auto count = positions ? whole_number(*positions, INT64_MIN, INT64_MAX) : std::nullopt)
+      bound_positions(*count);
     return std::move(graph_);
   }
 
@@ -316,7 +317,8 @@ constexpr dse_builder kBuilder{
       });
     },
     [](const dse_config* c, const char* path, int64_t* out) {
-      return read_value(c, path, out, "an integer", [](const Json& v) { return v.is_number_integer(); });
+      return read_value(c, path, out, "an integer",
+                        [](const Json& v) { return whole_number(v, INT64_MIN, INT64_MAX).has_value(); });
     },
     [](const dse_config* c, const char* path, double* out) {
       return read_value(c, path, out, "a number", [](const Json& v) { return v.is_number(); });

@@ -232,8 +232,9 @@ std::vector<int32_t> eos_ids(const std::filesystem::path& model) {
     if (it == config.end() || it->is_null()) continue;
     std::vector<int32_t> ids;
     for (const auto& id : it->is_array() ? *it : Json::array({*it})) {
-      DSE_CHECK_USER(id.is_number_integer(), "{}: eos_token_id should be an id or a list of ids", path.string());
-      ids.push_back(id);
+      const auto number = whole_number(id, 0, INT32_MAX);
+      DSE_CHECK_USER(number, "{}: eos_token_id should be an id or a list of ids, is {}", path.string(), it->dump());
+      ids.push_back(int32_t(*number));
     }
     return ids;
   }

@@ -12,7 +12,7 @@ std::vector<double> last_values(const Model& model, const std::vector<std::span<
                                 int64_t tokens_per_forward) {
   at::NoGradGuard no_grad;
   const auto id = model.config().value("pad_token_id", Json());
-  const int64_t pad = id.is_number_integer() ? id.get<int64_t>() : -1;  // no token has the id -1
+  const int64_t pad = whole_number(id, 0, INT32_MAX).value_or(-1);  // no token has the id -1
   std::vector<double> result;
   for (size_t first = 0; first < sequences.size();) {
     std::vector<std::span<const int32_t>> part;

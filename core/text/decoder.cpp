@@ -187,8 +187,13 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
                                               drops_first);
   }
   if (type == "Strip") {
+    const auto count = [&](const char* key) {
+      const auto number = whole_number(json.at(key), 0, INT32_MAX);
+      DSE_CHECK_USER(number, "{}: decoder Strip's {} is {}, not a count", where, key, json.at(key).dump());
+      return size_t(*number);
+    };
     return std::make_unique<StripDecoder>(one_char(json.at("content"), "decoder Strip's content", where),
-                                          json.at("start").get<size_t>(), json.at("stop").get<size_t>());
+                                          count("start"), count("stop"));
   }
   if (type == "Replace") {
     return std::make_unique<ReplaceDecoder>(make_pattern(json.at("pattern"), where),

@@ -164,20 +164,4 @@ Text render(const Template& from, const Named& variables, std::optional<std::tim
   }
 }
 
-void try_template(std::string_view bytes) {
-  static const Json messages =
-      Json::parse(R"([{"role": "system", "content": "Be brief."}, {"role": "user", "content": " H\u00e9 "},
-    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": [1, 2.5, null]}}}]}])");
-  if (!is_valid_utf8(bytes)) return;
-  try {
-    const Template parsed = parse(bytes, "template");
-    render(parsed,
-           {{"messages", value_of(messages, content)},
-            {"add_generation_prompt", true},
-            {"bos_token", text("<s>", scaffold)}},
-           0);
-  } catch (const UserError&) {
-  }
-}
-
 }  // namespace dsengine::jinja

@@ -21,8 +21,4 @@ Value value_of(const Json& json, char origin);
 // now: what strftime_now shows; absent: the clock's.
 Text render(const Template& from, const Named& variables, std::optional<std::time_t> now = std::nullopt);
 
-// Parses the bytes as a template and renders it with a small conversation; what a template may do wrong is swallowed.
-// Whatever the bytes, it returns soon: for fuzzing.
-void try_template(std::string_view bytes);
-
 }  // namespace dsengine::jinja

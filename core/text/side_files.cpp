@@ -91,8 +91,9 @@ void add_named_tokens(TokenizerParts& parts, const SideFiles& files) {
     }
     if (files.config.contains(name + "_token")) return std::nullopt;  // null on purpose
     const auto found = files.model.find(name + "_token_id");
-    if (found == files.model.end() || !found->is_number_integer()) return std::nullopt;
-    const auto id = found->get<TokenId>();
+    const auto number = found == files.model.end() ? std::nullopt : whole_number(*found, 0, INT32_MAX);
+    if (!number) return std::nullopt;
+    const auto id = TokenId(*number);
     const AddedToken* known = parts.added.with_id(id);
     const std::string content = known ? known->content : std::string(parts.bpe.token_of(id));
     if (content.empty()) return std::nullopt;

@@ -32,10 +32,10 @@ T value_or(const TokenizerJson& json, const char* key, T fallback) {
 // An id in a file; one out of range is a damaged file's.
 inline int32_t token_id(const TokenizerJson& json, const std::string& where) {
   constexpr int64_t most_tokens = 1 << 24;
-  const bool fits = json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < most_tokens;
-  DSE_CHECK_USER(fits, "{}: token id {} is not a whole number in 0..{}", where, json.dump().substr(0, 40),
+  const auto id = whole_number(json, 0, most_tokens - 1);
+  DSE_CHECK_USER(id, "{}: token id {} is not a whole number in 0..{}", where, json.dump().substr(0, 40),
                  most_tokens - 1);
-  return json.get<int32_t>();
+  return int32_t(*id);
 }
 
 // A text that must be one character.

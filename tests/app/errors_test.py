@@ -223,6 +223,31 @@ def weights(work):
     bad("overlapping tensors", "model.safetensors", rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[0, 96])))
     bad("a tensor outside the file", "model.safetensors",
         rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[10**12, 10**12 + 96])))
+    bad("a dtype that lies", ["model.safetensors", "model.norm.weight"],
+        rewrite(lambda h: h["model.norm.weight"].update(dtype="F16")))
+    bad("a shape that lies", ["model.safetensors", "model.norm.weight"],
+        rewrite(lambda h: h["model.norm.weight"].update(shape=[2**62, 2**62])))
+
+    def twice(folder):
+        data = file(folder).read_bytes()
+        size = struct.unpack("<Q", data[:8])[0]
+        header = data[8 : 8 + size].decode().rstrip()
+        first = header[1 : header.index("}") + 1]  # "name":{...}
+        header = (header[:-1] + "," + first + "}").encode()
+        file(folder).write_bytes(struct.pack("<Q", len(header)) + header + data[8 + size :])
+    bad("a tensor named twice", ["model.safetensors", "twice"], twice)
+
+    def outside(folder):
+        names = [name for name in json.loads((GOLDEN / "llama_gqa_sharded/model.safetensors.index.json").read_text())["weight_map"]]
+        shutil.copy(file(folder), folder.parent / "outside.safetensors")
+        file(folder).unlink()
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": {name: "../outside.safetensors" for name in names}}))
+    bad("a weight_map that leaves the directory", ["model.safetensors.index.json", "../outside.safetensors"], outside)
+    deep = '{"architectures": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    bad("a config 100,000 deep", ["config.json", "nested deeper"], lambda f: (f / "config.json").write_text(deep))
+    bad("a header 100,000 deep", ["model.safetensors", "nested deeper"],
+        lambda f: file(f).write_bytes(struct.pack("<Q", len(deep)) + deep.encode()))
     pickles = GOLDEN / "bins"
     for malicious in sorted(pickles.glob("malicious*.bin")):
         def use(folder, malicious=malicious):
@@ -234,6 +259,7 @@ def weights(work):
 
 
 def tokenizers(work):
+    global count
     text = work / "text.jsonl"
     text.write_text('{"text": "hello"}\n')
 
@@ -247,6 +273,23 @@ def tokenizers(work):
     bad("truncated tokenizer", "tokenizer.json", lambda f: f.write_text(f.read_text()[:1000]))
     bad("a tokenizer of another kind", ["tokenizer.json", "WordPiece"],
         lambda f: f.write_text(f.read_text().replace('"BPE"', '"WordPiece"')))
+    # A record that fails is told in its row; the others are answered.
+    conversation = '{"messages": [{"role": "user", "content": "hello"}]}\n{"text": "hello"}\n'
+    for name, expected, source in [
+            ("an endless template", ":1: the chat template fails: ",
+             "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"),
+            ("a template without end", ":1: the chat template fails: ",
+             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+            ("a template that is none", ":2: ", "{{ bos_token }}\n{% for m in messages %}")]:
+        folder = work / f"tokenizer{count}"
+        shutil.copytree(TINY / "model", folder)
+        (folder / "chat_template.jinja").write_text(source)
+        p = subprocess.run([BINARY, "tokenize", "--model", folder], input=conversation, capture_output=True, text=True)
+        count += 1
+        rows = [json.loads(line) for line in p.stdout.splitlines()]
+        if p.returncode != 1 or len(rows) != 2 or f"{folder}/chat_template.jinja{expected}" not in rows[0]["error"]:
+            failures.append(name)
+            print(f"FAILED {name}: exit {p.returncode}, {p.stdout}{p.stderr}")
     check("no input file", ["tokenize", "--model", TINY / "model", "--input", "/nowhere"], "/nowhere")
     check("an output that cannot be", ["tokenize", "--model", TINY / "model", "--output", "/nowhere/x"], "/nowhere", stdin="{}\n")
     check("an empty stop", ["generate", "--model", TINY / "model", "--stop", ""], "")

@@ -73,7 +73,10 @@ TEST_F(WrittenTokenizer, IsOneClearError) {
       {"{" + model + R"(},"normalizer":{"type":"Sequence"}})", "not as expected"},
       {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{},"behavior":"Isolated"}})", "not as expected"},
       {"{" + model + R"(},"pre_tokenizer":{"type":"Split","pattern":{"String":" "},"behavior":"Odd"}})", "Odd"},
-      {"{" + model + R"(},"decoder":{"type":"Strip","content":"","start":99999999999,"stop":0}})", "one character"},
+      {"{" + model + R"(},"decoder":{"type":"Strip","content":"","start":1,"stop":0}})", "one character"},
+      {"{" + model + R"(},"decoder":{"type":"Strip","content":" ","start":1e57,"stop":0}})", "start is 1e+57"},
+      {"{" + model + R"(},"decoder":{"type":"Strip","content":" ","start":0,"stop":-1}})", "stop is -1"},
+      {"{" + model + R"(},"added_tokens":[{"id":18446744073709551615,"content":"x"}]})", "token id 1844674407370955"},
       {"{" + model +
            R"(},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},)"
            R"({"SpecialToken":{"id":"</s>"}}],"special_tokens":{}}})",
