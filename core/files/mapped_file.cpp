@@ -27,6 +27,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   if (size == 0) return;  // mmap refuses an empty range
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
   DSE_CHECK_USER(start != MAP_FAILED, "cannot map {}: {}", path.string(), std::strerror(errno));
+  ::madvise(start, size, MADV_SEQUENTIAL);  // a hint: files are read from front to back, once
   bytes_ = {static_cast<const std::byte*>(start), size};
 }
 

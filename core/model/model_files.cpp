@@ -1,6 +1,7 @@
 #include "model/model_files.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
@@ -66,6 +67,52 @@ std::map<std::string, int64_t> stored_rows(const std::vector<Model::NamedTensor>
   return rows;
 }
 
+std::span<float> floats_of(const at::Tensor& tensor) {
+  return {tensor.mutable_data_ptr<float>(), size_t(tensor.numel())};
+}
+
+constexpr int64_t kPiece = 1 << 18;  // floats read at a time
+
+// f(first, count) for pieces of `rows` rows of `width` elements.
+template <class F>
+void for_each_piece(int64_t rows, int64_t width, F&& f) {
+  const int64_t most = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));
+  for (int64_t first = 0; first < rows; first += most) f(first, std::min(most, rows - first));
+}
+
+// Rows [first, first + to's rows) of a checkpoint tensor: by all threads straight to where they belong, or in pieces
+// where they change their type.
+void read_rows(const WeightDirectory& weights, const std::string& name, int64_t first, at::Tensor to) {
+  const int64_t rows = to.size(0), width = to.numel() / std::max<int64_t>(1, rows);
+  if (to.scalar_type() == at::kFloat) {
+    const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));
+    at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+      weights.read_f32(name, first + begin, end - begin,
+                       floats_of(to).subspan(size_t(begin * width), size_t((end - begin) * width)));
+    });
+    return;
+  }
+  for_each_piece(rows, width, [&](int64_t begin, int64_t count) {
+    at::Tensor piece = to.narrow(0, begin, count), buffer = at::empty(piece.sizes(), at::kFloat);
+    weights.read_f32(name, first + begin, count, floats_of(buffer));
+    piece.copy_(buffer);
+  });
+}
+
+// The checkpoint has [in, out].
+void read_transposed(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to) {
+  const auto& stored = weights.at(name).shape;
+  for_each_piece(stored[0], stored[1], [&](int64_t begin, int64_t count) {
+    const at::Tensor buffer = at::empty({count, stored[1]}, at::kFloat);
+    weights.read_f32(name, begin, count, floats_of(buffer));
+    int64_t done = 0;
+    for (const auto& [first, rows] : runs_of(*to.spec)) {
+      to.tensor.narrow(0, done, rows).narrow(1, begin, count).copy_(buffer.narrow(1, first, rows).t());
+      done += rows;
+    }
+  });
+}
+
 void read_parameter(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to, int64_t rows,
                     const std::filesystem::path& directory) {
   const auto& spec = *to.spec;
@@ -73,28 +120,12 @@ void read_parameter(const WeightDirectory& weights, const std::string& name, con
   const auto& entry = weights.at(name);
   DSE_CHECK_USER(entry.shape == stored, "{}: tensor {} has shape {}, the config asks for {}", directory.string(), name,
                  shape_text(entry.shape), shape_text(stored));
-  const auto span = [](const at::Tensor& t) {
-    return std::span<float>(t.mutable_data_ptr<float>(), size_t(t.numel()));
-  };
-  at::Tensor target = to.tensor;
-  if (spec.transposed || spec.first_row < 0) {
-    const at::Tensor buffer = at::empty(stored, at::kFloat);
-    weights.read_f32(name, span(buffer));
-    const at::Tensor whole = spec.transposed ? buffer.t() : buffer;
-    int64_t done = 0;
-    for (const auto& [first, count] : runs_of(spec)) {
-      target.narrow(0, done, count).copy_(whole.narrow(0, first, count));
-      done += count;
-    }
-    return;
-  }
-  const at::Tensor buffer = at::empty(spec.shape, at::kFloat);
+  if (spec.transposed) return read_transposed(weights, name, to);
   int64_t done = 0;
   for (const auto& [first, count] : runs_of(spec)) {
-    weights.read_f32(name, first, count, span(buffer.narrow(0, done, count)));
+    read_rows(weights, name, first, to.tensor.narrow(0, done, count));
     done += count;
   }
-  target.copy_(buffer);
 }
 
 }  // namespace
@@ -148,6 +179,7 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
       DSE_CHECK_USER(new_value_head,
                      "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
                      directory.string());
+      at::Tensor(named.tensor).zero_();
       spdlog::info("model event=new_value_head directory={}", directory.string());
     } else {
       missing.insert(named.spec->tensor);

@@ -22,6 +22,7 @@ int64_t ParamBlock::row_numel() const {
 ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::ScalarType dtype)
     : name_(std::move(name)), blocks_(std::move(blocks)), offsets_(blocks_.size()) {
   const int64_t alignment = 128 / int64_t(c10::elementSize(dtype));
+  const auto padding_of = [&](int64_t numel) { return (alignment - numel % alignment) % alignment; };
   int64_t end = 0;
   for (const bool decay : {true, false}) {
     for (size_t i = 0; i < blocks_.size(); ++i) {
@@ -29,12 +30,15 @@ ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::Scala
       offsets_[i] = end;
       const int64_t numel = blocks_[i].rows() * blocks_[i].row_numel();
       parameter_count_ += numel;
-      end += (numel + alignment - 1) / alignment * alignment;
+      end += numel + padding_of(numel);
     }
     if (decay) decayed_numel_ = end;
   }
-  flat_ = at::zeros({end}, at::TensorOptions().dtype(dtype));
-  for (size_t i = 0; i < blocks_.size(); ++i) leaves_.push_back(view_of(flat_, i).detach());
+  flat_ = at::empty({end}, at::TensorOptions().dtype(dtype));
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    leaves_.push_back(view_of(flat_, i).detach());
+    flat_.narrow(0, offsets_[i] + numel_of(i), padding_of(numel_of(i))).zero_();
+  }
 }
 
 at::Tensor ParamUnit::view_of(const at::Tensor& flat, size_t block, int64_t begin) const {

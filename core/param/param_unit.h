@@ -39,6 +39,7 @@ struct ParamBlock {
 
 class ParamUnit {
  public:
+  // The values are whatever memory holds until they are loaded or drawn; the padding between blocks is zero.
   ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::ScalarType dtype);
   ParamUnit(ParamUnit&&) = default;
   ParamUnit& operator=(ParamUnit&&) = default;

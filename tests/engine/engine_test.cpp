@@ -143,6 +143,32 @@ TEST_F(EngineTest, ASavedRewardModelKeepsItsMoments) {
   EXPECT_NE(text.find("2.5"), std::string::npos);
 }
 
+// A vocabulary padded beyond the tokenizer's: its rows count in every log-probability and may be sampled, and their
+// text is empty, as in transformers.
+TEST_F(EngineTest, AVocabularyMayBePaddedBeyondTheTokenizer) {
+  fs::copy(fs::path(DSE_TEST_DIR) / "../examples/tiny/model", folder, fs::copy_options::recursive);
+  std::ifstream in(folder / "config.json");
+  std::string config{std::istreambuf_iterator<char>(in), {}};
+  const auto at = config.find("\"vocab_size\": 768");
+  ASSERT_NE(at, config.npos);
+  std::ofstream(folder / "config.json") << config.replace(at, 17, "\"vocab_size\": 896");
+  const dse::Model model = engine.load(folder, {.random_init = true});
+  ASSERT_EQ(model.vocabulary(), 896);
+  ASSERT_EQ(model.text()->vocabulary(), 768);
+  dse::Tokens prompt = model.text()->encode("hello");
+  const auto reply = model.generate({prompt}, {.max_new_tokens = 100, .ignore_end = true})[0];
+  dse::Tokens known;
+  for (const auto id : reply.tokens)
+    if (id < 768) known.push_back(id);
+  EXPECT_LT(known.size(), reply.tokens.size());
+  EXPECT_EQ(reply.text, model.text()->decode(known));
+  prompt.push_back(895);
+  EXPECT_NO_THROW(model.log_probs(std::vector<dse::Tokens>{prompt}));
+  double sum = 0;
+  for (int32_t id = 0; id < 896; ++id) sum += std::exp(model.log_probs(std::vector<dse::Tokens>{{5, id}})[0][0]);
+  EXPECT_NEAR(sum, 1, 1e-5);
+}
+
 TEST_F(EngineTest, MistakesAreOneLine) {
   const auto all = replies();
   dse::Model model = engine.load(golden("llama_gqa")), critic = engine.load(golden("llama_reward"));

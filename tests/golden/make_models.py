@@ -8,7 +8,8 @@ Each has model.safetensors, config.json, generation_config.json and golden.json:
   …_reward       {"kind": "reward",    "cases": [{"input_ids": [n], "reward": score of the last token}]}
 logprobs[t-1] is log p(token t | before) in float32; greedy ignores the end of sequence. The sharded directory
 holds llama_gqa's weights in two files and shares its golden.json. Rows of the table FAMILIES store their weights in
-bfloat16, half the size; their values too are float32 arithmetic on what is stored.
+bfloat16, half the size; their values too are float32 arithmetic on what is stored. The other causal rows have
+"logprobs_bf16" besides: float32 arithmetic on the weights rounded to bfloat16.
 """
 import copy
 import json
@@ -181,9 +182,14 @@ def cases_of(model, seed, make_case):
 
 
 @torch.no_grad()
+def logprobs(model, ids):
+    batch = torch.tensor([ids])
+    return model(batch).logits[0, :-1].float().log_softmax(-1).gather(-1, batch[0, 1:, None]).squeeze(-1).tolist()
+
+
+@torch.no_grad()
 def causal_case(model, ids):
     batch = torch.tensor([ids])
-    logprobs = model(batch).logits[0, :-1].float().log_softmax(-1).gather(-1, batch[0, 1:, None]).squeeze(-1)
     whole = model.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=NEW_TOKENS, do_sample=False)[0]
     greedy = whole[len(ids):].tolist()
     # The path once more without the cache: the same tokens, and each choice far from a tie.
@@ -191,7 +197,7 @@ def causal_case(model, ids):
     if (best.values[:, 0] - best.values[:, 1]).min() < MIN_GREEDY_GAP:
         return None
     assert best.indices[:, 0].tolist() == greedy and len(greedy) == NEW_TOKENS
-    return {"input_ids": ids, "logprobs": logprobs.tolist(), "greedy": greedy}
+    return {"input_ids": ids, "logprobs": logprobs(model, ids), "greedy": greedy}
 
 
 @torch.no_grad()
@@ -226,6 +232,13 @@ def check_spread(golden):
     assert torch.tensor(values).std() > 0.25, torch.tensor(values).std()
 
 
+@torch.no_grad()
+def round_to_bfloat16(model):
+    """Parameters alone: rotary frequencies stay float32."""
+    for p in model.parameters():
+        p.copy_(p.bfloat16())
+
+
 def make(name):
     seed, model_class, make_config = MODELS[name]
     folder = HERE / name
@@ -233,14 +246,17 @@ def make(name):
     model = model_class(make_config()).eval()
     randomise(model, seed)
     small = name in FAMILIES
-    if small:  # parameters alone: rotary frequencies stay float32
-        with torch.no_grad():
-            for p in model.parameters():
-                p.copy_(p.bfloat16())
+    if small:
+        round_to_bfloat16(model)
     reward = model_class.__name__.endswith("ForSequenceClassification")
     if not reward:
         model.generation_config = transformers.GenerationConfig(bos_token_id=1)
     cases = list(cases_of(model, 100 + seed, reward_case if reward else causal_case))
+    if not reward and not small:
+        rounded = copy.deepcopy(model)
+        round_to_bfloat16(rounded)
+        for case in cases:
+            case["logprobs_bf16"] = logprobs(rounded, case["input_ids"])
     golden = {"kind": "reward" if reward else "causal_lm", "transformers": transformers.__version__, "cases": cases}
     if not reward:
         model.generation_config = transformers.GenerationConfig(bos_token_id=1, eos_token_id=2)
