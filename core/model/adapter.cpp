@@ -39,12 +39,16 @@ std::vector<Linears> linears_of(const Operator& op) {
 
 const std::vector<std::string> kRoles{"q", "k", "v", "o", "gate", "up", "down", "linear"};
 
-Adapter::Choice choice_of(const std::vector<std::string>& targets) {
-  for (const auto& target : targets)
+Adapter::Choice choice_of(const AdapterSettings& settings) {
+  for (const auto& target : settings.targets)
     DSE_CHECK_USER(target == "all" || std::count(kRoles.begin(), kRoles.end(), target),
                    "lora.targets: '{}' is no target: all, {}", target, fmt::join(kRoles, ", "));
-  return [targets](const std::string& role, const ParamSpec&) {
-    return std::count(targets.begin(), targets.end(), "all") || std::count(targets.begin(), targets.end(), role);
+  return [settings](const std::string& role, const ParamSpec&) -> std::optional<LowRank> {
+    const auto is_target = [&](const std::string& name) {
+      return std::count(settings.targets.begin(), settings.targets.end(), name) > 0;
+    };
+    if (is_target("all") || is_target(role)) return LowRank{settings.rank, settings.alpha};
+    return std::nullopt;
   };
 }
 
@@ -55,7 +59,7 @@ std::string module_of(const ParamSpec& weight) {
 }
 
 Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype)
-    : Adapter(graph, settings, dtype, choice_of(settings.targets)) {}
+    : Adapter(graph, settings, dtype, choice_of(settings)) {}
 
 Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype, const Choice& choice)
     : settings_(settings), sections_(graph.sections.size()) {
@@ -65,25 +69,9 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::S
     std::vector<ParamBlock> blocks;
     for (const auto& op : section.operators)
       for (const auto& [block, roles] : linears_of(op)) {
-        const auto& parts = section.blocks[size_t(block)].parts;
-        Target target{blocks.size(), {}, parts.size(), {}};
-        ParamBlock a;
-        std::vector<ParamBlock> bs;
-        for (size_t p = 0; p < parts.size(); ++p) {
-          target.widths.push_back(parts[p].shape[0]);
-          if (!choice(roles[p], parts[p])) continue;
-          DSE_CHECK_USER(parts[p].first_row < 0 && !parts[p].transposed,
-                         "LoRA on {}: its weight is a part of a fused or transposed tensor, which adapters cannot name",
-                         parts[p].tensor);
-          const std::string module = module_of(parts[p]);
-          target.pairs.push_back({p, a.parts.size() * size_t(settings.rank), blocks.size() + 1 + bs.size()});
-          a.parts.push_back({module + ".lora_A.weight", {settings.rank, parts[p].shape[1]}});
-          bs.push_back({{{module + ".lora_B.weight", {parts[p].shape[0], settings.rank}, Init::zeros}}});
-        }
-        if (target.pairs.empty()) continue;
-        blocks.push_back(std::move(a));
-        for (auto& b : bs) blocks.push_back(std::move(b));
-        sections_[s].targets.emplace(block, std::move(target));
+        Target target;
+        add_pairs(target, blocks, section.blocks[size_t(block)].parts, roles, choice);
+        if (!target.pairs.empty()) sections_[s].targets.emplace(block, std::move(target));
       }
     if (blocks.empty()) continue;
     any = true;
@@ -92,7 +80,45 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::S
   DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
 }
 
-Adapter::Adapter(const Adapter& other) : settings_(other.settings_), sections_(other.sections_.size()) {
+// The pairs of one block's linears: their A as one block of the unit, and a B block for each.
+void Adapter::add_pairs(Target& target, std::vector<ParamBlock>& blocks, const std::vector<ParamSpec>& parts,
+                        const std::vector<std::string>& roles, const Choice& choice) {
+  target.a_block = blocks.size();
+  ParamBlock a;
+  std::vector<ParamBlock> bs;
+  for (size_t p = 0, end; p < parts.size(); p = end) {
+    const std::string module = module_of(parts[p]);
+    const auto low = choice(roles[p], parts[p]);
+    ParamBlock b;
+    for (end = p; end < parts.size() && parts[end].tensor == parts[p].tensor; ++end) {
+      DSE_CHECK_USER(choice(roles[end], parts[end]) == low,
+                     "lora.targets: {} and {} are one tensor here, {}: name both or neither", roles[p], roles[end],
+                     parts[p].tensor);
+      ParamSpec spec = parts[end];  // its rows are the weight's
+      spec.tensor = module + ".lora_B.weight", spec.init = Init::zeros, spec.transposed = false;
+      if (low) spec.shape = {parts[end].shape[0], low->rank};
+      b.parts.push_back(std::move(spec));
+      target.widths.push_back(parts[end].shape[0]);
+    }
+    if (!low) {
+      other_modules_.push_back(module);
+      continue;
+    }
+    modules_.emplace_back(module, *low);
+    target.pairs.push_back({p, end - p, *low, a.parts.empty() ? 0 : a.rows(), target.a_block + 1 + bs.size()});
+    a.parts.push_back({module + ".lora_A.weight", {low->rank, parts[p].shape[1]}});
+    bs.push_back(std::move(b));
+  }
+  if (bs.empty()) return;
+  blocks.push_back(std::move(a));
+  for (auto& b : bs) blocks.push_back(std::move(b));
+}
+
+Adapter::Adapter(const Adapter& other)
+    : settings_(other.settings_),
+      sections_(other.sections_.size()),
+      modules_(other.modules_),
+      other_modules_(other.other_modules_) {
   at::NoGradGuard no_grad;
   for (size_t s = 0; s < sections_.size(); ++s) {
     const auto& from = other.sections_[s];
@@ -104,9 +130,9 @@ Adapter::Adapter(const Adapter& other) : settings_(other.settings_), sections_(o
   }
 }
 
-double Adapter::scale() const {
-  const double rank = double(settings_.rank);
-  return settings_.alpha / (settings_.rslora ? std::sqrt(rank) : rank);
+double Adapter::scale(const LowRank& pair) const {
+  const double rank = double(pair.rank);
+  return pair.alpha / (settings_.rslora ? std::sqrt(rank) : rank);
 }
 
 void Adapter::initialize(uint64_t seed) {
@@ -133,17 +159,17 @@ Tensor Adapter::add(const Operations& ops, size_t section, int block, const Tens
   const auto found = pairs.targets.find(block);
   if (found == pairs.targets.end()) return y;
   const Target& target = found->second;
-  const Tensor low = ops.linear(x, pairs.unit->block(target.a_block), {}) * scale();
+  const Tensor low = ops.linear(x, pairs.unit->block(target.a_block), {});
   std::vector<Tensor> shares;
-  size_t next = 0;
-  for (size_t p = 0; p < target.parts; ++p) {
-    if (next == target.pairs.size() || target.pairs[next].part != p) {
-      shares.push_back(at::zeros({x.size(0), target.widths[p]}, x.options()));
+  auto next = target.pairs.begin();
+  for (size_t p = 0; p < target.widths.size();) {
+    if (next == target.pairs.end() || next->part != p) {
+      shares.push_back(at::zeros({x.size(0), target.widths[p++]}, x.options()));
       continue;
     }
-    const Pair& pair = target.pairs[next++];
-    const Tensor own = low.narrow(1, int64_t(pair.first_row), settings_.rank).contiguous();
-    shares.push_back(ops.linear(own, pairs.unit->block(pair.b_block), {}));
+    const Tensor own = (low.narrow(1, next->first_row, next->low.rank) * scale(next->low)).contiguous();
+    shares.push_back(ops.linear(own, pairs.unit->block(next->b_block), {}));
+    p += (next++)->parts;
   }
   return y + (shares.size() == 1 ? shares[0] : at::cat(shares, 1));
 }
@@ -152,12 +178,13 @@ Tensor Adapter::delta(size_t section, size_t block, size_t part) const {
   const auto& pairs = sections_[section];
   const auto found = pairs.targets.find(int(block));
   if (found == pairs.targets.end()) return {};
-  for (size_t i = 0; i < found->second.pairs.size(); ++i)
-    if (found->second.pairs[i].part == part) {
-      const Tensor a = pairs.unit->part(found->second.a_block, i),
-                   b = pairs.unit->part(found->second.pairs[i].b_block, 0);
-      return b.to(at::kDouble).mm(a.to(at::kDouble)).mul_(scale()).to(a.scalar_type());
-    }
+  const Target& target = found->second;
+  for (size_t i = 0; i < target.pairs.size(); ++i) {
+    const Pair& pair = target.pairs[i];
+    if (part < pair.part || part >= pair.part + pair.parts) continue;
+    const Tensor a = pairs.unit->part(target.a_block, i), b = pairs.unit->part(pair.b_block, part - pair.part);
+    return b.to(at::kDouble).mm(a.to(at::kDouble)).mul_(scale(pair.low)).to(a.scalar_type());
+  }
   return {};
 }
 

@@ -1,18 +1,21 @@
 // Low-rank adapters (LoRA; Hu et al. 2021): beside a linear weight W [out, in] a pair A [r, in], B [out, r], so that
-// y = x Wᵀ + scale (x Aᵀ) Bᵀ. W itself is never changed.
+// y = x Wᵀ + scale (x Aᵀ) Bᵀ. W itself is never changed. A pair belongs to a module of the checkpoint, as PEFT has it:
+// where q, k and v are one tensor there, they have one pair.
 //
 //   Adapter adapter(graph, {.rank = 8, .alpha = 16, .targets = {"q", "v"}}, at::kFloat);
 //   adapter.initialize(seed);                                  // A as PEFT draws it, B zero: y is the base's y
 //   at::Tensor y = adapter.add(ops, section, block, x, base_y);
 //
 // Targets are the roles that a model's declaration gives its linears: q, k, v, o, gate, up, down, linear. Each
-// section's pairs lie in a ParamUnit of their own, "adapter.layers.0". Where one operator reads q|k|v fused, the A of
-// its targets are one block too. scale is alpha / rank, or alpha / sqrt(rank) (rsLoRA; Kalajdzievski 2023).
+// section's pairs lie in a ParamUnit of their own, "adapter.layers.0". Where one operator reads q|k|v at once, the A of
+// its pairs are one block too. scale is alpha / rank, or alpha / sqrt(rank) (rsLoRA; Kalajdzievski 2023).
 #pragma once
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/graph.h"
@@ -30,12 +33,19 @@ struct AdapterSettings {
   std::vector<std::string> targets{};  // roles
 };
 
+// Of one pair.
+struct LowRank {
+  int64_t rank;
+  double alpha;
+  bool operator==(const LowRank&) const = default;
+};
+
 class Adapter {
  public:
-  // Whether a linear gets a pair, by its role ("q") and its weight's name in the checkpoint.
-  using Choice = std::function<bool(const std::string& role, const ParamSpec& weight)>;
+  // What pair a linear gets, by its role ("q") and its weight.
+  using Choice = std::function<std::optional<LowRank>(const std::string& role, const ParamSpec& weight)>;
 
-  // UserError where a target is not known or nothing is chosen.
+  // UserError where a target is not known, nothing is chosen, or of a module's linears only some are.
   Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype);
   Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype, const Choice& choice);
 
@@ -43,7 +53,7 @@ class Adapter {
   Adapter(const Adapter& other);
 
   const AdapterSettings& settings() const { return settings_; }
-  double scale() const;
+  double scale(const LowRank& pair) const;
   void initialize(uint64_t seed);
 
   // y [N, out] of block `block` of section `section` on x [N, in], with the pairs' share added; y where it has none.
@@ -53,26 +63,34 @@ class Adapter {
 
   std::vector<ParamUnit*> units();
   std::vector<const ParamUnit*> units() const;
+  // Modules with a pair, and those linears' without one, by their names in the checkpoint; in the model's order.
+  const std::vector<std::pair<std::string, LowRank>>& modules() const { return modules_; }
+  const std::vector<std::string>& other_modules() const { return other_modules_; }
 
  private:
   struct Pair {
-    size_t part;       // of the weight's block
-    size_t first_row;  // of its share of the A block
-    size_t b_block;    // in the adapter's unit
+    size_t part, parts;  // of the weight's block: the first, and how many
+    LowRank low;
+    int64_t first_row;  // of its share of the A block
+    size_t b_block;     // in the adapter's unit
   };
   struct Target {
     size_t a_block;
     std::vector<Pair> pairs;
-    size_t parts;                 // of the weight's block
-    std::vector<int64_t> widths;  // of the parts
+    std::vector<int64_t> widths;  // of the weight's parts
   };
   struct SectionPairs {
     std::map<int, Target> targets;  // by block
     std::unique_ptr<ParamUnit> unit;
   };
 
+  void add_pairs(Target& target, std::vector<ParamBlock>& blocks, const std::vector<ParamSpec>& parts,
+                 const std::vector<std::string>& roles, const Choice& choice);
+
   AdapterSettings settings_;
   std::vector<SectionPairs> sections_;
+  std::vector<std::pair<std::string, LowRank>> modules_;
+  std::vector<std::string> other_modules_;
 };
 
 // The adapted module of a weight: "model.layers.0.self_attn.q_proj" of "model.layers.0.self_attn.q_proj.weight".

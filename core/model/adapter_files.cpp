@@ -10,6 +10,8 @@
 #include "files/weights.h"
 #include "model/model.h"
 #include "model/model_files.h"
+#include "model/stored_tensors.h"
+#include "text/regex.h"
 
 namespace dsengine {
 
@@ -18,7 +20,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kConfig = "adapter_config.json";
-const std::string kPrefix = "base_model.model.";
+const std::string kPrefix = "base_model.model.", kScore = "score.weight";
 
 // Settings that leave the numbers as they are, and the values of others that do.
 void check_plain(const Json& config, const std::string& where) {
@@ -30,15 +32,11 @@ void check_plain(const Json& config, const std::string& where) {
   must("peft_type", {"LORA"});
   must("bias", {Json(), "none"});
   must("use_dora", {Json(), false});
-  must("fan_in_fan_out", {Json(), false});
   must("lora_bias", {Json(), false});
-  must("rank_pattern", {Json(), Json::object()});
-  must("alpha_pattern", {Json(), Json::object()});
-  must("layers_to_transform", {Json()});
   must("trainable_token_indices", {Json()});
-  must("modules_to_save", {Json(), Json::array(), Json::array({"score"})});
   // What says nothing of the numbers, or was looked at above; another key may, unless it is empty.
-  static const std::set<std::string> known{"auto_mapping",
+  static const std::set<std::string> known{"alpha_pattern",
+                                           "auto_mapping",
                                            "base_model_name_or_path",
                                            "bias",
                                            "exclude_modules",
@@ -46,6 +44,7 @@ void check_plain(const Json& config, const std::string& where) {
                                            "inference_mode",
                                            "init_lora_weights",
                                            "layers_pattern",
+                                           "layers_to_transform",
                                            "lora_alpha",
                                            "lora_bias",
                                            "lora_dropout",
@@ -55,6 +54,7 @@ void check_plain(const Json& config, const std::string& where) {
                                            "peft_version",
                                            "qalora_group_size",
                                            "r",
+                                           "rank_pattern",
                                            "revision",
                                            "target_modules",
                                            "task_type",
@@ -80,22 +80,60 @@ Json read_config(const fs::path& directory) {
   return config;
 }
 
-void read_tensor(const WeightDirectory& weights, const std::string& name, at::Tensor to, const fs::path& directory) {
-  const auto& entry = weights.at(name);
-  DSE_CHECK_USER(entry.shape == to.sizes().vec(), "{}: tensor {} has shape {}, the base model and 'r' ask for {}",
-                 directory.string(), name, shape_text(entry.shape), shape_text(to.sizes().vec()));
-  at::Tensor values = at::empty(to.sizes(), at::kFloat);
-  weights.read_f32(name, {values.mutable_data_ptr<float>(), size_t(values.numel())});
-  to.copy_(values);
+// rank_pattern, alpha_pattern: the value of the first pattern that ends a module's name, as PEFT matches them.
+class Pattern {
+ public:
+  Pattern(const Json& config, const char* key, const std::string& where) {
+    const Json table = config.value(key, Json());
+    DSE_CHECK_USER(table.is_null() || table.is_object(), "{}: '{}' should be a table", where, key);
+    for (const auto& [pattern, value] : table.items()) {
+      DSE_CHECK_USER(value.is_number(), "{}: {} '{}' = {} is no number", where, key, pattern, value.dump());
+      entries_.emplace_back(Regex(fmt::format("^(.*\\.)?({})$", pattern), where), value);
+    }
+  }
+  Json value_or(const std::string& module, const Json& otherwise) const {
+    for (const auto& [regex, value] : entries_)
+      if (regex.matches(module)) return value;
+    return otherwise;
+  }
+
+ private:
+  std::vector<std::pair<Regex, Json>> entries_;
+};
+
+Adapter::Choice pairs_of(const Json& config, const WeightDirectory& weights, const std::string& where) {
+  const Pattern ranks(config, "rank_pattern", where), alphas(config, "alpha_pattern", where);
+  const Json rank = field<Json>(config, "r", where), alpha = field<double>(config, "lora_alpha", where);
+  return [=, &weights](const std::string&, const ParamSpec& weight) -> std::optional<LowRank> {
+    const std::string module = module_of(weight);
+    if (!weights.find(kPrefix + module + ".lora_A.weight")) return std::nullopt;
+    const Json given = ranks.value_or(module, rank);
+    const auto whole = whole_number(given, 1, kLargestRank);
+    DSE_CHECK_USER(whole, "{}: the rank of {}, {}, is not a whole number in 1..{}", where, module, given.dump(),
+                   kLargestRank);
+    return LowRank{*whole, alphas.value_or(module, alpha).get<double>()};
+  };
 }
 
-// f(name in the file, tensor) for the pairs of an adapter.
-template <class F>
-void for_each_pair_tensor(const Adapter& adapter, F&& f) {
+// The tensors of an adapter's pairs, as its file has them.
+std::vector<StoredTensor> stored_pairs(const Adapter& adapter) {
+  std::vector<StoredPiece> pieces;
   for (const auto* unit : adapter.units())
     for (size_t b = 0; b < unit->blocks().size(); ++b)
       for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p)
-        f(kPrefix + unit->blocks()[b].parts[p].tensor, unit->part(b, p));
+        pieces.push_back({&unit->blocks()[b].parts[p], unit->part(b, p)});
+  return stored_tensors(pieces);
+}
+
+std::string last_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+// The modules with a pair by their last names; by their whole names where another of that last name has none.
+std::set<std::string> target_modules(const Adapter& adapter) {
+  std::set<std::string> names, shared;
+  for (const auto& other : adapter.other_modules()) shared.insert(last_name(other));
+  for (const auto& [module, pair] : adapter.modules())
+    names.insert(shared.contains(last_name(module)) ? module : last_name(module));
+  return names;
 }
 
 }  // namespace
@@ -119,68 +157,91 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   const Json config = read_config(directory);
   check_plain(config, where);
   const auto weights = WeightDirectory::open(directory);
-  const std::string score = kPrefix + "score.weight";
   ModelOptions base_options = options;
-  if (weights.find(score)) base_options.new_value_head = true;
+  if (weights.find(kPrefix + kScore)) base_options.new_value_head = true;
   Model model = load(base_directory(directory), registry, kernels, base_options);
   model.directory_ = directory;
 
-  const AdapterSettings settings{field<int64_t>(config, "r", where),
-                                 field<double>(config, "lora_alpha", where),
-                                 config.value("use_rslora", Json(false)) == true,
-                                 {"all"}};
-  DSE_CHECK_USER(settings.rank > 0 && settings.rank <= kLargestRank, "{}: 'r' = {} is out of range", where,
-                 settings.rank);
-  model.adapter_ = std::make_unique<Adapter>(
-      model.graph(), settings, model.dtype(), [&](const std::string&, const ParamSpec& weight) {
-        return weights.find(kPrefix + module_of(weight) + ".lora_A.weight") != nullptr;
-      });
+  const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}};
+  model.adapter_ = std::make_unique<Adapter>(model.graph(), settings, model.dtype(), pairs_of(config, weights, where));
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights.names().begin(), weights.names().end());
-  for_each_pair_tensor(*model.adapter_, [&](const std::string& name, const at::Tensor& to) {
-    read_tensor(weights, name, to, directory);
-    extra.erase(name);
-  });
-  if (model.kind_ == ModelKind::value && weights.find(score))
-    read_tensor(weights, score, model.head_->part(0, 0), directory);
-  extra.erase(score);
+  for (const auto& stored : stored_pairs(*model.adapter_)) {
+    stored.read(weights, kPrefix + stored.name, directory.string());
+    extra.erase(kPrefix + stored.name);
+  }
+  model.read_saved_modules(weights, config.value("modules_to_save", Json()), extra);
+  if (model.kind_ == ModelKind::language) extra.erase(kPrefix + kScore);
   DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory.string(),
                  fmt::join(extra, ", "));
   return model;
 }
 
+void Model::read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra) {
+  const auto is_saved = [&](const std::string& module) {
+    return std::any_of(modules.begin(), modules.end(), [&](const Json& saved) {
+      if (!saved.is_string()) return false;
+      const auto& name = saved.get_ref<const std::string&>();
+      return module == name || module.ends_with(fmt::format(".{}", name));
+    });
+  };
+  const std::string tied = graph_->head_tied ? sections_[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
+  for (const auto& named : tensors()) {
+    std::string name = named.spec->tensor;
+    // A head is lm_head to transformers, whatever a family's checkpoints call it.
+    if (!extra.contains(kPrefix + name) && named.spec->tensor == graph_->head.tensor) name = "lm_head.weight";
+    if (!extra.contains(kPrefix + name) || !is_saved(name.substr(0, name.rfind('.')))) continue;
+    DSE_CHECK_USER(named.spec->tensor != tied && named.spec->first_row < 0,
+                   "{}: modules_to_save: {} is tied to another tensor or a part of one", directory_.string(), name);
+    stored_tensors({{named.spec, named.tensor}})[0].read(weights, kPrefix + name, directory_.string());
+    extra.erase(kPrefix + name);
+    if (name != kScore) saved_modules_[named.spec->tensor] = name;
+  }
+}
+
 void Model::save_adapter(const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from) const {
   DSE_CHECK(adapter_, "a model without an adapter");
   const bool value = kind_ == ModelKind::value;
+  auto stored = stored_pairs(*adapter_);
+  std::set<std::string> saved;
+  auto beside = saved_modules_;
+  if (value) beside[kScore] = kScore;
+  const auto all = tensors();
+  for (const auto& named : all) {
+    const auto found = beside.find(named.spec->tensor);
+    if (found == beside.end()) continue;
+    stored.push_back({found->second, {{named.spec, named.tensor}}, {}});
+    saved.insert(found->second.substr(0, found->second.rfind('.')));
+  }
   SavePlan plan;
-  std::vector<at::Tensor> tensors;
-  std::set<std::string> modules;
-  const auto add = [&](const std::string& name, const at::Tensor& t) {
-    plan.tensors.push_back({name, Dtype::F32, t.sizes().vec()});
-    tensors.push_back(t.to(at::kFloat).contiguous());
-  };
-  for_each_pair_tensor(*adapter_, [&](const std::string& name, const at::Tensor& t) {
-    add(name, t);
-    const std::string module = name.substr(0, name.rfind(".lora_"));
-    modules.insert(module.substr(module.rfind('.') + 1));
-  });
-  if (value) add(kPrefix + "score.weight", head_->part(0, 0));
+  for (const auto& tensor : stored) plan.tensors.push_back({kPrefix + tensor.name, Dtype::F32, tensor.shape()});
   SafetensorsWriter writer(directory / "adapter_model.safetensors", plan.tensors);
-  for (size_t i = 0; i < tensors.size(); ++i)
-    writer.write(plan.tensors[i].name,
-                 {static_cast<const std::byte*>(tensors[i].const_data_ptr()), tensors[i].nbytes()});
+  for (size_t i = 0; i < stored.size(); ++i) {
+    const at::Tensor whole = stored[i].joined();
+    writer.write(plan.tensors[i].name, {static_cast<const std::byte*>(whole.const_data_ptr()), whole.nbytes()});
+  }
   writer.close();
+  // r and lora_alpha are the first pair's; patterns name those of another.
+  const auto& pairs = adapter_->modules();
+  Json ranks = Json::object(), alphas = Json::object();
+  for (const auto& [module, low] : pairs) {
+    if (low.rank != pairs[0].second.rank) ranks[module] = low.rank;
+    if (low.alpha != pairs[0].second.alpha) alphas[module] = low.alpha;
+  }
+  const bool transposed = std::any_of(all.begin(), all.end(), [](const auto& t) { return t.spec->transposed; });
   const Json config{{"peft_type", "LORA"},
                     {"task_type", value ? "SEQ_CLS" : "CAUSAL_LM"},
                     {"base_model_name_or_path", fs::absolute(base).lexically_normal().string()},
-                    {"r", adapter_->settings().rank},
-                    {"lora_alpha", adapter_->settings().alpha},
+                    {"r", pairs[0].second.rank},
+                    {"lora_alpha", pairs[0].second.alpha},
+                    {"rank_pattern", ranks},
+                    {"alpha_pattern", alphas},
                     {"use_rslora", adapter_->settings().rslora},
-                    {"target_modules", modules},
-                    {"modules_to_save", value ? Json::array({"score"}) : Json()},
+                    {"target_modules", target_modules(*adapter_)},
+                    {"modules_to_save", saved.empty() ? Json() : Json(saved)},
                     {"lora_dropout", 0.0},
                     {"bias", "none"},
-                    {"fan_in_fan_out", false},
+                    {"fan_in_fan_out", transposed},
                     {"inference_mode", true}};
   write_text(directory / kConfig, config.dump(2) + "\n");
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);

@@ -4,8 +4,9 @@
 //   if (is_adapter(directory)) model = Model::load(directory, …);     // base, with the adapter beside it
 //   fs::path base = base_directory(directory);                        // another directory is its own base
 //
-// Read and written: r, lora_alpha, use_rslora, and modules_to_save = ["score"] for reward models. What would change
-// the numbers and is not known here (DoRA, rank patterns, biases) is refused.
+// Read and written: r, lora_alpha, rank_pattern, alpha_pattern, use_rslora, and modules_to_save: the score of reward
+// models; an untied head or embedding, norms. What would change the numbers and is not known here (DoRA, biases) is
+// refused. Which modules have a pair is read from the weights.
 #pragma once
 #include <filesystem>
 

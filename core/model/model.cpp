@@ -88,7 +88,7 @@ Model Model::load(const std::filesystem::path& directory, const PluginRegistry& 
 Model Model::clone(ModelKind kind) const {
   Model copy;
   copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_;
-  copy.directory_ = directory_, copy.recompute_ = recompute_;
+  copy.directory_ = directory_, copy.recompute_ = recompute_, copy.saved_modules_ = saved_modules_;
   copy.build_units(sections_[0].flat().scalar_type());
   copy.init_weights(0, true);
   at::NoGradGuard no_grad;

@@ -13,10 +13,12 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 
 #include "base/json.h"
 #include "files/tensor_entry.h"
+#include "files/weights.h"
 #include "model/adapter.h"
 #include "model/graph.h"
 #include "model/log_prob.h"
@@ -128,6 +130,9 @@ class Model {
                             const Kernels& kernels, const ModelOptions& options);
   void load_weights(const std::filesystem::path& directory, bool new_value_head);
   void init_weights(uint64_t seed, bool only_value_head);
+  // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
+  // `extra`.
+  void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
   const at::Tensor& head() const;
   at::Tensor run_section(size_t section, at::Tensor x, const at::Tensor& tokens, const at::Tensor& positions,
                          AttentionContext& attention, bool adapted) const;
@@ -142,6 +147,8 @@ class Model {
   std::vector<ParamUnit> sections_;
   std::unique_ptr<ParamUnit> head_;  // language: untied head; value: [1, H]
   std::unique_ptr<Adapter> adapter_;
+  // What came with the adapter in the base's place, but for a value head: tensor -> its name in the adapter's folder.
+  std::map<std::string, std::string> saved_modules_;
 };
 
 }  // namespace dsengine

@@ -1,12 +1,10 @@
 #include "model/model_files.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "base/check.h"
@@ -14,6 +12,7 @@
 #include "files/weights.h"
 #include "model/adapter_files.h"
 #include "model/model.h"
+#include "model/stored_tensors.h"
 
 namespace dsengine {
 
@@ -42,90 +41,10 @@ std::string stored_name(const WeightDirectory& weights, const std::string& name)
   return name;
 }
 
-// Where the rows of a parameter lie in its checkpoint tensor [out, in]: first row and count of each run.
-std::vector<std::pair<int64_t, int64_t>> runs_of(const ParamSpec& spec) {
-  const int64_t begin = std::max<int64_t>(0, spec.first_row), rows = spec.shape[0];
-  if (spec.group_rows == 0) return {{begin, rows}};
-  std::vector<std::pair<int64_t, int64_t>> runs;
-  for (int64_t done = 0; done < rows; done += spec.group_rows)
-    runs.emplace_back(begin + done / spec.group_rows * spec.group_stride, spec.group_rows);
-  return runs;
-}
-
-// The shape of the checkpoint tensor that holds `rows` rows of which `spec` are some.
-std::vector<int64_t> stored_shape(const ParamSpec& spec, int64_t rows) {
-  std::vector<int64_t> shape = spec.shape;
-  shape[0] = rows;
-  if (spec.transposed) std::swap(shape[0], shape[1]);
-  return shape;
-}
-
-// Rows of each checkpoint tensor, over the parameters that it holds.
-std::map<std::string, int64_t> stored_rows(const std::vector<Model::NamedTensor>& tensors) {
-  std::map<std::string, int64_t> rows;
-  for (const auto& named : tensors) rows[named.spec->tensor] += named.spec->shape[0];
-  return rows;
-}
-
-std::span<float> floats_of(const at::Tensor& tensor) {
-  return {tensor.mutable_data_ptr<float>(), size_t(tensor.numel())};
-}
-
-constexpr int64_t kPiece = 1 << 18;  // floats read at a time
-
-// f(first, count) for pieces of `rows` rows of `width` elements.
-template <class F>
-void for_each_piece(int64_t rows, int64_t width, F&& f) {
-  const int64_t most = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));
-  for (int64_t first = 0; first < rows; first += most) f(first, std::min(most, rows - first));
-}
-
-// Rows [first, first + to's rows) of a checkpoint tensor: by all threads straight to where they belong, or in pieces
-// where they change their type.
-void read_rows(const WeightDirectory& weights, const std::string& name, int64_t first, at::Tensor to) {
-  const int64_t rows = to.size(0), width = to.numel() / std::max<int64_t>(1, rows);
-  if (to.scalar_type() == at::kFloat) {
-    const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));
-    at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
-      weights.read_f32(name, first + begin, end - begin,
-                       floats_of(to).subspan(size_t(begin * width), size_t((end - begin) * width)));
-    });
-    return;
-  }
-  for_each_piece(rows, width, [&](int64_t begin, int64_t count) {
-    at::Tensor piece = to.narrow(0, begin, count), buffer = at::empty(piece.sizes(), at::kFloat);
-    weights.read_f32(name, first + begin, count, floats_of(buffer));
-    piece.copy_(buffer);
-  });
-}
-
-// The checkpoint has [in, out].
-void read_transposed(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to) {
-  const auto& stored = weights.at(name).shape;
-  for_each_piece(stored[0], stored[1], [&](int64_t begin, int64_t count) {
-    const at::Tensor buffer = at::empty({count, stored[1]}, at::kFloat);
-    weights.read_f32(name, begin, count, floats_of(buffer));
-    int64_t done = 0;
-    for (const auto& [first, rows] : runs_of(*to.spec)) {
-      to.tensor.narrow(0, done, rows).narrow(1, begin, count).copy_(buffer.narrow(1, first, rows).t());
-      done += rows;
-    }
-  });
-}
-
-void read_parameter(const WeightDirectory& weights, const std::string& name, const Model::NamedTensor& to, int64_t rows,
-                    const std::filesystem::path& directory) {
-  const auto& spec = *to.spec;
-  const auto stored = stored_shape(spec, rows);
-  const auto& entry = weights.at(name);
-  DSE_CHECK_USER(entry.shape == stored, "{}: tensor {} has shape {}, the config asks for {}", directory.string(), name,
-                 shape_text(entry.shape), shape_text(stored));
-  if (spec.transposed) return read_transposed(weights, name, to);
-  int64_t done = 0;
-  for (const auto& [first, count] : runs_of(spec)) {
-    read_rows(weights, name, first, to.tensor.narrow(0, done, count));
-    done += count;
-  }
+std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensors) {
+  std::vector<StoredPiece> pieces;
+  for (const auto& named : tensors) pieces.push_back({named.spec, named.tensor});
+  return pieces;
 }
 
 }  // namespace
@@ -168,21 +87,19 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
   std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
-  const auto all = tensors();
-  const auto rows = stored_rows(all);
-  for (const auto& named : all) {
-    const auto name = stored_name(weights, named.spec->tensor);
+  for (const auto& stored : stored_tensors(pieces_of(tensors()))) {
+    const auto name = stored_name(weights, stored.name);
     extra.erase(name);
     if (weights.find(name)) {
-      read_parameter(weights, name, named, rows.at(named.spec->tensor), directory);
-    } else if (named.spec->tensor == "score.weight") {
+      stored.read(weights, name, directory.string());
+    } else if (stored.name == "score.weight") {
       DSE_CHECK_USER(new_value_head,
                      "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
                      directory.string());
-      at::Tensor(named.tensor).zero_();
+      stored.pieces[0].tensor.zero_();
       spdlog::info("model event=new_value_head directory={}", directory.string());
     } else {
-      missing.insert(named.spec->tensor);
+      missing.insert(stored.name);
     }
   }
   // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables, masks.
@@ -214,41 +131,20 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   }
   write_text(directory / "config.json", config.dump(2) + "\n");
 
-  // Parameters that share a checkpoint tensor are written as that tensor again.
-  std::vector<std::string> order;
-  std::map<std::string, std::vector<NamedTensor>> stored;
   const auto all = tensors();
-  const auto rows = stored_rows(all);
-  for (const auto& named : all) {
-    auto& pieces = stored[named.spec->tensor];
-    if (pieces.empty()) order.push_back(named.spec->tensor);
-    pieces.push_back(named);
-  }
-  const auto joined = [&](const std::string& name) {
-    const ParamSpec& first = *stored[name][0].spec;
-    std::vector<int64_t> shape = first.shape;
-    shape[0] = rows.at(name);
-    const at::Tensor whole = at::empty(shape, at::kFloat);
-    for (const auto& piece : stored[name]) {
-      const at::Tensor delta = adapter_ && piece.section < sections_.size()
-                                   ? adapter_->delta(piece.section, piece.block, piece.part)
-                                   : at::Tensor();
-      const at::Tensor values = delta.defined() ? piece.tensor + delta : piece.tensor;
-      int64_t done = 0;
-      for (const auto& [begin, count] : runs_of(*piece.spec)) {
-        whole.narrow(0, begin, count).copy_(values.narrow(0, done, count));
-        done += count;
-      }
-    }
-    return first.transposed ? whole.t().contiguous() : whole;
-  };
+  const auto stored = stored_tensors(pieces_of(all));
   SavePlan plan{.max_shard_bytes = options.max_shard_bytes};
-  for (const auto& name : order)
-    plan.tensors.push_back({name, options.dtype, stored_shape(*stored[name][0].spec, rows.at(name))});
+  for (const auto& tensor : stored) plan.tensors.push_back({tensor.name, options.dtype, tensor.shape()});
   WeightWriter writer(directory, plan);
-  for (const auto& name : order) {
-    const at::Tensor tensor = joined(name);
-    writer.write(name, {tensor.const_data_ptr<float>(), size_t(tensor.numel())});
+  for (StoredTensor tensor : stored) {
+    for (size_t i = 0; adapter_ && i < tensor.pieces.size(); ++i) {
+      const auto& named = all[tensor.indices[i]];
+      if (named.section == sections_.size()) continue;  // the head
+      const at::Tensor delta = adapter_->delta(named.section, named.block, named.part);
+      if (delta.defined()) tensor.pieces[i].tensor = tensor.pieces[i].tensor + delta;
+    }
+    const at::Tensor whole = tensor.joined();
+    writer.write(tensor.name, {whole.const_data_ptr<float>(), size_t(whole.numel())});
   }
   writer.close();
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);

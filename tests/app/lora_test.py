@@ -1,9 +1,9 @@
-"""Adapters, in and out: lora_test.py BINARY
+"""Adapters of one family, in and out: lora_test.py BINARY GOLDEN_DIRECTORY
 
-A LLaMA- and an OPT-shaped model get an adapter by training (SFT, then a reward model). PEFT, on the same base, must give
-the saved adapter the numbers that `dsengine score` gives it (1e-4), and those are the merged directory's (1e-5). An
-adapter that PEFT made and saved scores as PEFT has it, trains on, and is merged by `dsengine export`. Of the base no byte
-changes. Runs in the environment of scripts/setup.
+The directory's model gets an adapter by training (SFT, then a reward model). PEFT, on the same base, must give the saved
+adapter the numbers that `dsengine score` gives it (1e-4), and those are the merged directory's (1e-5). An adapter that
+PEFT made and saved (ranks and alphas by patterns, a linear left out, a head of its own) scores as PEFT has it, trains on,
+and is merged by `dsengine export`. Of the base no byte changes. Runs in the environment of scripts/setup.
 """
 import json
 import pathlib
@@ -15,14 +15,25 @@ import tempfile
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
-HERE = pathlib.Path(__file__).resolve().parent
-BINARY, TINY = str(pathlib.Path(sys.argv[1]).resolve()), HERE.parent.parent / "examples/tiny"
-OPT = {"architectures": ["OPTForCausalLM"], "model_type": "opt", "vocab_size": 768, "hidden_size": 32, "word_embed_proj_dim": 32,
-       "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128, "init_std": 0.1,
-       "activation_function": "relu", "do_layer_norm_before": True, "tie_word_embeddings": True, "bos_token_id": 0,
-       "eos_token_id": 1, "pad_token_id": None}
-IDS = [[random.Random(n).randrange(2, 768) for _ in range(n)] for n in (2, 7, 30, 64)]
+BINARY, BASE = (str(pathlib.Path(a).resolve()) for a in sys.argv[1:])
+IDS = [[random.Random(n).randrange(3, 97) for _ in range(n)] for n in (2, 7, 30, 64)]
+
+
+def write_data(folder):
+    """A tokenizer of single characters, and records of a few."""
+    special = [{"id": i, "content": t, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False} for i, t in enumerate(("<pad>", "<s>", "</s>"))]
+    vocabulary = {t["content"]: t["id"] for t in special} | {chr(32 + i): 3 + i for i in range(94)}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(
+        {"version": "1.0", "added_tokens": special, "normalizer": None, "pre_tokenizer": None, "post_processor": None,
+         "decoder": {"type": "Fuse"}, "model": model}))
+    words = [f"word{i} is {i * 7 % 31}" for i in range(48)]
+    (folder / "sft.jsonl").write_text("".join(json.dumps({"prompt": w[:6], "completion": w[6:]}) + "\n" for w in words))
+    (folder / "pairs.jsonl").write_text("".join(
+        json.dumps({"prompt": w[:6], "chosen": w[6:], "rejected": w[::-1][:5]}) + "\n" for w in words))
 
 
 def dsengine(*arguments):
@@ -66,51 +77,57 @@ def expect_close(name, a, b, tolerance):
 
 def configuration(folder, base, lora):
     stage = '[[stage]]\nname = "{0}"\nalgorithm = "{0}"\nmax_steps = 5\nmini_batch_size = 8\nlearning_rate = 1e-2\neval_rows = 4\n'
-    text = f'output_dir = "{folder}"\n[model]\nactor = "{base}"\ntokenizer = "{TINY}/model"\n[lora]\n{lora}\n'
-    text += stage.format("sft") + f'data.sources = [{{ path = "{TINY}/data/sft.jsonl" }}]\n'
-    text += stage.format("reward") + f'data.sources = [{{ path = "{TINY}/data/pairs.jsonl" }}]\n'
+    data = folder.parent
+    text = f'output_dir = "{folder}"\n[model]\nactor = "{base}"\ntokenizer = "{data}"\n[lora]\n{lora}\n'
+    text += stage.format("sft") + f'data.sources = [{{ path = "{data}/sft.jsonl" }}]\n'
+    text += stage.format("reward") + f'data.sources = [{{ path = "{data}/pairs.jsonl" }}]\n'
     config = folder.with_suffix(".toml")
     config.write_text(text)
     return config
 
 
+def made_by_peft():
+    """An adapter with random pairs: of layer 0's first linear with another rank, of the last ones with another alpha."""
+    base = base_of(BASE, "language")
+    linears = [n for n, m in base.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and n != "lm_head"]
+    heads = [] if base.config.tie_word_embeddings else ["lm_head"]
+    linears.pop(1)
+    model = get_peft_model(base, LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=linears, modules_to_save=heads or None,
+        rank_pattern={r"^.*\.0\..*" + linears[0].rsplit(".", 1)[1]: 7}, alpha_pattern={linears[-1].split(".", 1)[1]: 3.5}))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        for name in ("llama", "opt"):
-            start, base, run = scratch / f"{name}_start", scratch / f"{name}_base", scratch / name
-            start.mkdir()
-            config = OPT if name == "opt" else json.loads((TINY / "model/config.json").read_text()) | {"initializer_range": 0.1}
-            (start / "config.json").write_text(json.dumps(config))
-            dsengine("--plugin", "sft", "--config", configuration(scratch / f"{name}_init", start, "rank = 0"),
-                     "--set", "model.init=random")
-            (scratch / f"{name}_init/sft/model").rename(base)
-            before = (base / "model.safetensors").read_bytes()
-            dsengine("run", "--config", configuration(run, base, "rank = 4\nrslora = true"))
-            assert (base / "model.safetensors").read_bytes() == before
-            for stage, kind in (("sft", "language"), ("reward", "reward")):
-                beside, merged = score(run / stage / "adapter", kind, scratch), score(run / stage / "model", kind, scratch)
-                expect_close(f"{name} {kind}: beside, merged", beside, merged, 1e-5)
-                of = base if kind == "language" else run / "sft/model"
-                peft = PeftModel.from_pretrained(base_of(of, kind), run / stage / "adapter")
-                expect_close(f"{name} {kind}: dsengine, PEFT", beside, score_by_peft(peft, kind), 1e-4)
-            assert (score(base, "language", scratch) - score(run / "sft/adapter", "language", scratch)).abs().max() > 1e-2
+        write_data(scratch)
+        before, run = (pathlib.Path(BASE) / "model.safetensors").read_bytes(), scratch / "run"
+        dsengine("run", "--config", configuration(run, BASE, "rank = 4\nrslora = true"))
+        for stage, kind in (("sft", "language"), ("reward", "reward")):
+            beside, merged = score(run / stage / "adapter", kind, scratch), score(run / stage / "model", kind, scratch)
+            expect_close(f"{kind}: beside, merged", beside, merged, 1e-5)
+            of = BASE if kind == "language" else run / "sft/model"
+            peft = PeftModel.from_pretrained(base_of(of, kind), run / stage / "adapter")
+            expect_close(f"{kind}: dsengine, PEFT", beside, score_by_peft(peft, kind), 1e-4)
+        assert (score(BASE, "language", scratch) - score(run / "sft/adapter", "language", scratch)).abs().max() > 1e-2
 
-            made = get_peft_model(base_of(base, "language"), LoraConfig(r=8, lora_alpha=4, target_modules=["q_proj", "v_proj", "fc2", "up_proj"]))
-            for key, parameter in made.named_parameters():
-                if "lora_B" in key:
-                    torch.nn.init.normal_(parameter, std=0.1)
-            made.save_pretrained(scratch / f"{name}_peft")
-            by_peft = score_by_peft(made, "language")
-            expect_close(f"{name}: PEFT's own adapter", score(scratch / f"{name}_peft", "language", scratch), by_peft, 1e-4)
-            dsengine("export", "--model", scratch / f"{name}_peft", "--output", scratch / f"{name}_merged")
-            expect_close(f"{name}: exported", score(scratch / f"{name}_merged", "language", scratch), by_peft, 1e-4)
-            assert not (scratch / f"{name}_merged/adapter_config.json").exists()
-            on = scratch / f"{name}_on"
-            dsengine("--plugin", "sft", "--config", configuration(on, scratch / f"{name}_peft", "rank = 0"))
-            trained = PeftModel.from_pretrained(base_of(base, "language"), on / "sft/adapter")
-            expect_close(f"{name}: trained on", score(on / "sft/adapter", "language", scratch), score_by_peft(trained, "language"), 1e-4)
-            assert (score(on / "sft/adapter", "language", scratch) - by_peft).abs().max() > 1e-2
+        made = made_by_peft()
+        made.save_pretrained(scratch / "peft")
+        by_peft = score_by_peft(made, "language")
+        expect_close("PEFT's own adapter", score(scratch / "peft", "language", scratch), by_peft, 1e-4)
+        dsengine("export", "--model", scratch / "peft", "--output", scratch / "merged")
+        expect_close("exported", score(scratch / "merged", "language", scratch), by_peft, 1e-4)
+        assert not (scratch / "merged/adapter_config.json").exists()
+        on = scratch / "on"
+        dsengine("--plugin", "sft", "--config", configuration(on, scratch / "peft", "rank = 0"))
+        trained = PeftModel.from_pretrained(base_of(BASE, "language"), on / "sft/adapter")
+        expect_close("trained on", score(on / "sft/adapter", "language", scratch), score_by_peft(trained, "language"), 1e-4)
+        assert (score(on / "sft/adapter", "language", scratch) - by_peft).abs().max() > 1e-2
+        assert (pathlib.Path(BASE) / "model.safetensors").read_bytes() == before
 
 
 main()

@@ -67,7 +67,8 @@ TEST_P(Adapted, MergedAndBesideAreTheSameModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Adapted,
-                         testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward"),
+                         testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward", "gpt2",
+                                         "gpt_neox", "phi3", "gemma2", "gpt2_reward", "gpt_neox_reward", "phi3_reward"),
                          [](const auto& info) { return std::string(info.param); });
 
 // What generation samples by is what training computes, adapter included, whatever the number of slots.
@@ -99,9 +100,25 @@ TEST(Adapter, RolloutsIncludeIt) {
 
 TEST(Adapter, ScaleIsAlphaOverRankOrItsRoot) {
   const Model model = golden_model("llama_gqa");
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, at::kFloat).scale(), 0.5);
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, at::kFloat).scale(), 2.0);
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, at::kFloat).scale({16, 8}), 0.5);
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, at::kFloat).scale({16, 8}), 2.0);
   EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, at::kFloat), UserError);  // it has none
+}
+
+// phi3 keeps q, k and v in one tensor: one pair, as PEFT has it, or none.
+TEST(Adapter, AFusedModuleHasOnePair) {
+  const Model model = golden_model("phi3");
+  const Adapter adapter(model.graph(), {2, 4, false, {"q", "k", "v"}}, at::kFloat);
+  ASSERT_EQ(adapter.modules().size(), 2u);  // of two layers
+  EXPECT_EQ(adapter.modules()[1].first, "model.layers.1.self_attn.qkv_proj");
+  try {
+    Adapter(model.graph(), {2, 4, false, {"q", "v"}}, at::kFloat);
+    FAIL() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "lora.targets: q and k are one tensor here, model.layers.0.self_attn.qkv_proj.weight: name both or "
+                 "neither");
+  }
 }
 
 // Trained by the optimizer with weight decay on: of the base only what was asked for moves.
@@ -137,6 +154,10 @@ TEST(Adapter, UnknownSettingsAreRefused) {
   for (const auto& [key, value] : std::vector<std::pair<std::string, Json>>{{"use_dora", true},
                                                                             {"peft_type", "PREFIX_TUNING"},
                                                                             {"rank_pattern", {{"q_proj", 8}}},
+                                                                            {"rank_pattern", {{"q_proj", 4.5}}},
+                                                                            {"rank_pattern", {{"(q_proj", 4}}},
+                                                                            {"alpha_pattern", {{"q_proj", "8"}}},
+                                                                            {"alpha_pattern", 8},
                                                                             {"r", 8},
                                                                             {"r", "four"},
                                                                             {"base_model_name_or_path", "nowhere"}}) {

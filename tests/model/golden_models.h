@@ -19,16 +19,12 @@ inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(DSE_TEST_DIR) / "golden" / name;
 }
 
-// The directories of tests/golden with a golden.json of that kind ("causal_lm", "reward"), whose names do not begin
-// with any of `without`.
-inline std::vector<std::string> golden_names(const std::string& kind, const std::vector<std::string>& without = {}) {
+// The directories of tests/golden with a golden.json of that kind ("causal_lm", "reward").
+inline std::vector<std::string> golden_names(const std::string& kind) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(DSE_TEST_DIR) / "golden")) {
     const auto file = entry.path() / "golden.json";
-    const std::string name = entry.path().filename();
-    const bool left_out =
-        std::any_of(without.begin(), without.end(), [&](const auto& prefix) { return name.starts_with(prefix); });
-    if (!left_out && std::filesystem::exists(file) && read_json(file).at("kind") == kind) names.push_back(name);
+    if (std::filesystem::exists(file) && read_json(file).at("kind") == kind) names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());
   return names;

@@ -68,7 +68,10 @@ TEST_P(ModelGradients, AreCentralDifferences) {
 // The pairs of an adapter, each block moved along a random direction; and nothing of the base has a gradient but what
 // was asked for.
 TEST_P(AdapterGradients, AreCentralDifferences) {
-  model.add_adapter({.rank = 4, .alpha = 6, .targets = {"q", "v", "up", "down", "o"}}, 1);
+  const auto all = model.tensors();
+  const bool fused = std::any_of(all.begin(), all.end(), [](const auto& t) { return t.spec->first_row >= 0; });
+  const std::vector<std::string> some{"q", "v", "up", "down", "o"};
+  model.add_adapter({.rank = 4, .alpha = 6, .targets = fused ? std::vector<std::string>{"all"} : some}, 1);
   at::NoGradGuard no_grad;
   at::manual_seed(3);
   for (auto* unit : model.units())
@@ -82,27 +85,30 @@ TEST_P(AdapterGradients, AreCentralDifferences) {
   }
   constexpr double step = 1e-5;
   int64_t compared = 0;
-  for (auto* unit : model.units())
-    for (size_t b = 0; b < unit->blocks().size(); ++b) {
-      const std::string& name = unit->blocks()[b].parts[0].tensor;
-      const bool pair = name.find(".lora_") != name.npos, norm = name.find("norm") != name.npos;
-      const Tensor gradient = unit->grad_part(b, 0);
-      EXPECT_EQ(gradient.defined(), pair || norm || name == "score.weight") << name;
-      if (!gradient.defined()) continue;
-      Tensor target = unit->part(b, 0);
-      const Tensor before = target.clone(), direction = at::randn(target.sizes(), target.options());
-      target.copy_(before + step * direction);
-      const double up = objective.of(model).item<double>();
-      target.copy_(before - step * direction);
-      const double down = objective.of(model).item<double>();
-      target.copy_(before);
-      const double exact = (gradient * direction).sum().item<double>(), numeric = (up - down) / (2 * step);
-      EXPECT_LE(std::abs(exact - numeric), 1e-6 * std::max(1.0, std::abs(exact))) << name;
-      if (pair) {
-        EXPECT_GT(gradient.abs().max().item<double>(), 1e-6) << name << " gets no gradient";
-      }
-      ++compared;
+  const auto compare = [&](ParamUnit& unit, size_t b, size_t p) {
+    const std::string& name = unit.blocks()[b].parts[p].tensor;
+    const bool pair = name.find(".lora_") != name.npos,
+               norm = name.find("norm") != name.npos || name.find("ln_") != name.npos;
+    const Tensor gradient = unit.grad_part(b, p);
+    EXPECT_EQ(gradient.defined(), pair || norm || name == "score.weight") << name;
+    if (!gradient.defined()) return;
+    Tensor target = unit.part(b, p);
+    const Tensor before = target.clone(), direction = at::randn(target.sizes(), target.options());
+    target.copy_(before + step * direction);
+    const double up = objective.of(model).item<double>();
+    target.copy_(before - step * direction);
+    const double down = objective.of(model).item<double>();
+    target.copy_(before);
+    const double exact = (gradient * direction).sum().item<double>(), numeric = (up - down) / (2 * step);
+    EXPECT_LE(std::abs(exact - numeric), 1e-6 * std::max(1.0, std::abs(exact))) << name;
+    if (pair) {
+      EXPECT_GT(gradient.abs().max().item<double>(), 1e-6) << name << " gets no gradient";
     }
+    ++compared;
+  };
+  for (auto* unit : model.units())
+    for (size_t b = 0; b < unit->blocks().size(); ++b)
+      for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p) compare(*unit, b, p);
   EXPECT_GT(compared, 10);
 }
 
@@ -127,10 +133,8 @@ TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, ModelGradients, testing::ValuesIn(golden_names("causal_lm") + golden_names("reward")),
                          [](const auto& info) { return info.param; });
-// Adapters do not yet go on fused and transposed weights.
-const std::vector<std::string> kFused{"gpt2", "gpt_neox", "phi3"};
 INSTANTIATE_TEST_SUITE_P(Golden, AdapterGradients,
-                         testing::ValuesIn(golden_names("causal_lm", kFused) + golden_names("reward", kFused)),
+                         testing::ValuesIn(golden_names("causal_lm") + golden_names("reward")),
                          [](const auto& info) { return info.param; });
 
 // Chunks of the head's log-softmax against log_softmax of all logits at once, with LibTorch's autograd. The
