@@ -114,6 +114,11 @@ class GraphBuilder {
 
   ModelGraph finish() {
     DSE_CHECK_USER(!graph_.head.tensor.empty(), "{}: the model plugin declared no head", where_);
+    const Json* causal = find("is_causal");
+    DSE_CHECK_USER(!causal || *causal != Json(false),
+                   "{}: 'is_causal' = false: a model that sees what comes after a "
+                   "token cannot be asked for that token",
+                   where_);
     const Json* positions = find("max_position_embeddings");
     if (const auto count = positions ? whole_number(*positions, INT64_MIN, INT64_MAX) : std::nullopt)
       bound_positions(*count);

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "base/check.h"
@@ -39,6 +40,28 @@ std::string stored_name(const WeightDirectory& weights, const std::string& name)
   for (std::string shorter = name; shorter.find('.') != shorter.npos; shorter.erase(0, shorter.find('.') + 1))
     if (weights.find(shorter)) return shorter;
   return name;
+}
+
+// The head's: "lm_head.weight" too, which is what transformers calls every family's.
+std::string stored_head(const WeightDirectory& weights, const ModelGraph& graph) {
+  const auto name = stored_name(weights, graph.head.tensor);
+  return weights.find(name) || !weights.find("lm_head.weight") ? name : "lm_head.weight";
+}
+
+// Whether two tensors of a directory are the same numbers.
+bool same_values(const WeightDirectory& weights, const std::string& a, const std::string& b) {
+  const auto& shape = weights.at(a).shape;
+  if (weights.at(b).shape != shape || shape.size() != 2) return false;
+  const int64_t most = std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, shape[1]));
+  std::vector<float> left, right;
+  for (int64_t first = 0; first < shape[0]; first += most) {
+    const int64_t rows = std::min(most, shape[0] - first);
+    left.resize(size_t(rows * shape[1])), right.resize(left.size());
+    weights.read_f32(a, first, rows, left);
+    weights.read_f32(b, first, rows, right);
+    if (std::memcmp(left.data(), right.data(), left.size() * sizeof(float)) != 0) return false;
+  }
+  return true;
 }
 
 std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensors) {
@@ -87,8 +110,17 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
   std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
+  const std::string head = stored_head(weights, *graph_);
+  const std::string tied = graph_->head_tied ? sections_[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
   for (const auto& stored : stored_tensors(pieces_of(tensors()))) {
-    const auto name = stored_name(weights, stored.name);
+    auto name = stored.name == graph_->head.tensor ? head : stored_name(weights, stored.name);
+    if (stored.name == tied && weights.find(head)) {
+      if (!weights.find(name)) name = head;
+      DSE_CHECK_USER(name == head || same_values(weights, name, head),
+                     "{}: config.json ties {} to {}, the weights have both and they differ: set tie_word_embeddings to "
+                     "false, or remove one",
+                     directory.string(), head, name);
+    }
     extra.erase(name);
     if (weights.find(name)) {
       stored.read(weights, name, directory.string());
@@ -104,9 +136,8 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
   }
   // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables, masks.
   std::erase_if(extra, [&](const std::string& name) {
-    return name == "score.weight" || name == stored_name(weights, graph_->head.tensor) ||
-           name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.bias") || name.ends_with(".attention.bias") ||
-           name.ends_with(".masked_bias");
+    return name == "score.weight" || name == head || name.ends_with("rotary_emb.inv_freq") ||
+           name.ends_with(".attn.bias") || name.ends_with(".attention.bias") || name.ends_with(".masked_bias");
   });
   DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory.string(),
                  fmt::join(missing, ", "));

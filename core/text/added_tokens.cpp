@@ -76,7 +76,7 @@ std::vector<AddedTokens::Part> AddedTokens::find(std::string_view text, std::str
     }
     if (end < match.begin) parts.push_back({{end, match.begin}, -1});
     parts.push_back({match, token->id});
-    end = match.end;
+    from = end = match.end;
   }
   if (end < text.size()) parts.push_back({{end, text.size()}, -1});
   return parts;

@@ -166,6 +166,18 @@ SentencePieceForm sentencepiece_form(const std::string& tokenizer_class, const s
   return SentencePieceForm::plain;
 }
 
+void set_llama_parts(TokenizerJson& json, const TokenizerJson& config) {
+  const bool prefix = value_or(config, "add_prefix_space", true);
+  const char* scheme = !prefix ? "never" : value_or(config, "legacy", false) ? "always" : "first";
+  TokenizerJson decoders = TokenizerJson::array({replace("▁", " "), part("ByteFallback"), part("Fuse")});
+  if (prefix) decoders.push_back(part("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}}));
+  json["normalizer"] = nullptr;
+  json["pre_tokenizer"] = part("Metaspace", {{"prepend_scheme", scheme}, {"split", false}});
+  json["decoder"] = part("Sequence", {{"decoders", std::move(decoders)}});
+  for (const char* on : {"fuse_unk", "byte_fallback"}) json["model"][on] = true;
+  for (const char* off : {"unk_token", "ignore_merges"}) json["model"].erase(off);
+}
+
 TokenizerJson tokenizer_json_of(const SentencePieceModel& model, SentencePieceForm form, const TokenizerJson& config,
                                 const std::string& where) {
   const bool llama = form == SentencePieceForm::llama;
@@ -186,22 +198,18 @@ TokenizerJson tokenizer_json_of(const SentencePieceModel& model, SentencePieceFo
   bpe["merges"] = merges_of(model, vocabulary);
   bpe["vocab"] = std::move(vocabulary);
 
-  const bool prefix = llama && value_or(config, "add_prefix_space", true);
+  TokenizerJson json{{"model", std::move(bpe)}, {"added_tokens", std::move(added)}};
+  if (llama) {
+    set_llama_parts(json, config);
+    return json;
+  }
   TokenizerJson decoders = TokenizerJson::array({replace("▁", " ")});
-  if (bpe["byte_fallback"].get<bool>()) {
+  if (json["model"]["byte_fallback"].get<bool>()) {
     decoders.push_back(part("ByteFallback"));
     decoders.push_back(part("Fuse"));
   }
-  if (prefix) decoders.push_back(part("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}}));
-  TokenizerJson json{{"model", std::move(bpe)},
-                     {"added_tokens", std::move(added)},
-                     {"decoder", part("Sequence", {{"decoders", std::move(decoders)}})}};
-  if (llama) {
-    const char* scheme = !prefix ? "never" : value_or(config, "legacy", false) ? "always" : "first";
-    json["pre_tokenizer"] = part("Metaspace", {{"prepend_scheme", scheme}, {"split", false}});
-  } else {
-    json["normalizer"] = replace(" ", "▁");
-  }
+  json["decoder"] = part("Sequence", {{"decoders", std::move(decoders)}});
+  json["normalizer"] = replace(" ", "▁");
   if (form == SentencePieceForm::gemma) {
     json["pre_tokenizer"] = part("Split", {{"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}});
   }

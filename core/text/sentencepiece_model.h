@@ -38,6 +38,11 @@ SentencePieceModel read_sentencepiece_model(const std::filesystem::path& path);
 enum class SentencePieceForm { llama, gemma, plain };
 SentencePieceForm sentencepiece_form(const std::string& tokenizer_class, const std::string& model_type);
 
+// Makes a tokenizer.json's parts but its vocabulary, merges and post-processor what transformers' LlamaTokenizer has
+// them, which does not read them from the file: tokenizer_config.json's `legacy` and `add_prefix_space` say how a text
+// begins. For each text between special tokens, or (legacy) for each of them alike.
+void set_llama_parts(TokenizerJson& json, const TokenizerJson& config);
+
 // The tokenizer.json that transformers makes of the model, without what tokenizer_config.json adds.
 TokenizerJson tokenizer_json_of(const SentencePieceModel& model, SentencePieceForm form, const TokenizerJson& config,
                                 const std::string& where);

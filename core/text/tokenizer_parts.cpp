@@ -99,6 +99,23 @@ TokenizerParts read_tokenizer(const TokenizerJson& json, const std::string& wher
   return parts;
 }
 
+bool is_byte_level(const TokenizerJson& part) {
+  if (!part.is_structured()) return false;
+  if (part.is_object() && value_or<TokenizerJson>(part, "type", nullptr) == "ByteLevel") return true;
+  return std::any_of(part.begin(), part.end(), is_byte_level);
+}
+
+// A tokenizer.json as transformers reads it: one whose class is LlamaTokenizer gives its vocabulary and merges alone,
+// unless its alphabet is bytes (LLaMA 3).
+TokenizerParts read_whole(const fs::path& path, const SideFiles& files) {
+  TokenizerJson json = read_tokenizer_json(path);
+  const auto form = sentencepiece_form(files.tokenizer_class(), value_or<std::string>(files.model, "model_type", ""));
+  const auto part = [&](const char* key) { return value_or(json, key, TokenizerJson()); };
+  const bool byte_level = is_byte_level(part("pre_tokenizer")) || is_byte_level(part("decoder"));
+  if (form == SentencePieceForm::llama && !byte_level && part("model").is_object()) set_llama_parts(json, files.config);
+  return read_tokenizer(json, path.string());
+}
+
 // LLaMA 2's form: what transformers adds to the model's pieces stands in tokenizer_config.json, or in its code.
 TokenizerParts read_sentencepiece(const fs::path& path, SideFiles& files) {
   const SentencePieceModel model = read_sentencepiece_model(path);
@@ -172,7 +189,7 @@ TokenizerParts read_parts(const fs::path& directory) {
   const fs::path file = directory / "tokenizer.json", pieces = directory / "tokenizer.model";
   const bool whole = fs::exists(file);
   const bool merges = !whole && fs::exists(directory / "vocab.json") && fs::exists(directory / "merges.txt");
-  TokenizerParts parts = whole    ? read_tokenizer(read_tokenizer_json(file), file.string())
+  TokenizerParts parts = whole    ? read_whole(file, files)
                          : merges ? read_vocabulary_and_merges(directory, files)
                                   : read_sentencepiece(pieces, files);
   add_side_tokens(parts, files);

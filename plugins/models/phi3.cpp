@@ -8,7 +8,9 @@ static void phi3(const dse::Config& c, dse::Graph& g) {
   const auto vocabulary = c.positive("vocab_size");
   const auto eps = c.real("rms_norm_eps", 1e-5);
   c.require(dse::RopeConfig(c).type() != "yarn", "Phi-3's first spelling of longrope as yarn is not supported");
-  const auto rope = dse::rope_of(c, head_dim);
+  const auto rope = dse::rope_of(c, head_dim,
+                                 {.share = c.real("partial_rotary_factor", 1),
+                                  .original_context = c.positive("original_max_position_embeddings", 4096)});
   const int64_t window = c.has("sliding_window") ? c.positive("sliding_window") : 0;
 
   auto x = g.embed({.weight = "model.embed_tokens.weight", .vocabulary = vocabulary, .width = width});

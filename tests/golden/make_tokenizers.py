@@ -18,6 +18,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -106,13 +107,20 @@ def cases(tokenizer):
     }
 
 
-def save(tokenizer, name, config):
+def save(tokenizer, name, config, model_type=None):
+    """Expected is what the file says; with a model's type, what transformers makes of the directory."""
     folder = OUT / "small" / name
     folder.mkdir(parents=True, exist_ok=True)
     text = json.loads(tokenizer.to_str())
     (folder / "tokenizer.json").write_text(json.dumps(text, ensure_ascii=False, separators=(",", ":")) + "\n")
     dump(folder / "tokenizer_config.json", config)
-    dump(OUT / "small" / f"{name}.json", cases(Tokenizer.from_file(str(folder / "tokenizer.json"))))
+    if model_type:
+        from transformers import AutoTokenizer
+        dump(folder / "config.json", {"model_type": model_type})
+        tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    else:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    dump(OUT / "small" / f"{name}.json", cases(tokenizer))
 
 
 def byte_level_trainer(specials):
@@ -281,15 +289,20 @@ def phi3_style():
                                                         limit_alphabet=110, show_progress=False))
     t.pre_tokenizer = None
     t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    t.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[("<s>", 1)])
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
     state = only_added(t, lambda x: x in ("<unk>", "<s>"))
     state["model"]["merges"] = [" ".join(m) for m in state["model"]["merges"]]  # the older spelling
     t = Tokenizer.from_str(json.dumps(state))
     t.add_tokens([AddedToken("</s>", rstrip=True, normalized=False)])
     t.add_special_tokens(["<|endoftext|>"])
     t.add_special_tokens([AddedToken(x, rstrip=True, normalized=False) for x in ("<|assistant|>", "<|user|>", "<|end|>", "<|system|>")])
-    save(t, "phi3_style", {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>",
-                           "add_bos_token": False, "legacy": False, "tokenizer_class": "LlamaTokenizer"})
+    config = {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>",
+              "tokenizer_class": "LlamaTokenizer"}
+    save(t, "phi3_style", {**config, "add_bos_token": False, "legacy": False}, "phi3")
+    # Of a LLaMA transformers reads the vocabulary alone, its class says the rest.
+    save(t, "llama_legacy", {**config, "add_bos_token": True, "legacy": True}, "llama")
+    save(t, "llama_style", {**config, "legacy": False, "tokenizer_class": "LlamaTokenizerFast"}, "llama")
+    save(t, "llama_bare", {**config, "add_prefix_space": False, "add_eos_token": True}, "llama")
 
 
 def sentencepiece_styles():
@@ -323,11 +336,13 @@ def sentencepiece_styles():
 def real(data):
     from transformers import AutoTokenizer, GPT2Tokenizer
     folder = Path(data) / "tokenizers"
-    from_file = lambda p: Tokenizer.from_file(str(p / "tokenizer.json"))
-    of = {"gpt2": lambda p: GPT2Tokenizer.from_pretrained(p).backend_tokenizer, "llama2": lambda p: AutoTokenizer.from_pretrained(p).backend_tokenizer,
-          "llama3": from_file, "mistral": from_file}
-    for name, load in of.items():
-        dump(OUT / "real" / f"{name}.json", cases(load(folder / name)))
+    for name in ("gpt2", "llama2", "llama3", "mistral"):
+        read = (GPT2Tokenizer if name == "gpt2" else AutoTokenizer).from_pretrained
+        dump(OUT / "real" / f"{name}.json", cases(read(folder / name).backend_tokenizer))
+    with tempfile.TemporaryDirectory() as model:  # the same files beside a Mistral's config.json
+        shutil.copytree(folder / "mistral", model, dirs_exist_ok=True)
+        dump(Path(model) / "config.json", {"model_type": "mistral"})
+        dump(OUT / "real" / "mistral_model.json", cases(AutoTokenizer.from_pretrained(model).backend_tokenizer))
 
 
 PART_INPUTS = ["", " ", "Hello, world!  It's 12\u00b2 o'clock.\n", "  two  spaces  ", "\u00a0x\u3000y\u180ez\u200b", "e\u0301\u212b\ufb01\u00bd\uac00\u1100\u1161",

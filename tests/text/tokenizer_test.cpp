@@ -1,7 +1,9 @@
 // Tokenizers against Hugging Face's: tests/golden/make_tokenizers.py wrote the ids and the decodes.
 #include "text/tokenizer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -104,8 +106,9 @@ TEST_P(SmallTokenizer, StreamsArbitraryIds) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, SmallTokenizer,
                          testing::Values("llama3_style", "metaspace", "mixed", "opt_style", "qwen_style", "gemma_style",
-                                         "neox_style", "phi3_style", "spm_legacy", "spm_ends", "spm_bare", "spm_gemma",
-                                         "spm_plain", "qwen_merges", "neox_merges"),
+                                         "neox_style", "phi3_style", "llama_legacy", "llama_style", "llama_bare",
+                                         "spm_legacy", "spm_ends", "spm_bare", "spm_gemma", "spm_plain", "qwen_merges",
+                                         "neox_merges"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 TEST(Tokenizer, NamesItsSpecialTokens) {
@@ -172,6 +175,14 @@ TEST_P(RealTokenizer, EncodesAsHuggingFace) {
   const auto tokenizer = Tokenizer::from_directory(directory);
   expect_as_hugging_face(tokenizer, read_json(golden / "real" / (GetParam() + std::string(".json"))), golden_strings());
   EXPECT_TRUE(tokenizer.eos_id());
+  if (GetParam() != std::string("mistral")) return;
+  // Beside a Mistral's config.json transformers follows the file, without one the class that it names.
+  const fs::path model = fs::path(testing::TempDir()) / fmt::format("dse_mistral_{}", getpid());
+  fs::copy(directory, model, fs::copy_options::recursive);
+  write_text(model / "config.json", R"({"model_type": "mistral"})");
+  expect_as_hugging_face(Tokenizer::from_directory(model), read_json(golden / "real/mistral_model.json"),
+                         golden_strings());
+  fs::remove_all(model);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, RealTokenizer, testing::Values("gpt2", "llama2", "llama3", "mistral"),

@@ -9,6 +9,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "config.hpp"
 
@@ -24,17 +25,27 @@ struct Rope {
   double amplitude = 1;  // of cosine and sine
 };
 
-inline std::vector<double> rope_frequencies(double theta, int64_t width) {
+// Of the first `turning` dimensions: one for each two, and for an odd last one.
+inline std::vector<double> rope_frequencies(double theta, int64_t turning) {
   std::vector<double> result;
-  for (int64_t i = 0; i < width / 2; ++i) result.push_back(std::pow(theta, -2.0 * double(i) / double(width)));
+  for (int64_t i = 0; i < (turning + 1) / 2; ++i) result.push_back(std::pow(theta, -2.0 * double(i) / double(turning)));
   return result;
 }
 
-// What rope_of reads: rope_parameters (transformers 5) or rope_scaling with rope_theta and partial_rotary_factor
+// What a family takes where config.json does not say.
+struct RopeFamily {
+  double theta = 10000;
+  std::optional<double> share = {};  // of a head's dimensions that turn; none: all, the family knows nothing else
+  int64_t original_context = 0;      // > 0: whatever the section says of it
+};
+
+// What rope_of reads: rope_parameters (transformers 5) or rope_scaling (where it holds something) with rope_theta
 // beside.
 class RopeConfig {
  public:
-  explicit RopeConfig(const Config& c) : config(c), at_(c.has("rope_scaling") ? "rope_scaling." : "rope_parameters.") {
+  explicit RopeConfig(const Config& c, int64_t original_context = 0) : config(c), original_(original_context) {
+    for (const char* name : {"type", "rope_type", "factor", "rope_theta"})
+      if (c.has((std::string("rope_scaling.") + name).c_str())) at_ = "rope_scaling.";
     for (const char* kind : {"full_attention", "sliding_attention"})
       c.require(!has(kind), at_ + kind + ": rotary positions of each kind of layer are not supported");
   }
@@ -48,6 +59,7 @@ class RopeConfig {
   }
   // Length of the sequences that the model had learned when its positions were scaled.
   int64_t original_context() const {
+    if (original_ > 0) return original_;
     const char* name = "original_max_position_embeddings";
     if (config.has(name)) return config.positive(name);
     return config.positive(key(name).c_str(), config.positive("max_position_embeddings"));
@@ -59,7 +71,8 @@ class RopeConfig {
   const Config& config;
 
  private:
-  std::string at_;
+  int64_t original_;
+  std::string at_ = "rope_parameters.";
 };
 
 // Dubey et al. 2024: long waves are slowed, short ones kept, those between mixed.
@@ -114,13 +127,21 @@ inline void scale_longrope(Rope& rope, const RopeConfig& c) {
   rope.amplitude = c.real("attention_factor", factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(context)));
 }
 
-// As config.json has it; `theta` and `share` (of a head's dimensions that turn) are the family's where it does not say.
-inline Rope rope_of(const Config& config, int64_t head_dim, double theta = 10000, double share = 1) {
-  const RopeConfig c(config);
+// As config.json has it.
+inline Rope rope_of(const Config& config, int64_t head_dim, const RopeFamily& family = {}) {
+  const RopeConfig c(config, family.original_context);
   const std::string type = c.type();
-  Rope rope{.theta = c.either("rope_theta", theta)};
-  rope.width = int64_t(double(head_dim) * c.either("partial_rotary_factor", share));
-  rope.frequencies = rope_frequencies(rope.theta, rope.width);
+  double share = 1;
+  if (family.share)
+    share = c.real("partial_rotary_factor", *family.share);
+  else if (type != "default")  // where transformers does not read it
+    config.require(c.either("partial_rotary_factor", 1) == 1, "partial_rotary_factor is not supported");
+  const auto turning = int64_t(double(head_dim) * share);
+  Rope rope{.theta = c.either("rope_theta", family.theta), .width = turning + turning % 2};
+  config.require(turning > 0 && rope.width <= head_dim, "a head of " + std::to_string(head_dim) +
+                                                            " dimensions of which " + std::to_string(turning) +
+                                                            " turn by position is not supported");
+  rope.frequencies = rope_frequencies(rope.theta, turning);
   if (type == "linear") {
     for (double& f : rope.frequencies) f /= c.factor();
   } else if (type == "llama3") {
