@@ -91,10 +91,7 @@ int generate_command(const dse::Engine& engine, const std::string& model, const 
   for (size_t i = 0; i < lines.size(); ++i)
     lines.attempt(i, [&](Json& line) {
       auto ids = tokens_of(line, loaded.text(), true, loaded.vocabulary());
-      const auto limit = loaded.max_positions();
-      DSE_CHECK_USER(limit == 0 || int64_t(ids.size()) + sampling.max_new_tokens <= limit,
-                     "{} prompt tokens and {} new ones exceed the model's {} positions", ids.size(),
-                     sampling.max_new_tokens, limit);
+      loaded.check_prompt(ids, sampling.max_new_tokens);
       prompts.push_back(std::move(ids)), sampling.rows.push_back(i);
     });
   const auto replies = loaded.generate(prompts, sampling);

@@ -118,6 +118,8 @@ class [[gnu::visibility("default")]] Model {
   int64_t max_positions() const;  // 0: no bound
   int64_t parameter_count() const;
 
+  // An error where generate would refuse the prompt: too long for the model's positions, or ids that it has not.
+  void check_prompt(const Tokens& prompt, int64_t max_new_tokens) const;
   // `samples` replies to each prompt, adjacent. on_text gets text as it comes, never half a character.
   std::vector<Reply> generate(const std::vector<Tokens>& prompts, const Sampling& sampling = {},
                               const std::function<void(size_t reply, const std::string& text)>& on_text = {}) const;

@@ -22,6 +22,10 @@ const char* name_of(dsengine::Finish finish) {
 
 }  // namespace
 
+void Model::check_prompt(const Tokens& prompt, int64_t max_new_tokens) const {
+  dsengine::check_request(impl_->model(), prompt, max_new_tokens);
+}
+
 std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sampling& s,
                                    const std::function<void(size_t, const std::string&)>& on_text) const {
   DSE_CHECK_USER(!is_value_model(), "{}: a reward model or critic answers nothing",

@@ -209,28 +209,31 @@ class Run {
 
 Generator::Generator(const Model& model, Limits limits) : model_(model), limits_(limits) {}
 
+void check_request(const Model& model, std::span<const int32_t> prompt, int64_t max_new_tokens) {
+  const ModelGraph& graph = model.graph();
+  DSE_CHECK_USER(!prompt.empty(), "an empty prompt: give at least one token");
+  DSE_CHECK_USER(max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", max_new_tokens);
+  const int64_t length = int64_t(prompt.size()) + max_new_tokens;
+  DSE_CHECK_USER(graph.max_positions == 0 || length <= graph.max_positions,
+                 "{} prompt tokens and {} new ones exceed the model's {} positions", prompt.size(), max_new_tokens,
+                 graph.max_positions);
+  DSE_CHECK_USER(
+      graph.long_after == 0 || length <= graph.long_after || int64_t(prompt.size()) > graph.long_after,
+      "{} prompt tokens and {} new ones cross the length of {} beyond which this model's positions turn otherwise, so "
+      "that what was computed does not hold: keep both within it, or begin beyond it",
+      prompt.size(), max_new_tokens, graph.long_after);
+  for (const auto id : prompt)
+    DSE_CHECK_USER(id >= 0 && id < graph.vocabulary, "token id {} is outside the vocabulary of {}", id,
+                   graph.vocabulary);
+}
+
 std::vector<Generation> Generator::run(const std::vector<GenerationRequest>& requests, const GenerationOptions& options,
                                        uint64_t seed, uint64_t step) const {
   at::NoGradGuard no_grad;
   int64_t capacity = 0;
-  const int64_t limit = model_.graph().max_positions;
   for (const auto& r : requests) {
-    DSE_CHECK_USER(!r.prompt.empty(), "an empty prompt: give at least one token");
-    DSE_CHECK_USER(r.max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", r.max_new_tokens);
-    const int64_t length = int64_t(r.prompt.size()) + r.max_new_tokens;
-    DSE_CHECK_USER(limit == 0 || length <= limit,
-                   "a prompt of {} tokens and {} new ones exceed the model's {} positions", r.prompt.size(),
-                   r.max_new_tokens, limit);
-    const int64_t turn = model_.graph().long_after;
-    DSE_CHECK_USER(
-        turn == 0 || length <= turn || int64_t(r.prompt.size()) > turn,
-        "a prompt of {} tokens and {} new ones cross the length of {} beyond which this model's positions turn "
-        "otherwise, so that what was computed does not hold: keep both within it, or begin beyond it",
-        r.prompt.size(), r.max_new_tokens, turn);
-    for (const auto id : r.prompt)
-      DSE_CHECK_USER(id >= 0 && id < model_.graph().vocabulary, "token id {} is outside the vocabulary of {}", id,
-                     model_.graph().vocabulary);
-    capacity = std::max(capacity, length);
+    check_request(model_, r.prompt, r.max_new_tokens);
+    capacity = std::max(capacity, int64_t(r.prompt.size()) + r.max_new_tokens);
   }
   const int64_t slots = std::min<int64_t>(limits_.slots, int64_t(requests.size()));
   KvCache cache(model_, slots, capacity);

@@ -7,6 +7,7 @@
 // its (seed, step, row) alone, not on the slots or its neighbours.
 #pragma once
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "model/model.h"
@@ -36,6 +37,9 @@ struct Generation {
   std::vector<float> logp;      // of each token, see sampler.h
   Finish finish = Finish::length;
 };
+
+// UserError where a model cannot take the prompt with so many new tokens: positions, ids.
+void check_request(const Model& model, std::span<const int32_t> prompt, int64_t max_new_tokens);
 
 class Generator {
  public:

@@ -5,17 +5,23 @@
 #include <cmath>
 
 static void gpt2(const dse::Config& c, dse::Graph& g) {
-  const auto width = c.positive("n_embd", 768), heads = c.positive("n_head", 12), head_dim = width / heads;
+  // Under GPT-2's own names, or those that transformers has for every family.
+  const auto size = [&](const char* name, const char* common, int64_t fallback) {
+    return c.positive(name, c.positive(common, fallback));
+  };
+  const auto width = size("n_embd", "hidden_size", 768), heads = size("n_head", "num_attention_heads", 12);
+  const auto head_dim = width / heads;
   const auto vocabulary = c.positive("vocab_size", 50257);
   const auto eps = c.real("layer_norm_epsilon", 1e-5);
   c.require(!c.boolean("add_cross_attention", false), "GPT-2 with add_cross_attention is not supported");
   const double scale = c.boolean("scale_attn_weights", true) ? 1 / std::sqrt(double(head_dim)) : 1;
   const bool by_layer = c.boolean("scale_attn_by_inverse_layer_idx", false);
 
-  auto x = g.add(
-      g.embed({.weight = "transformer.wte.weight", .vocabulary = vocabulary, .width = width}),
-      g.positions({.weight = "transformer.wpe.weight", .count = c.positive("n_positions", 1024), .width = width}));
-  for (auto layer : g.layers(c.positive("n_layer", 12), "transformer.h.{}.")) {
+  auto x = g.add(g.embed({.weight = "transformer.wte.weight", .vocabulary = vocabulary, .width = width}),
+                 g.positions({.weight = "transformer.wpe.weight",
+                              .count = size("n_positions", "max_position_embeddings", 1024),
+                              .width = width}));
+  for (auto layer : g.layers(size("n_layer", "num_hidden_layers", 12), "transformer.h.{}.")) {
     auto h = g.layer_norm(x, layer("ln_1"), eps);
     x = g.add(x, g.attention(h, {.heads = heads,
                                  .kv_heads = heads,

@@ -296,6 +296,16 @@ def tokenizers(work):
     check("empty input", ["tokenize", "--model", TINY / "model"], "no JSON lines")
 
 
+    # A prompt that the model cannot take is told in its row; the others are answered.
+    p = subprocess.run([BINARY, "generate", "--model", GOLDEN / "phi3_longrope", "--max-new-tokens", "10"], text=True,
+                       input=''.join(json.dumps({"input_ids": [5] * n}) + "\n" for n in (20, 95, 120)), capture_output=True)
+    count += 1
+    rows = [json.loads(line) for line in p.stdout.splitlines()]
+    if p.returncode != 1 or [("output_ids" in r) for r in rows] != [True, False, True] or "cross the length of 100" not in rows[1]["error"]:
+        failures.append("a prompt that crosses longrope's length")
+        print(f"FAILED a prompt that crosses longrope's length: exit {p.returncode}, {p.stdout}{p.stderr}")
+
+
 def plugins(work):
     expected = {"wrong_major": "built for ABI 2.", "newer_minor": "newer", "zero_size": "struct_size", "no_symbol": "dse_plugin_entry",
                 "fails": "", "fails_silently": "no reason", "null_plugin": "", "null_items": "", "null_table": "",

@@ -150,6 +150,10 @@ FAMILIES = {  # class, config; the seed is the row's number
                                                           final_logit_softcapping=None, attention_bias=True)),
     "gemma2_reward": (Gemma2ForSequenceClassification, lambda: family(Gemma2Config, True, num_key_value_heads=2, head_dim=8,
                                                                       sliding_window=5, attn_logit_softcapping=3.0)),
+    # 5 of 8 dimensions turn, in three pairs; Gemma knows no share, and transformers does not read one there.
+    "phi3_odd": (Phi3ForCausalLM, lambda: family(Phi3Config, rope_parameters=scaled("default", partial_rotary_factor=0.7))),
+    "gemma_share": (GemmaForCausalLM, lambda: family(GemmaConfig, num_key_value_heads=1, head_dim=12, rope_parameters=scaled(
+        "default", partial_rotary_factor=0.5), tie_word_embeddings=False)),
 }
 OLD_SPELLING = {"llama_mha", "llama_linear", "llama_llama3", "gpt_neox", "phi3", "phi3_longrope", "mistral_full"}
 BARE_NAMES = {"gpt2_scales", "opt_plain"}

@@ -70,6 +70,11 @@ TEST(ModelConfig, SaysWhatIsNotServed) {
               HasSubstr("long_factor should have 4 numbers"));
   EXPECT_THAT(error_of("llama_gqa", set("/hidden_act", "quick_gelu")), HasSubstr("'quick_gelu' is not supported"));
   EXPECT_THAT(error_of("gpt2", set("/add_cross_attention", true)), HasSubstr("add_cross_attention is not supported"));
+  EXPECT_THAT(error_of("qwen2", set("/is_causal", false)), HasSubstr("'is_causal' = false"));
+  EXPECT_THAT(error_of("phi3_odd", set("/rope_parameters/partial_rotary_factor", 0.1)),
+              HasSubstr("0 turn by position"));
+  EXPECT_THAT(error_of("llama_linear", set("/rope_scaling/partial_rotary_factor", 0.5)),
+              HasSubstr("partial_rotary_factor"));
   EXPECT_THAT(error_of("gemma2", set("/use_bidirectional_attention", true)), HasSubstr("is not supported"));
 }
 
