@@ -22,15 +22,15 @@ std::vector<const Operator*> ModelGraph::attentions() const {
 
 namespace {
 
-RopeSpec rope_of(OperatorArguments& a, int64_t head_dim, const std::string& where) {
+RopeSpec rope_of(OperatorArguments& a, int64_t head_dim) {
   RopeSpec rope{a.reals("rope_frequency"), a.reals("rope_long_frequency"), a.integer("rope_long_after"),
                 float(a.not_negative("rope_amplitude"))};
-  DSE_CHECK_USER(int64_t(rope.frequencies.size()) * 2 <= head_dim,
-                 "{}: {} rotary frequencies on a head of {} dimensions", where, rope.frequencies.size(), head_dim);
+  DSE_CHECK_USER(int64_t(rope.frequencies.size()) * 2 <= head_dim, "{} rotary frequencies on a head of {} dimensions",
+                 rope.frequencies.size(), head_dim);
   DSE_CHECK_USER(
       rope.long_frequencies.empty() || (rope.long_frequencies.size() == rope.frequencies.size() && rope.long_after > 0),
-      "{}: {} rotary frequencies, {} for sequences longer than {}", where, rope.frequencies.size(),
-      rope.long_frequencies.size(), rope.long_after);
+      "{} rotary frequencies, {} for sequences longer than {}", rope.frequencies.size(), rope.long_frequencies.size(),
+      rope.long_after);
   return rope;
 }
 
@@ -49,9 +49,7 @@ Activation activation_of(const std::string& name) {
 // State of one declaration: dse_graph and dse_config of the ABI.
 class GraphBuilder {
  public:
-  GraphBuilder(const Json& config, const std::string& where) : config_(config), where_(where) {
-    begin_section("embed");
-  }
+  explicit GraphBuilder(const Json& config) : config_(config) { begin_section("embed"); }
 
   // May be null, in both senses.
   const Json* look_up(const char* path) const {
@@ -79,14 +77,13 @@ class GraphBuilder {
   }
   const Json& require(const char* path) const {
     const Json* value = find(path);
-    DSE_CHECK_USER(value, "{}: '{}' is missing", where_, path);
+    DSE_CHECK_USER(value, "'{}' is missing", path);
     return *value;
   }
-  const std::string& where() const { return where_; }
 
   void layer(int64_t index) {
     if (index >= 0) {
-      DSE_CHECK_USER(index == graph_.layers, "{}: layer {} declared after {} layers", where_, index, graph_.layers);
+      DSE_CHECK_USER(index == graph_.layers, "layer {} declared after {} layers", index, graph_.layers);
       begin_section(fmt::format("layers.{}", index));
       ++graph_.layers;
     } else {
@@ -98,7 +95,7 @@ class GraphBuilder {
     OperatorArguments a(op);
     const std::string name = op.name;
     if (name == "head") return head(op, a);
-    DSE_CHECK_USER(graph_.head.tensor.empty(), "{}: operator {} after the head", where_, name);
+    DSE_CHECK_USER(graph_.head.tensor.empty(), "operator {} after the head", name);
     Section& section = graph_.sections.back();
     Operator node{};
     for (uint32_t i = 0; i < op.input_count; ++i) node.inputs.push_back(input(section, op.inputs[i]));
@@ -113,12 +110,11 @@ class GraphBuilder {
   }
 
   ModelGraph finish() {
-    DSE_CHECK_USER(!graph_.head.tensor.empty(), "{}: the model plugin declared no head", where_);
+    DSE_CHECK_USER(!graph_.head.tensor.empty(), "the model plugin declared no head");
     const Json* causal = find("is_causal");
     DSE_CHECK_USER(!causal || *causal != Json(false),
-                   "{}: 'is_causal' = false: a model that sees what comes after a "
-                   "token cannot be asked for that token",
-                   where_);
+                   "'is_causal' = false: a model that sees what comes after a "
+                   "token cannot be asked for that token");
     const Json* positions = find("max_position_embeddings");
     if (const auto count = positions ? whole_number(*positions, INT64_MIN, INT64_MAX) : std::nullopt)
       bound_positions(*count);
@@ -132,10 +128,10 @@ class GraphBuilder {
   }
 
   int input(const Section& section, dse_tensor value) {
-    DSE_CHECK_USER(value > 0 && value < widths_.size(), "{}: an operator reads the unknown value {}", where_, value);
+    DSE_CHECK_USER(value > 0 && value < widths_.size(), "an operator reads the unknown value {}", value);
     DSE_CHECK_USER(section_of_[value] == graph_.sections.size() - 1 || int(value) == section.input,
-                   "{}: {} reads a value of an earlier section; a layer reads only the activation it starts from",
-                   where_, section.name);
+                   "{} reads a value of an earlier section; a layer reads only the activation it starts from",
+                   section.name);
     return int(value);
   }
 
@@ -152,15 +148,14 @@ class GraphBuilder {
       if (auto spec = a.parameter(role + "bias", {out}, Init::zeros)) biases.push_back(*std::move(spec));
     }
     DSE_CHECK_USER(biases.empty() || biases.size() == outs.size(),
-                   "{}: biases on some of the parameters of one "
-                   "fused operator",
-                   where_);
+                   "biases on some of the parameters of one "
+                   "fused operator");
     weight = block(section, std::move(weights));
     if (!biases.empty()) bias = block(section, std::move(biases));
   }
 
   void bound_positions(int64_t count) {
-    DSE_CHECK_USER(count > 0, "{}: no position has a row", where_);
+    DSE_CHECK_USER(count > 0, "no position has a row");
     graph_.max_positions = graph_.max_positions > 0 ? std::min(graph_.max_positions, count) : count;
   }
   void fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section);
@@ -168,7 +163,6 @@ class GraphBuilder {
   int head(const dse_operator& op, OperatorArguments& a);
 
   const Json& config_;
-  std::string where_;
   ModelGraph graph_;
   std::vector<int64_t> widths_{0};  // by value; value 0 is none
   std::vector<size_t> section_of_{0};
@@ -177,8 +171,7 @@ class GraphBuilder {
 
 void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArguments& a, Section& section) {
   const auto inputs = [&](size_t count) {
-    DSE_CHECK_USER(node.inputs.size() == count, "{}: operator {} takes {} inputs, has {}", where_, name, count,
-                   node.inputs.size());
+    DSE_CHECK_USER(node.inputs.size() == count, "operator {} takes {} inputs, has {}", name, count, node.inputs.size());
   };
   const int64_t in = node.inputs.empty() ? 0 : widths_[node.inputs[0]];
   if (name == "embed" || name == "positions") {
@@ -203,7 +196,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
     if (rms) node.shift = a.real("offset");
     // Begun as no change: a weight of 1, or what is added to 1.
     auto weight = a.parameter("weight", {in}, node.shift == 1 ? Init::zeros : Init::ones);
-    DSE_CHECK_USER(weight || !rms, "{}: an rms_norm without a weight", where_);
+    DSE_CHECK_USER(weight || !rms, "an rms_norm without a weight");
     if (weight) node.weight = block(section, {*std::move(weight)});
     if (auto bias = rms || node.weight < 0 ? std::nullopt : a.parameter("bias", {in}, Init::zeros))
       node.bias = block(section, {*std::move(bias)});
@@ -225,26 +218,26 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
     linears(section, a, {{"down.", in}}, width, node.out_weight, node.out_bias);
   } else if (name == "add") {
     node.kind = Operator::add;
-    DSE_CHECK_USER(in == widths_[node.inputs[1]], "{}: add of widths {} and {}", where_, in, widths_[node.inputs[1]]);
+    DSE_CHECK_USER(in == widths_[node.inputs[1]], "add of widths {} and {}", in, widths_[node.inputs[1]]);
   } else if (name == "scale") {
     node.kind = Operator::scale;
     node.factor = a.real("factor");
   } else {
-    user_error(fmt::format("{}: this engine does not know the operator '{}'", where_, name));
+    user_error(fmt::format("this engine does not know the operator '{}'", name));
   }
 }
 
 void GraphBuilder::fill_attention(Operator& node, OperatorArguments& a, Section& section, int64_t in) {
   node.kind = Operator::attention;
   node.heads = a.positive("heads"), node.kv_heads = a.positive("kv_heads"), node.head_dim = a.positive("head_dim");
-  DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{}: {} attention heads do not divide into {} key-value heads",
-                 where_, node.heads, node.kv_heads);
+  DSE_CHECK_USER(node.heads % node.kv_heads == 0, "{} attention heads do not divide into {} key-value heads",
+                 node.heads, node.kv_heads);
   const double scale = a.not_negative("scale");
   node.scores = {scale > 0 ? scale : 1 / std::sqrt(double(node.head_dim)), a.integer("window"),
                  a.not_negative("softcap")};
-  DSE_CHECK_USER(node.scores.window >= 0, "{}: an attention window of {}", where_, node.scores.window);
+  DSE_CHECK_USER(node.scores.window >= 0, "an attention window of {}", node.scores.window);
   node.eps = a.not_negative("norm_eps");
-  node.rope = rope_of(a, node.head_dim, where_);
+  node.rope = rope_of(a, node.head_dim);
   graph_.long_after = std::max(graph_.long_after, node.rope.long_after);
   const int64_t q = node.heads * node.head_dim, kv = node.kv_heads * node.head_dim;
   linears(section, a, {{"q.", q}, {"k.", kv}, {"v.", kv}}, in, node.weight, node.bias);
@@ -255,12 +248,12 @@ void GraphBuilder::fill_attention(Operator& node, OperatorArguments& a, Section&
 }
 
 int GraphBuilder::head(const dse_operator& op, OperatorArguments& a) {
-  DSE_CHECK_USER(op.input_count == 1 && graph_.head.tensor.empty(), "{}: one head with one input", where_);
+  DSE_CHECK_USER(op.input_count == 1 && graph_.head.tensor.empty(), "one head with one input");
   Section& section = graph_.sections.back();
   section.output = input(section, op.inputs[0]);
   graph_.width = widths_[op.inputs[0]];
   const int64_t vocabulary = a.positive("vocabulary");
-  DSE_CHECK_USER(vocabulary == graph_.vocabulary, "{}: a head of {} tokens on an embedding of {}", where_, vocabulary,
+  DSE_CHECK_USER(vocabulary == graph_.vocabulary, "a head of {} tokens on an embedding of {}", vocabulary,
                  graph_.vocabulary);
   graph_.head_tied = a.boolean("tied");
   graph_.logit_softcap = a.not_negative("softcap");
@@ -270,7 +263,7 @@ int GraphBuilder::head(const dse_operator& op, OperatorArguments& a) {
     const auto& embed = graph_.sections[0].operators;
     for (const auto& node : embed)
       if (node.kind == Operator::embed) graph_.tied_block = node.weight;
-    DSE_CHECK_USER(graph_.tied_block >= 0, "{}: a tied head without an embedding", where_);
+    DSE_CHECK_USER(graph_.tied_block >= 0, "a tied head without an embedding");
   }
   return 0;
 }
@@ -302,7 +295,7 @@ template <class T, class Check>
 dse_status read_value(const dse_config* config, const char* path, T* out, const char* kind, Check&& fits) {
   return guarded([&] {
     const Json& value = builder_of(config).require(path);
-    DSE_CHECK_USER(fits(value), "{}: '{}' should be {}, is {}", builder_of(config).where(), path, kind, value.dump());
+    DSE_CHECK_USER(fits(value), "'{}' should be {}, is {}", path, kind, value.dump());
     *out = value.get<T>();
   });
 }
@@ -316,8 +309,7 @@ constexpr dse_builder kBuilder{
     [](const dse_config* c, const char* path, int32_t* out) {
       return guarded([&] {
         const Json& value = builder_of(c).require(path);
-        DSE_CHECK_USER(value.is_boolean(), "{}: '{}' should be true or false, is {}", builder_of(c).where(), path,
-                       value.dump());
+        DSE_CHECK_USER(value.is_boolean(), "'{}' should be true or false, is {}", path, value.dump());
         *out = value.get<bool>();
       });
     },
@@ -331,8 +323,7 @@ constexpr dse_builder kBuilder{
     [](const dse_config* c, const char* path, const char** out) {
       return guarded([&] {
         const Json& value = builder_of(c).require(path);
-        DSE_CHECK_USER(value.is_string(), "{}: '{}' should be a string, is {}", builder_of(c).where(), path,
-                       value.dump());
+        DSE_CHECK_USER(value.is_string(), "'{}' should be a string, is {}", path, value.dump());
         *out = value.get_ref<const std::string&>().c_str();
       });
     },
@@ -350,11 +341,13 @@ constexpr dse_builder kBuilder{
 }  // namespace
 
 ModelGraph declare(const dse_model& model, const Json& config, const std::string& where) {
-  GraphBuilder builder(config, where);
+  GraphBuilder builder(config);
   const auto status =
       model.declare(&kBuilder, reinterpret_cast<const dse_config*>(&builder), reinterpret_cast<dse_graph*>(&builder));
   check_status(status, where);
-  return builder.finish();
+  ModelGraph graph;
+  check_status(guarded([&] { graph = builder.finish(); }), where);
+  return graph;
 }
 
 }  // namespace dsengine

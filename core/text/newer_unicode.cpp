@@ -48,4 +48,14 @@ std::string newer_characters(std::string_view category) {
   return characters;
 }
 
+char32_t newer_lower_case(char32_t code) {
+  if (code >= 0x10D50 && code <= 0x10D65) return code + 0x20;  // Garay
+  if (code >= 0x16EA0 && code <= 0x16EB8) return code + 0x1B;  // Beria Erfe
+  if (code == 0xA7CB) return 0x264;
+  if (code == 0xA7DC) return 0x19B;
+  for (const char32_t upper : {0x1C89, 0xA7CC, 0xA7CE, 0xA7D2, 0xA7D4, 0xA7DA})
+    if (code == upper) return code + 1;
+  return 0;
+}
+
 }  // namespace dsengine

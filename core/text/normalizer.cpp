@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "text/byte_level.h"
+#include "text/newer_unicode.h"
 #include "text/older_unicode.h"
 #include "text/utf8.h"
 
@@ -56,6 +57,8 @@ void lowercase(Segment& segment) {
     const char32_t code = char_at(segment.text, at);
     if (code == 0x130) {
       lower += "i\u0307";  // the one character whose lower case is two
+    } else if (const char32_t newer = newer_lower_case(code)) {
+      append_utf8(lower, newer);
     } else {
       append_utf8(lower, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))));
     }

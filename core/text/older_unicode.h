@@ -1,4 +1,4 @@
-// Characters that utf8proc (Unicode 14) knows, and the tables of Hugging Face's normalizers (Unicode 10) do not.
+// Characters that utf8proc 2.8 (Unicode 15) knows, and the tables of Hugging Face's normalizers (Unicode 10) do not.
 //
 //   is_newer_than_forms(0x1DFA);   // true: a mark that Hugging Face's NFC does not reorder
 #pragma once

@@ -68,6 +68,7 @@ void add_side_tokens(TokenizerParts& parts, const SideFiles& files) {
     declared.push_back(added_token(json, std::stoi(id)));
   }
   for (const auto& [content, id] : files.added_tokens.items()) {
+    if (!by_id.empty()) break;  // transformers does not open the older file where the newer list is
     declared.push_back(
         {.id = token_id(id, files.where + "/added_tokens.json"), .content = content, .normalized = true});
   }

@@ -348,7 +348,8 @@ def real(data):
 PART_INPUTS = ["", " ", "Hello, world!  It's 12\u00b2 o'clock.\n", "  two  spaces  ", "\u00a0x\u3000y\u180ez\u200b", "e\u0301\u212b\ufb01\u00bd\uac00\u1100\u1161",
                "\u0130 \u039f\u0394\u039f\u03a3 \u1e9e \u01c5", "a1b22\u0663\u2163c", "$5+3=8 \u2014 \u00abq\u00bb <a_b>", "\u4f60\u597d\u3002 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u2581a\u2581\u2581b ",
                "\r\n\n\t x\x85y\x1cz", "\U0001f468\u200d\U0001f469 \U0001d54f", "aXbXXcX", "a\u0c84\u166d\u2e4f\u2e5e!", "x\u200dy\u0301z",
-               "a\u06df\u1dfa b\u0301\u0898\u0334 \u32ff\U00011935\U00011930\U00011938 \uab69\u0301e\u1abf\u0301"]
+               "a\u06df\u1dfa b\u0301\u0898\u0334 \u32ff\U00011935\U00011930\U00011938 \uab69\u0301e\u1abf\u0301",
+               "\U0001e030\u1c89\ua7cb\ua7dc \U00010d50\U00016ea0 x\U00010efd\u0301 e\u0301\U0001e4ec\U00011f42\u0323"]
 
 
 def parts():

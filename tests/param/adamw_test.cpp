@@ -30,7 +30,8 @@ TEST(ParamUnit, LaysMatricesOutFirstAligned) {
         (reinterpret_cast<uintptr_t>(unit.block(b).data_ptr()) - reinterpret_cast<uintptr_t>(unit.flat().data_ptr())) %
             128,
         0u);
-  // The parts of a block are adjacent rows of it, and all are views of the flat buffer.
+  // The parts of a block are adjacent rows of it, and all are views of the flat buffer, whose padding is zero.
+  for (size_t b = 0; b < 4; ++b) unit.part(b, 0).zero_();
   at::Tensor k = unit.part(1, 1);
   k.fill_(7);
   EXPECT_EQ(unit.block(1).narrow(0, 3, 2).min().item<float>(), 7);
