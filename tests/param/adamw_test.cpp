@@ -86,6 +86,7 @@ TEST(AdamW, IsTheUpdateRule) {
 
 TEST(AdamW, ANonFiniteGradientChangesNothing) {
   ParamUnit unit("a", blocks(), at::kFloat);
+  at::Tensor(unit.flat()).fill_(0.5);
   unit.enable_training();
   AdamW optimizer({&unit}, {});
   unit.grad().fill_(1);
