@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <iostream>
 
 #include "app/commands.h"
@@ -25,9 +26,11 @@ namespace {
 
 // --plugin NAME or run: stages of a configuration.
 int run_stages(const std::string& algorithm, const std::string& config, const std::vector<std::string>& sets,
-               const std::vector<std::filesystem::path>& plugin_path) {
-  if (const auto model = dse::run({config, sets, algorithm, plugin_path}))
-    spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", model->string(), model->string());
+               const std::vector<std::filesystem::path>& plugin_path, bool accept_changes) {
+  std::signal(SIGPIPE, SIG_IGN);  // a log whose reader is gone ends no run, after its last step neither
+  const auto end = dse::run({config, sets, algorithm, plugin_path, accept_changes});
+  if (end.signal != 0) return 128 + end.signal;  // as shells count
+  spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", end.model.string(), end.model.string());
   return 0;
 }
 
@@ -40,12 +43,15 @@ int run(int argc, char** argv) {
   EvalOptions evaluated;
   std::vector<std::filesystem::path> plugin_path;
   int64_t threads = 0;
+  bool accept_changes = false;
   LineFiles files;
   dse::Sampling sampling;
   app.add_option("--plugin", plugin, "run this algorithm (of the configuration, or of the built-in default)");
   const auto run_options = [&](CLI::App* to) {
     to->add_option("--config", config, "TOML file; none: the built-in default");
     to->add_option("--set", sets, "key=value, over the file")->allow_extra_args(false);
+    to->add_flag("--accept-changes", accept_changes,
+                 "go on where a model, a record, a plugin or an output is another than a stage remembers");
   };
   const auto common = [&](CLI::App* to) {
     to->add_option("--plugin-path", plugin_path, "folder searched for plugins first")->allow_extra_args(false);
@@ -160,7 +166,7 @@ int run(int argc, char** argv) {
   if (*reference) return std::cout << (metrics ? metric_reference_markdown() : config_reference_markdown()), 0;
   if (*report) return report_command(folders, page);
   if (*run_app || (!plugin.empty() && app.get_subcommands().empty()))
-    return run_stages(plugin, config, sets, plugin_path);
+    return run_stages(plugin, config, sets, plugin_path, accept_changes);
   if (app.get_subcommands().empty()) return std::cout << app.help(), 1;
   if (*tok) return tokenize_command(model, files);
   if (*score || *gen || *chat || *eval || *exporter) {

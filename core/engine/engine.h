@@ -217,9 +217,16 @@ struct Run {
   std::vector<std::string> sets{};  // key=value, over the file
   std::string algorithm{};          // that algorithm's stage and what it needs; "": every stage
   std::vector<std::filesystem::path> plugin_path{};
+  bool accept_changes =
+      false;  // go on where a model, a record, a plugin or an output is another than a stage remembers
 };
 
-// Runs a configuration; the folder of the last stage's model, nothing where a signal stopped it.
-[[gnu::visibility("default")]] std::optional<std::filesystem::path> run(const Run& run);
+struct RunEnd {
+  std::filesystem::path model{};  // folder of the last stage's model; "" where a signal stopped the run
+  int signal = 0;                 // that signal; 0: the run ended
+};
+
+// Runs a configuration, or goes on with it.
+[[gnu::visibility("default")]] RunEnd run(const Run& run);
 
 }  // namespace dse

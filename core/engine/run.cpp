@@ -7,10 +7,12 @@
 #include "engine/session.h"
 #include "rl/pipeline.h"
 #include "run/logging.h"
+#include "run/stop_signal.h"
 
 namespace dse {
 
-std::optional<std::filesystem::path> run(const Run& run) {
+RunEnd run(const Run& run) {
+  const dsengine::StopSignal stop;
   const auto file = run.config.empty() ? dsengine::built_in_config() : run.config;
   dsengine::RunConfig config = dsengine::load_config(file, run.sets);
   dsengine::set_up_threads(config.threads);
@@ -19,12 +21,13 @@ std::optional<std::filesystem::path> run(const Run& run) {
   const dsengine::Session session(path, config.plugins);
   const std::string stage =
       run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
-  dsengine::Pipeline pipeline(config, session.registry(), session.kernels());
+  dsengine::Pipeline pipeline(config, session.registry(), session.kernels(), stop,
+                              run.accept_changes ? dsengine::Changes::accepted : dsengine::Changes::refused);
   dsengine::set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
   spdlog::info("run config={} output_dir={} seed={}", file.string(), config.output_dir.string(), config.seed);
   std::cerr << config.resolved;
-  if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return std::nullopt;
-  return pipeline.model_of(stage.empty() ? config.stages.back().name : stage);
+  if (!(stage.empty() ? pipeline.run_all() : pipeline.run_until(stage))) return {.signal = stop.signal()};
+  return {.model = pipeline.model_of(stage.empty() ? config.stages.back().name : stage)};
 }
 
 }  // namespace dse

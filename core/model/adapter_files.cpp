@@ -167,7 +167,8 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights.names().begin(), weights.names().end());
   for (const auto& stored : stored_pairs(*model.adapter_)) {
-    stored.read(weights, kPrefix + stored.name, directory.string());
+    options.values ? stored.read(weights, kPrefix + stored.name, directory.string())
+                   : stored.check(weights, kPrefix + stored.name, directory.string());
     extra.erase(kPrefix + stored.name);
   }
   model.read_saved_modules(weights, config.value("modules_to_save", Json()), extra);

@@ -78,10 +78,10 @@ Model Model::load(const std::filesystem::path& directory, const PluginRegistry& 
   const Json config = read_json(directory / "config.json");
   Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);
   model.directory_ = directory;
-  if (options.random_init)
+  if (!options.random_init)
+    model.load_weights(directory, options);
+  else if (options.values)
     model.init_weights(options.seed, false);
-  else
-    model.load_weights(directory, options.new_value_head);
   return model;
 }
 

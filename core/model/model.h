@@ -43,6 +43,8 @@ struct ModelOptions {
   bool new_value_head = false;  // value models: a missing score.weight is begun at zero, to be trained
   uint64_t seed = 0;
   at::ScalarType dtype = at::kFloat;
+  // false: names and shapes are compared with the files, no value is read and no memory filled.
+  bool values = true;
 };
 
 struct SaveOptions {
@@ -128,7 +130,7 @@ class Model {
                         const Kernels& kernels, const ModelOptions& options);
   static Model load_adapted(const std::filesystem::path& directory, const PluginRegistry& registry,
                             const Kernels& kernels, const ModelOptions& options);
-  void load_weights(const std::filesystem::path& directory, bool new_value_head);
+  void load_weights(const std::filesystem::path& directory, const ModelOptions& options);
   void init_weights(uint64_t seed, bool only_value_head);
   // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
   // `extra`.

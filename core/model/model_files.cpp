@@ -106,7 +106,7 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
   }
 }
 
-void Model::load_weights(const std::filesystem::path& directory, bool new_value_head) {
+void Model::load_weights(const std::filesystem::path& directory, const ModelOptions& options) {
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
   std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
@@ -123,11 +123,12 @@ void Model::load_weights(const std::filesystem::path& directory, bool new_value_
     }
     extra.erase(name);
     if (weights.find(name)) {
-      stored.read(weights, name, directory.string());
+      options.values ? stored.read(weights, name, directory.string()) : stored.check(weights, name, directory.string());
     } else if (stored.name == "score.weight") {
-      DSE_CHECK_USER(new_value_head,
+      DSE_CHECK_USER(options.new_value_head,
                      "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
                      directory.string());
+      if (!options.values) continue;
       stored.pieces[0].tensor.zero_();
       spdlog::info("model event=new_value_head directory={}", directory.string());
     } else {

@@ -81,10 +81,14 @@ std::vector<int64_t> StoredTensor::shape() const {
   return shape;
 }
 
-void StoredTensor::read(const WeightDirectory& weights, const std::string& as, const std::string& where) const {
+void StoredTensor::check(const WeightDirectory& weights, const std::string& as, const std::string& where) const {
   const auto& entry = weights.at(as);
   DSE_CHECK_USER(entry.shape == shape(), "{}: tensor {} has shape {}, the config asks for {}", where, as,
                  shape_text(entry.shape), shape_text(shape()));
+}
+
+void StoredTensor::read(const WeightDirectory& weights, const std::string& as, const std::string& where) const {
+  check(weights, as, where);
   if (pieces[0].spec->transposed) return read_transposed(weights, as, *this);
   for (const auto& [spec, tensor] : pieces) {
     int64_t done = 0;

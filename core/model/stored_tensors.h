@@ -25,6 +25,8 @@ struct StoredTensor {
   std::vector<size_t> indices;  // of the pieces, in the list that they come from
 
   std::vector<int64_t> shape() const;
+  // UserError where the tensor `as` of a directory that errors name `where` has another shape.
+  void check(const WeightDirectory& weights, const std::string& as, const std::string& where) const;
   // Into the pieces, from the tensor `as` of a directory that errors name `where`. Takes no memory of the tensor's
   // size. UserError where its shape is another.
   void read(const WeightDirectory& weights, const std::string& as, const std::string& where) const;

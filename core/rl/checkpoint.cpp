@@ -4,11 +4,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <map>
 
 #include "base/check.h"
+#include "base/sha256.h"
 #include "files/atomic_directory.h"
 #include "files/safetensors.h"
+#include "files/sealed.h"
 
 namespace dsengine {
 
@@ -16,7 +20,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
+constexpr const char* kManifest = "manifest.json";
+constexpr std::string_view kName = "step-";
 
 struct NamedRole {
   const char* name;
@@ -60,26 +66,90 @@ std::string from_hex(const std::string& hex) {
   return bytes;
 }
 
-std::vector<fs::path> checkpoints_in(const fs::path& folder) {
-  std::vector<fs::path> found;
+// By step. A folder of another name is none of ours.
+std::map<int64_t, fs::path> checkpoints_in(const fs::path& folder) {
+  std::map<int64_t, fs::path> found;
   if (!fs::exists(folder)) return found;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory() && entry.path().filename().string().starts_with("step-")) found.push_back(entry.path());
-  std::sort(found.begin(), found.end());
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    int64_t step = 0;
+    const char* const end = name.data() + name.size();
+    if (!entry.is_directory() || !name.starts_with(kName)) continue;
+    const auto [parsed, error] = std::from_chars(name.data() + kName.size(), end, step);
+    if (error == std::errc() && parsed == end) found[step] = entry.path();
+  }
   return found;
+}
+
+void prune(const fs::path& folder, int64_t keep) {
+  auto all = checkpoints_in(folder);
+  for (; int64_t(all.size()) > keep; all.erase(all.begin())) {
+    std::error_code error;
+    fs::remove_all(all.begin()->second, error);
+    if (error)
+      spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all.begin()->second.string(), error.message());
+  }
+}
+
+// A checkpoint's manifest and files, compared with their hashes. UserError: it is damaged.
+FoundCheckpoint read_checkpoint(const fs::path& path, int64_t step) {
+  FoundCheckpoint found{path, {}, read_sealed(path / kManifest)};
+  const Json& manifest = found.manifest;
+  auto& state = found.state;
+  try {
+    state.step = manifest.at("step"), state.steps = manifest.at("steps");
+    state.metrics_offset = manifest.at("metrics").at("bytes"), state.eval_offset = manifest.at("eval").at("bytes");
+    state.algorithm_state = from_hex(manifest.at("algorithm_state"));
+    state.environment = manifest.at("environment");
+    DSE_CHECK_USER(state.step == step && step >= 1, "{} is of step {}", (path / kManifest).string(), state.step);
+    if (const auto changed = changed_file(path, manifest.at("files"))) user_error(*changed);
+  } catch (const Json::exception& e) {
+    throw UserError(fmt::format("{}: not a checkpoint of this program: {}", (path / kManifest).string(), e.what()));
+  }
+  return found;
+}
+
+void check_log(const FoundCheckpoint& checkpoint, const char* name, const fs::path& file, const StageDirectory& stage) {
+  const Json& log = checkpoint.manifest.at(name);
+  const uint64_t bytes = log.at("bytes");
+  if (sha256_file(file, bytes) != log.at("sha256"))
+    stage.changed(fmt::format("the first {} bytes of {} have changed since {} was written", bytes, file.string(),
+                              checkpoint.path.string()));
+}
+
+// What no older checkpoint mends: this one is whole, but it is not for this program or this stage.
+void check_ours(const fs::path& path, const StageDirectory& stage) {
+  Json manifest;
+  try {
+    manifest = read_json(path / kManifest);
+  } catch (const UserError&) {
+    return;  // damaged
+  }
+  if (!manifest.is_object()) return;
+  const Json format = manifest.value("format", Json());
+  const bool sealed = manifest.contains("sha256");
+  DSE_CHECK_USER(sealed || format != 1, "{}: checkpoint format 1 is of an older version, this one reads {}: delete {}",
+                 path.string(), kFormat, stage.path().string());
+  if (!sealed) return;
+  try {
+    manifest = read_sealed(path / kManifest);
+  } catch (const UserError&) {
+    return;
+  }
+  DSE_CHECK_USER(format == kFormat, "{}: checkpoint format {} is not known to this version", path.string(),
+                 format.dump());
+  DSE_CHECK_USER(manifest.value("stage", "") == stage.path().filename().string() &&
+                     manifest.value("settings_sha256", "") == stage.fingerprint(),
+                 "{} is of another stage or of other settings: delete it", path.string());
 }
 
 }  // namespace
 
-void save_checkpoint(const fs::path& folder, int64_t keep, const StageState& state, Roles& roles) {
-  AtomicDirectory directory(folder / fmt::format("step-{:08}", state.step));
-  Json manifest{{"format", kFormat},
-                {"step", state.step},
-                {"metrics_offset", state.metrics_offset},
-                {"eval_offset", state.eval_offset},
-                {"algorithm_state", to_hex(state.algorithm_state)},
-                {"environment", state.environment},
-                {"roles", Json::object()}};
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, Roles& roles) {
+  const fs::path folder = stage.checkpoints();
+  stage.check_present();
+  AtomicDirectory directory(folder / fmt::format("{}{:08}", kName, state.step));
+  Json in_manifest = Json::object();
   for (const auto& [name, role] : trained_roles(roles)) {
     std::vector<TensorDeclaration> tensors;
     for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
@@ -88,54 +158,79 @@ void save_checkpoint(const fs::path& folder, int64_t keep, const StageState& sta
     SafetensorsWriter writer(directory.path() / (std::string(name) + ".safetensors"), tensors);
     for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
     writer.close();
-    manifest["roles"][name] = Json{{"optimizer_steps", role->optimizer->steps()}, {"base", role->base_sha256}};
+    in_manifest[name] = Json{{"optimizer_steps", role->optimizer->steps()}};
   }
-  write_text(directory.path() / "manifest.json", manifest.dump(2) + "\n");
+  const auto log = [](const fs::path& file, uint64_t bytes) {
+    return Json{{"bytes", bytes}, {"sha256", sha256_file(file, bytes)}};
+  };
+  const Json manifest{{"format", kFormat},
+                      {"stage", stage.path().filename().string()},
+                      {"settings_sha256", stage.fingerprint()},
+                      {"step", state.step},
+                      {"steps", state.steps},
+                      {"metrics", log(stage.metrics_file(), state.metrics_offset)},
+                      {"eval", log(stage.eval_file(), state.eval_offset)},
+                      {"algorithm_state", to_hex(state.algorithm_state)},
+                      {"environment", state.environment},
+                      {"roles", in_manifest},
+                      {"files", file_hashes(directory.path())}};
+  write_text(directory.path() / kManifest, sealed_text(manifest));
   directory.commit();
-  auto all = checkpoints_in(folder);
-  for (size_t i = 0; i + size_t(keep) < all.size(); ++i) {
-    std::error_code error;
-    fs::remove_all(all[i], error);
-    if (error) spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all[i].string(), error.message());
+  prune(folder, keep);
+}
+
+std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage) {
+  const auto all = checkpoints_in(stage.checkpoints());
+  std::string damage;
+  std::vector<fs::path> damaged;
+  std::optional<FoundCheckpoint> found;
+  for (auto it = all.rbegin(); it != all.rend() && !found; ++it) {
+    const auto& [step, path] = *it;
+    check_ours(path, stage);
+    try {
+      found = read_checkpoint(path, step);
+    } catch (const UserError& error) {
+      damage += (damage.empty() ? "" : "; ") + std::string(error.what());
+      damaged.push_back(path);
+    }
   }
+  DSE_CHECK_USER(found || damaged.empty(), "no checkpoint of {} is whole ({}): delete {} to train the stage anew",
+                 stage.path().filename().string(), damage, stage.path().string());
+  for (const auto& path : damaged) {
+    const fs::path aside = path.parent_path() / ("damaged-" + path.filename().string());
+    std::error_code error;
+    fs::remove_all(aside, error);
+    fs::rename(path, aside, error);
+    DSE_CHECK_USER(!error, "cannot rename {}: {}", path.string(), error.message());
+  }
+  if (!damaged.empty())
+    spdlog::warn("checkpoint_damaged reason=\"{}\" note=\"going on from {}; the damaged one is renamed to damaged-…\"",
+                 damage, found->path.string());
+  if (found) {
+    check_log(*found, "metrics", stage.metrics_file(), stage);
+    check_log(*found, "eval", stage.eval_file(), stage);
+  }
+  return found;
 }
 
-std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
-  const auto all = checkpoints_in(folder);
-  return all.empty() ? std::nullopt : std::optional(all.back());
-}
-
-StageState load_checkpoint(const fs::path& checkpoint, Roles& roles) {
-  const Json manifest = read_json(checkpoint / "manifest.json");
-  StageState state;
+void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& roles) {
+  const fs::path& path = checkpoint.path;
   try {
-    DSE_CHECK_USER(manifest.at("format") == kFormat, "{}: checkpoint format {} is not known to this version",
-                   checkpoint.string(), manifest.at("format").dump());
-    state.step = manifest.at("step"), state.metrics_offset = manifest.at("metrics_offset");
-    state.eval_offset = manifest.at("eval_offset");
-    state.algorithm_state = from_hex(manifest.at("algorithm_state"));
-    state.environment = manifest.at("environment");
     for (const auto& [name, role] : trained_roles(roles)) {
-      DSE_CHECK_USER(
-          manifest.at("roles").at(name).value("base", "") == role->base_sha256,
-          "{}: the weights in {} are not those that the adapter was begun on: bring them back, or delete the "
-          "stage's folder",
-          checkpoint.string(), role->model.directory().string());
-      const SafetensorsFile file(checkpoint / (std::string(name) + ".safetensors"));
+      const SafetensorsFile file(path / (std::string(name) + ".safetensors"));
       for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* entry = file.find(tensor);
         DSE_CHECK_USER(entry && entry->end - entry->begin == uint64_t(t.nbytes()),
-                       "{}: {} of {} does not fit the model of this run", checkpoint.string(), tensor, name);
+                       "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
         const auto from = file.bytes(*entry);
         std::memcpy(bytes_of(t).data(), from.data(), from.size());
       });
-      role->optimizer->set_steps(manifest.at("roles").at(name).at("optimizer_steps"));
+      role->optimizer->set_steps(checkpoint.manifest.at("roles").at(name).at("optimizer_steps"));
     }
   } catch (const Json::exception& e) {
-    throw UserError(
-        fmt::format("{}: not a checkpoint of this program: {}", (checkpoint / "manifest.json").string(), e.what()));
+    throw UserError(fmt::format("{}: not a checkpoint of this program: {}", (path / kManifest).string(), e.what()));
   }
-  return state;
+  prune(path.parent_path(), keep);
 }
 
 }  // namespace dsengine

@@ -1,12 +1,12 @@
 // A stage's state between two steps: trained weights, optimizer moments, the algorithm's own state, and where
 // the data and metrics stand. Randomness is counted, so the step is all there is to remember of it.
 //
-//   save_checkpoint(stage.checkpoints(), keep, state, roles);
-//   if (auto found = newest_checkpoint(stage.checkpoints())) state = load_checkpoint(*found, roles);
+//   save_checkpoint(stage, keep, state, roles);
+//   if (auto found = newest_checkpoint(stage)) load_checkpoint(*found, roles), state = found->state;
 //
 // A checkpoint is a folder step-00000120 that appears as a whole: manifest.json and one safetensors file a
-// trained role, holding what is trained of each unit's flat buffer, and its two moments. Restoring one gives the very
-// bits.
+// trained role, holding what is trained of each unit's flat buffer, and its two moments. The manifest holds the SHA-256
+// of every file, of the metrics so far and of itself. Restoring one gives the very bits.
 #pragma once
 #include <filesystem>
 #include <optional>
@@ -14,19 +14,32 @@
 
 #include "base/json.h"
 #include "rl/role.h"
+#include "run/run_directory.h"
 
 namespace dsengine {
 
 struct StageState {
   int64_t step = 0;                              // steps done
+  int64_t steps = 0;                             // of the whole stage, as the schedule of its learning rates had it
   uint64_t metrics_offset = 0, eval_offset = 0;  // bytes of metrics.jsonl and eval.jsonl that belong to them
   std::string algorithm_state;
   Json environment;  // threads, instruction set, …: what bitwise equality rests on
 };
 
-void save_checkpoint(const std::filesystem::path& folder, int64_t keep, const StageState& state, Roles& roles);
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
-// Fills the roles' weights and moments. UserError where the checkpoint does not fit them.
-StageState load_checkpoint(const std::filesystem::path& checkpoint, Roles& roles);
+struct FoundCheckpoint {
+  std::filesystem::path path;
+  StageState state;
+  Json manifest;
+};
+
+// Keeps the newest `keep`.
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, Roles& roles);
+// The newest whose files are what its manifest says. A damaged one is told, and put aside as damaged-step-…; UserError
+// where every one is damaged, or where one is of another stage, other settings or another version. Metrics that are
+// others than the manifest's are told as StageDirectory::changed.
+std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage);
+// Fills the roles' weights and moments, and removes checkpoints beyond the newest `keep`. UserError where the
+// checkpoint does not fit the roles.
+void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& roles);
 
 }  // namespace dsengine

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <set>
 
 #include "base/check.h"
+#include "rl/fingerprint.h"
+#include "rl/input_check.h"
 #include "run/config_print.h"
 #include "run/metric_table.h"
 
@@ -22,14 +25,32 @@ dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
   return AlgorithmInstance(item, OptionSet(item, it == stage.plugin.end() ? OptionValues{} : it->second)).needs();
 }
 
+// The folders of a stage's models, by role; "" where there is none.
+std::vector<std::pair<std::string, fs::path>> models_of(const StageInputs& inputs) {
+  std::vector<std::pair<std::string, fs::path>> models;
+  const auto add = [&](const std::string& role, const fs::path& path) {
+    if (!path.empty()) models.emplace_back(role, path);
+  };
+  add("actor", inputs.actor), add("reference", inputs.reference);
+  add("critic", inputs.critic), add("reward model", inputs.reward);
+  for (size_t i = 1; i < inputs.rewards.size(); ++i) add(fmt::format("reward model {}", i + 1), inputs.rewards[i]);
+  return models;
+}
+
 }  // namespace
 
-Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels)
-    : config_(config), registry_(registry), kernels_(kernels) {
+Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels,
+                   const StopSignal& stop, Changes changes)
+    : config_(config), registry_(registry), kernels_(kernels), stop_(stop) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
+  std::vector<size_t> open;
   for (size_t i = 0; i < config.stages.size(); ++i)
-    if (!fs::exists(config.output_dir / config.stages[i].name / "done.json")) check_stage(i);
-  directory_.emplace(config);
+    if (!fs::exists(config.output_dir / config.stages[i].name / "done.json")) open.push_back(i);
+  for (const size_t i : open) check_stage(i);
+  InputCheck check(config, registry, kernels);
+  for (const size_t i : open)
+    if (!stop.requested()) check.stage(i, needs_of(registry, config.stages[i]), inputs_of(i));
+  directory_.emplace(config, changes);
 }
 
 void Pipeline::check_from(size_t index, const std::string& from) const {
@@ -129,13 +150,18 @@ void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) 
 
 fs::path Pipeline::model_of(const std::string& stage_name) const { return config_.output_dir / stage_name / "model"; }
 
-std::optional<fs::path> Pipeline::earlier(size_t index, const std::string& kind) const {
+std::optional<fs::path> Pipeline::earlier(size_t index, ModelKind kind) const {
   for (size_t i = index; i-- > 0;) {
-    const auto done = directory_->open_stage(config_, config_.stages[i]);
-    const auto summary = done.summary();
-    if (summary && summary->value("kind", "") == kind) return done.model();
+    const bool language = needs_of(registry_, config_.stages[i]).trained & DSE_ACTOR;
+    if (language == (kind == ModelKind::language)) return model_of(config_.stages[i].name);
   }
   return std::nullopt;
+}
+
+const StageConfig* Pipeline::maker_of(const fs::path& model) const {
+  for (const auto& stage : config_.stages)
+    if (model.parent_path() == config_.output_dir / stage.name) return &stage;
+  return nullptr;
 }
 
 fs::path Pipeline::resolve(size_t index, const std::string& from, const fs::path& fallback) const {
@@ -150,14 +176,14 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   const auto& stage = config_.stages[index];
   const auto needs = needs_of(registry_, stage);
   StageInputs in;
-  const fs::path start = earlier(index, "language").value_or(config_.model.actor);
+  const fs::path start = earlier(index, ModelKind::language).value_or(config_.model.actor);
   in.actor = resolve(index, stage.actor.from, start);
   DSE_CHECK_USER(!in.actor.empty(), "stage '{}' has no model to start from: set model.actor", stage.name);
   in.random_init = config_.model.init == "random" && in.actor == config_.model.actor;
   in.tokenizer = config_.model.tokenizer.empty() ? config_.model.actor : config_.model.tokenizer;
   if (in.tokenizer.empty()) in.tokenizer = in.actor;
   in.reference = resolve(index, stage.reference.from, in.actor);
-  const auto reward = earlier(index, "value");
+  const auto reward = earlier(index, ModelKind::value);
   if (needs.trained & DSE_REWARD) in.reward = in.actor;
   for (const auto& source : stage.reward_sources()) {
     if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
@@ -170,35 +196,66 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   return in;
 }
 
-Json Pipeline::lineage_of(const StageInputs& inputs) const {
-  Json lineage = Json::object();
-  const auto add = [&](const char* role, const fs::path& path) {
-    if (path.empty()) return;
-    lineage[role] = path.string();
-    for (const auto& stage : config_.stages) {
-      const fs::path folder = config_.output_dir / stage.name;
-      if (path.parent_path() != folder) continue;
-      const auto summary = directory_->open_stage(config_, stage).summary();
-      if (summary) lineage[role] = summary->value("weights", Json::object()).value(path.filename().string(), "");
-    }
+Json Pipeline::inherited_fingerprints(const StageInputs& inputs) const {
+  Json all = Json::object();
+  for (const auto& [role, path] : models_of(inputs))
+    if (const auto* maker = maker_of(path))
+      all[role] = model_fingerprint(
+          path, directory_->open_stage(config_, *maker).outputs().value(path.filename().string(), Json::object()));
+  return all;
+}
+
+Json Pipeline::fingerprints_of(size_t index, const StageInputs& inputs) const {
+  const auto& stage = config_.stages[index];
+  const auto models = models_of(inputs);
+  std::set<const StageConfig*> makers;
+  for (const auto& [_, path] : models)
+    if (const auto* maker = maker_of(path); maker && makers.insert(maker).second)
+      directory_->open_stage(config_, *maker).check_outputs();
+  Json all = inherited_fingerprints(inputs);
+  std::map<fs::path, Json> known;
+  for (const auto& [role, path] : models) {
+    if (all.contains(role)) continue;
+    const bool drawn = inputs.random_init && path == inputs.actor;
+    if (!known.contains(path)) known[path] = drawn ? text_fingerprint(path) : model_fingerprint(path);
+    all[role] = known[path];
+  }
+  all["tokenizer"] = text_fingerprint(inputs.tokenizer);
+  const auto add_plugin = [&](uint32_t kind, const std::string& name) {
+    const Item& item = registry_.find(kind, name);
+    all["plugin " + item.name] = Json{{"from", item.file.string()}, {"sha256", item.sha256}};
   };
-  add("actor", inputs.actor), add("reference", inputs.reference);
-  add("critic", inputs.critic), add("reward", inputs.reward);
-  for (size_t i = 1; i < inputs.rewards.size(); ++i) add(fmt::format("reward_{}", i + 1).c_str(), inputs.rewards[i]);
-  return lineage;
+  add_plugin(DSE_ALGORITHM, stage.algorithm);
+  for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})
+    for (const auto& source : *sources) add_plugin(DSE_DATASET, source.adapter);
+  if (needs_of(registry_, stage).source == DSE_SOURCE_ROLLOUT)
+    for (const auto& reward : stage.reward_sources()) add_plugin(DSE_REWARD_ITEM, reward.adapter);
+  return all;
+}
+
+bool Pipeline::has_length(const StageConfig& stage, const Json& summary) const {
+  if (stage.max_steps > 0) return summary.value("steps", int64_t(0)) == stage.max_steps;
+  return summary.value("max_steps", int64_t(-1)) == 0 && summary.value("epochs", int64_t(0)) == stage.epochs;
 }
 
 bool Pipeline::run_stage(size_t index) {
   if (stop_.requested()) return false;
   const auto& stage = config_.stages[index];
   const StageDirectory directory = directory_->open_stage(config_, stage);
-  const StageInputs inputs = inputs_of(index);
-  directory.check_lineage(lineage_of(inputs));
-  if (directory.summary()) {
+  const auto summary = directory.summary();
+  const auto already_done = [&] {
     spdlog::info("stage name={} note=\"already done in {}\"", stage.name, directory.path().string());
     return true;
+  };
+  StageInputs inputs = inputs_of(index);
+  if (summary) {
+    directory.check_outputs();
+    directory.check_inputs(inherited_fingerprints(inputs));
+    if (has_length(stage, *summary)) return already_done();
   }
+  inputs.fingerprints = fingerprints_of(index, inputs);
   StageRunner runner(config_, stage, inputs, {registry_, kernels_, stop_}, directory);
+  if (summary && summary->value("steps", int64_t(0)) == runner.steps()) return already_done();
   return runner.run() == StageEnd::finished;
 }
 

@@ -1,23 +1,26 @@
 // A run: its stages in turn, each fed by the models that earlier ones made.
 //
-//   Pipeline pipeline(config, registry, kernels);
+//   Pipeline pipeline(config, registry, kernels, stop);
 //   pipeline.run_all();                       // or run_until("ppo"): that stage and what it needs
 //
 // Defaults of a role's weights: the actor is the last earlier stage's actor, else model.actor; the reference is
 // the actor before training; the critic starts as the reward model; the reward model is the last earlier
-// stage's, and one that is trained starts from the actor. A stage that is done is not run again; one whose inputs were
-// trained anew since is refused.
+// stage's, and one that is trained starts from the actor. A stage that is done is not run again, unless it shall be
+// longer; one whose inputs are others since is refused. Nothing is written before every stage's plugins, models and
+// records are known to fit.
 #pragma once
 #include <optional>
 #include <string>
 
 #include "rl/stage.h"
+#include "run/run_directory.h"
 
 namespace dsengine {
 
 class Pipeline {
  public:
-  Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels);
+  Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels, const StopSignal& stop,
+           Changes changes = Changes::refused);
 
   // False: a signal stopped it.
   bool run_all();
@@ -26,23 +29,29 @@ class Pipeline {
   std::filesystem::path model_of(const std::string& stage_name) const;
 
  private:
-  // Everything about a stage that can be known before any stage runs: plugins, options, data, batch sizes.
+  // Everything about a stage that can be known before any stage runs: plugins, options, batch sizes.
   void check_stage(size_t index) const;
   void check_services(const StageConfig& stage, const dse_needs& needs) const;
   void check_from(size_t index, const std::string& from) const;
   bool run_stage(size_t index);
-  // What the stage's weights come from: hashes of earlier stages' outputs, paths of other folders.
-  Json lineage_of(const StageInputs& inputs) const;
+  // Whether the settings of a stage that has ended still ask for the steps that it has.
+  bool has_length(const StageConfig& stage, const Json& summary) const;
+  // The stage whose output lies in this folder.
+  const StageConfig* maker_of(const std::filesystem::path& model) const;
+  // The content of the models that a stage has from earlier ones, as these left them.
+  Json inherited_fingerprints(const StageInputs& inputs) const;
+  // The same, compared with the folders, and that of the stage's other models, its tokenizer and its plugins.
+  Json fingerprints_of(size_t index, const StageInputs& inputs) const;
   StageInputs inputs_of(size_t index) const;
-  // The output of a finished stage before `index`: of that kind, or by name.
-  std::optional<std::filesystem::path> earlier(size_t index, const std::string& kind) const;
+  // The output of the last stage before `index` that makes a model of that kind.
+  std::optional<std::filesystem::path> earlier(size_t index, ModelKind kind) const;
   std::filesystem::path resolve(size_t index, const std::string& from, const std::filesystem::path& fallback) const;
 
   const RunConfig& config_;
   const PluginRegistry& registry_;
   const Kernels& kernels_;
+  const StopSignal& stop_;
   std::optional<RunDirectory> directory_;  // made once all stages are known to fit
-  StopSignal stop_;
 };
 
 // The stage whose algorithm is `algorithm`; where there is none, the last stage of the same source is given that

@@ -18,7 +18,6 @@ struct Role {
   std::unique_ptr<AdamW> optimizer;
   OptimizerConfig settings;
   LoraConfig lora{};
-  std::string base_sha256{};          // of the weights beside an adapter, which checkpoints do not hold
   std::vector<at::Tensor> average{};  // of each trained unit, where settings.ema_decay asks for it
 
   // seed: of a new adapter's draws.

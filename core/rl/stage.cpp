@@ -11,9 +11,9 @@
 
 #include "base/check.h"
 #include "base/philox.h"
-#include "base/sha256.h"
 #include "files/atomic_directory.h"
 #include "model/adapter_files.h"
+#include "rl/fingerprint.h"
 #include "run/progress.h"
 
 namespace dsengine {
@@ -23,17 +23,6 @@ namespace {
 OptionSet options_of(const Item& item, const StageConfig& stage) {
   const auto it = stage.plugin.find(item.name);
   return {item, it == stage.plugin.end() ? OptionValues{} : it->second};
-}
-
-// The weights of a saved directory as one number: what later stages know it by.
-std::string hash_of_weights(const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(directory))
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  std::string hashes;
-  for (const auto& file : files) hashes += sha256_file(file);
-  return files.size() == 1 ? hashes : sha256_hex(hashes);
 }
 
 double peak_memory_mb() {
@@ -59,14 +48,11 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       algorithm_(services.registry.find(DSE_ALGORITHM, stage.algorithm),
                  options_of(services.registry.find(DSE_ALGORITHM, stage.algorithm), stage)),
       text_(TextModel::load(inputs.tokenizer, inputs.actor.empty() ? inputs.reward : inputs.actor)),
-      metrics_(directory.metrics_file()),
-      evaluations_(directory.eval_file()),
       key_(name_hash(stage.name)) {
   load_data();
   load_roles();
-  const int64_t room = from_rollouts() ? stage.rollout.max_response_length : 0;
-  for (const auto* set : {&data_, &heldout_})
-    check_fit(*set, room > 0 ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length", room);
+  if (const auto& role = roles_.actor ? roles_.actor : roles_.reward)
+    data_.check_fit(stage, algorithm_.needs().source, role->model.graph(), text_, inputs.tokenizer);
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
@@ -80,19 +66,15 @@ StageRunner::~StageRunner() = default;
 
 void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
-  data_ = ExampleSet::load(stage_.data.sources, services_.registry, text_, stage_.data, needs.source,
-                           Part::of(stage_.data, needs.source, run_.seed));
-  if (!stage_.data.heldout.empty())
-    heldout_ = ExampleSet::load(stage_.data.heldout, services_.registry, text_, stage_.data, needs.source);
-  else if (stage_.data.heldout_fraction > 0)
-    heldout_ = data_.split_off(stage_.data.heldout_fraction);
-  stream_ = std::make_unique<ExampleStream>(data_, run_.seed, key_);
+  data_ = StageData::load(stage_, needs.source, services_.registry, text_, run_.seed);
+  stream_ = std::make_unique<ExampleStream>(data_.records, run_.seed, key_);
   steps_ = stage_.max_steps > 0
                ? stage_.max_steps
-               : std::max<int64_t>(1, int64_t(double(stage_.epochs) * data_.epoch_size() / double(items_per_step())));
+               : std::max<int64_t>(
+                     1, int64_t(double(stage_.epochs) * data_.records.epoch_size() / double(items_per_step())));
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
-  collector_ = std::make_unique<Collector>(rollout, needs.group_size, data_, run_.seed, key_);
+  collector_ = std::make_unique<Collector>(rollout, needs.group_size, data_.records, run_.seed, key_);
   if (rollout.top_k > 0 || rollout.top_p < 1)
     spdlog::warn(
         "rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
@@ -102,11 +84,7 @@ void StageRunner::load_data() {
 // The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.
 void StageRunner::load_mixture() {
   const auto& ptx = stage_.ptx;
-  DataConfig config = stage_.data;
-  config.max_length = ptx.max_length, config.train_on = "all";
-  texts_ = ExampleSet::load(ptx.sources, services_.registry, text_, config, DSE_SOURCE_RECORDS);
-  text_stream_ = std::make_unique<ExampleStream>(texts_, run_.seed, key_ ^ name_hash("ptx"));
-  check_fit(texts_, "ptx.max_length", 0);
+  text_stream_ = std::make_unique<ExampleStream>(data_.texts, run_.seed, key_ ^ name_hash("ptx"));
   const int64_t count = ptx.batch_size > 0 ? ptx.batch_size : stage_.mini_batch_size;
   learner_->mix({ptx.coefficient, [this, count](int64_t update) {
                    std::vector<const Example*> texts;
@@ -115,36 +93,28 @@ void StageRunner::load_mixture() {
                  }});
 }
 
-void StageRunner::check_fit(const ExampleSet& set, const char* length_key, int64_t room) const {
-  const Model* model = roles_.actor ? &roles_.actor->model : roles_.reward ? &roles_.reward->model : nullptr;
-  if (!model) return;
-  const int64_t vocabulary = model->graph().vocabulary, positions = model->graph().max_positions;
-  const auto known = [&](TokenId id) { return id >= 0 && id < vocabulary; };
-  for (const auto id : text_.eos)
-    DSE_CHECK_USER(known(id), "the end-of-sequence id {} is outside the model's vocabulary of {}", id, vocabulary);
-  for (size_t i = 0; i < set.size(); ++i) {
-    const Example& e = set[i];
-    for (const auto* ids : {&e.prompt, &e.answer.tokens, &e.rejected.tokens})
-      for (const auto id : *ids)
-        DSE_CHECK_USER(known(id),
-                       "the tokenizer of {} gives the id {}, the model's vocabulary is {}: they do not belong "
-                       "together (record: {})",
-                       inputs_.tokenizer.string(), id, vocabulary, e.prompt_text.substr(0, 80));
-    const int64_t answer = room > 0 ? room : int64_t(std::max(e.answer.tokens.size(), e.rejected.tokens.size()));
-    DSE_CHECK_USER(
-        positions == 0 || int64_t(e.prompt.size()) + answer <= positions,
-        "a prompt of {} tokens and an answer of up to {} exceed the model's {} positions: lower {} (record: {})",
-        e.prompt.size(), answer, positions, length_key, e.prompt_text.substr(0, 80));
-  }
-}
-
-// What bitwise equality of a resumed run rests on.
+// What bitwise equality of a resumed run rests on, beside its settings and inputs.
 Json StageRunner::environment() const {
   return {{"threads", at::get_num_threads()},
           {"cpu", at::get_cpu_capability()},
           {"world_size", 1},
-          {"algorithm_sha256", services_.registry.find(DSE_ALGORITHM, stage_.algorithm).sha256},
           {"kernels", services_.kernels.description()}};
+}
+
+void StageRunner::check_inputs() const {
+  Json inputs = inputs_.fingerprints;
+  inputs["records"] = records_fingerprint(data_.records, stage_.data.sources);
+  if (data_.heldout.size() > 0)
+    inputs["held-out records"] =
+        records_fingerprint(data_.heldout, stage_.data.heldout.empty() ? stage_.data.sources : stage_.data.heldout);
+  if (data_.texts.size() > 0) inputs["ptx texts"] = records_fingerprint(data_.texts, stage_.ptx.sources);
+  for (const auto* role : {&roles_.actor, &roles_.reference, &roles_.critic, &roles_.reward}) {
+    if (!*role) continue;
+    const Item& item = services_.registry.find_model((*role)->model.graph().architecture);
+    inputs["plugin " + item.name] = Json{{"from", item.file.string()}, {"sha256", item.sha256}};
+  }
+  if (!stage_.rollout.replay.empty()) inputs["replayed rollouts"] = folder_fingerprint(stage_.rollout.replay);
+  directory_.check_inputs(inputs);
 }
 
 int64_t StageRunner::items_per_step() const {
@@ -166,7 +136,6 @@ void StageRunner::load_roles() {
              nullptr, config.optimizer, config.lora});
     role->model.set_recompute(stage_.recompute);
     if (train) role->enable_training(run_.seed ^ name_hash(name));
-    if (train && role->model.adapter() && !random) role->base_sha256 = hash_of_weights(base_directory(from));
     spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),
                  role->model.trained_parameter_count(), from.string());
   };
@@ -198,48 +167,90 @@ void StageRunner::check_critic_tokenizer() const {
       inputs_.critic.string());
 }
 
+void StageRunner::check_length(const StageState& state) const {
+  DSE_CHECK_USER(state.step <= steps_,
+                 "stage '{}' has {} steps already, its settings ask for {}: delete {} to train it anew", stage_.name,
+                 state.step, steps_, directory_.path().string());
+  if (state.steps == steps_) return;
+  for (const auto* role : {&roles_.actor, &roles_.critic, &roles_.reward}) {
+    if (!*role || !(*role)->optimizer) continue;
+    const auto& settings = (*role)->settings;
+    for (int64_t s = 0; s < state.step; ++s)
+      if (learning_rate_at(settings, s, state.steps) != learning_rate_at(settings, s, steps_))
+        return directory_.changed(
+            fmt::format("the first {} steps of stage '{}' followed a {} schedule over {} steps, now it has {} (with "
+                        "schedule = \"constant\" a longer stage would go on as if it had been so)",
+                        state.step, stage_.name, settings.schedule, state.steps, steps_));
+  }
+  spdlog::info("stage name={} steps={} before={} note=\"goes on as if it had been so from the start\"", stage_.name,
+               steps_, state.steps);
+}
+
 void StageRunner::resume() {
-  const auto found = newest_checkpoint(directory_.checkpoints());
+  const auto found = newest_checkpoint(directory_);
+  metrics_ = std::make_unique<MetricsLog>(directory_.metrics_file());
+  evaluations_ = std::make_unique<MetricsLog>(directory_.eval_file());
   StageState state;
   if (found) {
-    state = load_checkpoint(*found, roles_);
+    state = found->state;
+    check_length(state);
+    load_checkpoint(*found, stage_.keep_checkpoints, roles_);
     algorithm_.load(state.algorithm_state);
     const Json now = environment();
     for (const auto& [key, value] : now.items())
       if (state.environment.value(key, Json()) != value)
         spdlog::warn("resume {}={} before={} note=\"the continuation will not be equal bit for bit\"", key,
                      value.dump(), state.environment.value(key, Json()).dump());
-    spdlog::info("resume stage={} step={} from={}", stage_.name, state.step, found->string());
+    spdlog::info("resume stage={} step={} from={}", stage_.name, state.step, found->path.string());
   }
-  first_step_ = state.step;
-  metrics_.truncate(state.metrics_offset);
-  evaluations_.truncate(state.eval_offset);
+  if (const auto done = directory_.summary()) {  // to be made longer
+    DSE_CHECK_USER(state.step == done->value("steps", int64_t(-1)),
+                   "stage '{}' ended, and its last checkpoint is gone: it cannot go on to {} steps; delete {} to train "
+                   "it anew",
+                   stage_.name, steps_, directory_.path().string());
+    directory_.reopen();
+  }
+  first_step_ = state.step, former_steps_ = state.steps;
+  metrics_->truncate(state.metrics_offset);
+  evaluations_->truncate(state.eval_offset);
   if (run_.tensorboard)
     tensorboard_ =
         std::make_unique<TensorBoardLog>(directory_.tensorboard(), directory_.metrics_file(), directory_.eval_file());
 }
 
+StageEnd StageRunner::stopped(int64_t step) const {
+  spdlog::info("stopped stage={} step={} note=\"run the same command to go on\"", stage_.name, step);
+  return StageEnd::stopped;
+}
+
 StageEnd StageRunner::run() {
+  const auto stop = [&] { return services_.stop.requested(); };
+  if (stop()) return stopped(0);
+  check_inputs();
   resume();
   spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
-               data_.size(), heldout_.size());
-  if (first_step_ == 0 && !services_.stop.requested()) evaluate(0);
+               data_.records.size(), data_.heldout.size());
+  const auto evaluates_after = [&](int64_t s) { return stage_.eval_every > 0 && s % stage_.eval_every == 0; };
+  // The last step of the stage as it was is evaluated at its end only.
+  const bool lengthened = first_step_ > 0 && first_step_ == former_steps_ && first_step_ < steps_;
+  if (stop()) return stopped(first_step_);
+  if (first_step_ == 0 || (lengthened && evaluates_after(first_step_))) evaluate(first_step_);
   Progress progress(stage_.name, steps_, {.first_step = first_step_, .log_every = stage_.log_every});
   for (int64_t s = first_step_; s < steps_; ++s) {
+    if (s == first_step_ && stop()) return stopped(s);  // after a step it is asked below
     Json line = step(s);
     Progress::Metrics shown;
     for (const char* name : {"loss", "accuracy", "reward", "kl", "response_length"})
       if (line.contains(name) && line[name].is_number()) shown.emplace_back(name, line[name].get<double>());
-    metrics_.append(line);
+    directory_.check_present();
+    metrics_->append(line);
     if (tensorboard_) tensorboard_->append_training(line);
-    const bool last = s + 1 == steps_, stop = services_.stop.requested();
-    if (!last && stage_.eval_every > 0 && (s + 1) % stage_.eval_every == 0) evaluate(s + 1);
-    if (last || stop || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0)) checkpoint(s + 1);
+    const bool last = s + 1 == steps_;
+    if (!last && evaluates_after(s + 1)) evaluate(s + 1);
+    const bool stops = stop();
+    if (last || stops || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0)) checkpoint(s + 1);
     progress.update(s + 1, shown);
-    if (stop && !last) {
-      spdlog::info("stopped stage={} step={} note=\"run the same command to go on\"", stage_.name, s + 1);
-      return StageEnd::stopped;
-    }
+    if (stops && !last) return stopped(s + 1);
   }
   progress.finish();
   finish();
@@ -282,18 +293,18 @@ Rollout StageRunner::rollout_with(const RolloutConfig& config, uint64_t seed) co
 }
 
 void StageRunner::evaluate(int64_t step) {
-  if (heldout_.size() == 0) return;
+  if (data_.heldout.size() == 0) return;
   Json line{{"stage", stage_.name}, {"step", step}};
   if (from_rollouts()) {
     RolloutConfig config = stage_.rollout;
     config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
     const Rollout rollout = rollout_with(config, run_.seed ^ uint64_t(Purpose::evaluate));
-    line.update(evaluate_rollouts(heldout_, stage_.eval_rows, rollout, scorer_.get()));
+    line.update(evaluate_rollouts(data_.heldout, stage_.eval_rows, rollout, scorer_.get()));
   } else {
-    line.update(evaluate_records(heldout_, stage_.eval_rows, items_per_step(), algorithm_, *learner_));
+    line.update(evaluate_records(data_.heldout, stage_.eval_rows, items_per_step(), algorithm_, *learner_));
   }
   line["wall_time"] = wall_time();
-  evaluations_.append(line);
+  evaluations_->append(line);
   if (tensorboard_) tensorboard_->append_evaluation(line);
   Json shown = line;
   shown.erase("samples");
@@ -301,13 +312,13 @@ void StageRunner::evaluate(int64_t step) {
 }
 
 void StageRunner::checkpoint(int64_t step) {
-  save_checkpoint(directory_.checkpoints(), stage_.keep_checkpoints,
-                  {step, metrics_.offset(), evaluations_.offset(), algorithm_.save(), environment()}, roles_);
+  save_checkpoint(directory_, stage_.keep_checkpoints,
+                  {step, steps_, metrics_->offset(), evaluations_->offset(), algorithm_.save(), environment()}, roles_);
 }
 
 void StageRunner::finish() {
   evaluate(steps_);
-  Json weights = Json::object();
+  directory_.check_present();
   const auto tokenizer = TextModel::folder_of(inputs_.tokenizer).value_or(inputs_.tokenizer);
   const auto write_moments = [&](const Model& model, const std::filesystem::path& to) {
     if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
@@ -317,7 +328,6 @@ void StageRunner::finish() {
     AtomicDirectory out(directory_.path() / name);
     model.save(out.path(), tokenizer);
     write_moments(model, out.path());
-    weights[name] = hash_of_weights(out.path());
     out.commit();
     spdlog::info("saved directory={}", (directory_.path() / name).string());
   };
@@ -342,14 +352,15 @@ void StageRunner::finish() {
   directory_.finish({{"stage", stage_.name},
                      {"algorithm", stage_.algorithm},
                      {"steps", steps_},
-                     {"weights", weights},
+                     {"epochs", stage_.epochs},
+                     {"max_steps", stage_.max_steps},
                      {"kind", roles_.actor && roles_.actor->optimizer ? "language" : "value"}});
 }
 
 // Mean and deviation of a reward model's scores on (at most 500 of) the pairs it was trained on.
 ScoreMoments StageRunner::moments_of(const Model& model) const {
   std::vector<const Example*> examples;
-  for (size_t i = 0; i < std::min<size_t>(500, data_.size()); ++i) examples.push_back(&data_[i]);
+  for (size_t i = 0; i < std::min<size_t>(500, data_.records.size()); ++i) examples.push_back(&data_.records[i]);
   const Experience e = experience_of(examples, DSE_SOURCE_PAIRS);
   std::vector<std::span<const int32_t>> sequences;
   for (const auto& row : e.rows) sequences.emplace_back(row.tokens);

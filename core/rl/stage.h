@@ -17,6 +17,7 @@
 #include "rl/learner.h"
 #include "rl/rollout.h"
 #include "rl/scorer.h"
+#include "rl/stage_data.h"
 #include "run/config.h"
 #include "run/metrics.h"
 #include "run/run_directory.h"
@@ -32,6 +33,7 @@ struct StageInputs {
   std::vector<std::filesystem::path> rewards;      // the model of each of the stage's reward sources
   bool random_init = false;                        // the actor's directory has no weights yet
   std::filesystem::path tokenizer;
+  Json fingerprints = Json::object();  // of these directories, by role
 };
 
 struct StageServices {
@@ -47,16 +49,20 @@ class StageRunner {
   StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageServices& services,
               const StageDirectory& directory);
   ~StageRunner();
+  int64_t steps() const { return steps_; }
   StageEnd run();
 
  private:
   void load_roles();
   void load_data();
-  // The set fits the models: what would otherwise fail at whatever step meets it. room: for an answer to come.
-  void check_fit(const ExampleSet& set, const char* length_key, int64_t room) const;
   void check_critic_tokenizer() const;
   Json environment() const;
+  // Compares what the stage works with and what it began with.
+  void check_inputs() const;
   void resume();
+  // The steps of a checkpoint are the first of this stage, if that is longer than it was.
+  void check_length(const StageState& state) const;
+  StageEnd stopped(int64_t step) const;
   Json step(int64_t step);
   Experience next_records(int64_t step);
   Rollout rollout_with(const RolloutConfig& config, uint64_t seed) const;
@@ -70,24 +76,24 @@ class StageRunner {
 
   const RunConfig& run_;
   const StageConfig& stage_;
-  const StageInputs& inputs_;
-  const StageServices& services_;
-  const StageDirectory& directory_;
+  const StageInputs inputs_;
+  const StageServices services_;
+  const StageDirectory directory_;
   AlgorithmInstance algorithm_;
   TextModel text_;
   Roles roles_;
-  ExampleSet data_, heldout_;
+  StageData data_;
   std::unique_ptr<ExampleStream> stream_;
   std::unique_ptr<Collector> collector_;
-  ExampleSet texts_;  // of the PTX mixture
-  std::unique_ptr<ExampleStream> text_stream_;
+  std::unique_ptr<ExampleStream> text_stream_;  // of the PTX mixture
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<Learner> learner_;
   PhaseClock clock_;
-  MetricsLog metrics_, evaluations_;
+  std::unique_ptr<MetricsLog> metrics_, evaluations_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null: switched off
   uint64_t key_;                                 // names the stage's draws
   int64_t first_step_ = 0, steps_ = 0;
+  int64_t former_steps_ = 0;  // of the stage when its checkpoint was written; 0: there is none
 };
 
 }  // namespace dsengine

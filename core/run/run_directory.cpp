@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
+#include "files/output_file.h"
+#include "files/sealed.h"
 
 namespace dsengine {
 namespace {
@@ -25,10 +28,15 @@ namespace fs = std::filesystem;
 
 using Settings = std::map<std::string, std::string>;
 
-// Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most.
-constexpr std::array<std::string_view, 9> kFreeKeys = {"output_dir",       "resume",           "log_level",
-                                                       "log_every",        "plugin_path",      "threads",
-                                                       "checkpoint_every", "keep_checkpoints", "tensorboard"};
+// Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most; of a longer
+// stage the steps that were done are the first.
+constexpr std::array<std::string_view, 11> kFreeKeys = {
+    "output_dir", "resume",           "log_level",        "log_every",   "plugin_path", "threads",
+    "epochs",     "checkpoint_every", "keep_checkpoints", "tensorboard", "max_steps"};
+
+// What of a stage's folder is no output, or watched over elsewhere.
+constexpr std::array<std::string_view, 5> kNoOutputs = {"checkpoints", "tensorboard", "settings.txt", "inputs.json",
+                                                        "done.json"};
 
 Settings parse_settings(const std::string& text) {
   Settings settings;
@@ -45,22 +53,59 @@ Settings compared_settings(const std::string& text) {
 }
 
 fs::path settings_file(const fs::path& stage) { return stage / "settings.txt"; }
+fs::path inputs_file(const fs::path& stage) { return stage / "inputs.json"; }
+fs::path done_file(const fs::path& stage) { return stage / "done.json"; }
+
+// A stage's outputs: name in its folder -> SHA-256, or an object of such for a folder.
+Json output_hashes(const fs::path& stage) {
+  Json outputs = Json::object();
+  for (const auto& entry : fs::directory_iterator(stage)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') || std::count(kNoOutputs.begin(), kNoOutputs.end(), name) > 0) continue;
+    if (entry.is_directory())
+      outputs[name] = file_hashes(entry.path());
+    else
+      outputs[name] = sha256_file(entry.path());
+  }
+  return outputs;
+}
+
+// done.json, checked for what every reader of it needs.
+Json read_done(const fs::path& stage) {
+  const Json done = read_sealed(done_file(stage));
+  DSE_CHECK_USER(done.contains("summary") && done.contains("settings_sha256") && done.contains("outputs") &&
+                     done["outputs"].is_object(),
+                 "{} is not a stage's done.json", done_file(stage).string());
+  return done;
+}
+
+// How an input that `before` and `now` describe differs: the files that are others, else the input as a whole.
+std::string difference(const std::string& name, const Json& before, const Json& now) {
+  std::vector<std::string> files;
+  const auto listed = [](const Json& input) { return input.value("files", Json::object()); };
+  const Json old_files = listed(before), new_files = listed(now);
+  for (const auto& [file, hash] : new_files.items())
+    if (old_files.contains(file) && old_files[file] != hash) files.push_back(file);
+  const std::string from = now.value("from", "");
+  return fmt::format("{}{}{}", name, from.empty() ? "" : fmt::format(" ({})", from),
+                     files.empty() ? "" : fmt::format(": {}", fmt::join(files, ", ")));
+}
 
 // A stage that ended or has a checkpoint; what was only opened may begin again under any settings.
 bool has_results(const fs::path& stage) {
-  std::error_code none;
-  const fs::directory_iterator checkpoints(stage / "checkpoints", none);
-  return fs::exists(stage / "done.json") || (!none && checkpoints != fs::directory_iterator());
+  const fs::path checkpoints = stage / "checkpoints";
+  return fs::exists(done_file(stage)) || (fs::exists(checkpoints) && !fs::is_empty(checkpoints));
 }
 
 void check_unchanged(const fs::path& stage_path, const std::string& now) {
   if (!fs::exists(settings_file(stage_path)) || !has_results(stage_path)) return;
   const std::string before = read_text(settings_file(stage_path));
   const auto changed = changed_settings(before, now);
-  DSE_CHECK_USER(changed.empty(),
-                 "{} was begun with other settings ({}): go back to them, delete that folder, or choose another "
-                 "output_dir",
-                 stage_path.string(), fmt::join(changed, "; "));
+  DSE_CHECK_USER(
+      changed.empty(),
+      "{} was begun with other settings, by its {} ({}): go back to them, delete that folder, or choose another "
+      "output_dir",
+      stage_path.string(), settings_file(stage_path).filename().string(), fmt::join(changed, "; "));
 }
 
 void warn_of_threads(const fs::path& stage_path, const std::string& now) {
@@ -96,38 +141,88 @@ std::string settings_fingerprint(const std::string& settings) {
   return sha256_hex(text);
 }
 
+StageDirectory::Handle::~Handle() { ::close(descriptor); }
+
+StageDirectory::StageDirectory(fs::path path, std::string fingerprint, Changes changes)
+    : path_(std::move(path)), fingerprint_(std::move(fingerprint)), changes_(changes) {
+  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DSE_CHECK_USER(descriptor >= 0, "cannot open {}: {}", path_.string(), std::strerror(errno));
+  handle_ = std::make_shared<const Handle>(descriptor);
+}
+
 std::optional<Json> StageDirectory::summary() const {
-  const fs::path file = path_ / "done.json";
-  if (!fs::exists(file)) return std::nullopt;
-  const Json done = read_json(file);
-  DSE_CHECK_USER(done.is_object() && done.contains("summary") && done.contains("settings_sha256"),
-                 "{} is not a stage's done.json: delete {} to run the stage again", file.string(), path_.string());
+  if (!fs::exists(done_file(path_))) return std::nullopt;
+  const Json done = read_done(path_);
   DSE_CHECK_USER(done["settings_sha256"] == fingerprint_,
-                 "{} is of a stage with other settings: delete {} to run the stage again", file.string(),
+                 "{} is of a stage with other settings: delete {} to run the stage again", done_file(path_).string(),
                  path_.string());
   return done["summary"];
 }
 
-void StageDirectory::check_lineage(const Json& lineage) const {
-  const fs::path file = path_ / "inputs.json";
-  if (has_results(path_) && fs::exists(file)) {
-    const Json before = read_json(file);
-    for (const auto& [role, now] : lineage.items())
-      DSE_CHECK_USER(before.is_object() && before.value(role, Json()) == now,
-                     "{} was trained from another {} than there is now (an earlier stage was run again): delete that "
-                     "folder to train it anew, or choose another output_dir",
-                     path_.string(), role);
+void StageDirectory::finish(const Json& summary) const {
+  const Json done = {{"settings_sha256", fingerprint_}, {"summary", summary}, {"outputs", output_hashes(path_)}};
+  atomic_write_file(done_file(path_), sealed_text(done));
+}
+
+void StageDirectory::reopen() const {
+  std::error_code error;
+  fs::remove(done_file(path_), error);
+  DSE_CHECK_USER(!error, "cannot remove {}: {}", done_file(path_).string(), error.message());
+  sync_path(path_);
+}
+
+Json StageDirectory::outputs() const { return read_done(path_)["outputs"]; }
+
+void StageDirectory::check_outputs() const {
+  const Json done = read_done(path_);
+  for (const auto& [name, hashes] : done["outputs"].items()) {
+    if (hashes.is_object() && !fs::exists(path_ / name)) continue;
+    const auto found =
+        hashes.is_object() ? changed_file(path_ / name, hashes) : changed_file(path_, Json{{name, hashes}});
+    if (!found) continue;
+    changed(*found);
+    finish(done["summary"]);  // what is there now is what later stages begin with
     return;
   }
-  atomic_write_file(file, lineage.dump(2) + "\n");
 }
 
-void StageDirectory::finish(const Json& summary) const {
-  const Json done = {{"settings_sha256", fingerprint_}, {"summary", summary}};
-  atomic_write_file(path_ / "done.json", done.dump(2) + "\n");
+void StageDirectory::check_inputs(const Json& inputs) const {
+  const fs::path file = inputs_file(path_);
+  Json all = inputs;
+  if (has_results(path_) && !fs::exists(file)) {
+    changed(fmt::format("{} is missing", file.string()));
+  } else if (has_results(path_)) {
+    all = read_sealed(file);
+    std::vector<std::string> others;
+    for (const auto& [name, now] : inputs.items()) {
+      const Json before = all.value(name, Json::object());
+      if (before.value("sha256", "") != now.value("sha256", "")) others.push_back(difference(name, before, now));
+      all[name] = now;
+    }
+    if (others.empty()) return;
+    changed(fmt::format("{} was begun with another {}", path_.string(), fmt::join(others, "; another ")));
+  }
+  atomic_write_file(file, sealed_text(all));
 }
 
-RunDirectory::RunDirectory(const RunConfig& config) : path_(config.output_dir) {
+void StageDirectory::changed(const std::string& what) const {
+  DSE_CHECK_USER(changes_ == Changes::accepted,
+                 "{}: bring back what was there, delete {} to train the stage anew, or go on with --accept-changes",
+                 what, path_.string());
+  spdlog::warn("change_accepted what=\"{}\" note=\"the results are not those of a run without it\"", what);
+}
+
+void StageDirectory::check_present() const {
+  struct stat opened {
+  }, named{};
+  const bool present = fstat(handle_->descriptor, &opened) == 0 && opened.st_nlink > 0 &&
+                       stat(path_.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+                       opened.st_dev == named.st_dev;
+  DSE_CHECK_USER(present, "{} was removed or replaced while the run was in progress: its results are lost",
+                 path_.string());
+}
+
+RunDirectory::RunDirectory(const RunConfig& config, Changes changes) : path_(config.output_dir), changes_(changes) {
   std::error_code error;
   fs::create_directories(path_, error);
   DSE_CHECK_USER(!error && fs::is_directory(path_), "cannot make output_dir {}: {}", path_.string(),
@@ -179,7 +274,7 @@ StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConf
   if (fs::exists(file)) warn_of_threads(folder, settings);
   // A stage is opened by every later one that asks for its outputs.
   if (!fs::exists(file) || read_text(file) != settings) atomic_write_file(file, settings);
-  return StageDirectory(folder, settings_fingerprint(settings));
+  return StageDirectory(folder, settings_fingerprint(settings), changes_);
 }
 
 }  // namespace dsengine

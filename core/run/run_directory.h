@@ -9,9 +9,12 @@
 //   done.json (once it has ended)
 //
 // A stage that has a checkpoint or has ended under other settings is refused, naming the keys that differ;
-// keys that change no result (log_every, checkpoint_every, ...) may differ, and threads may with a warning.
+// keys that change no result (log_every, checkpoint_every, ...) may differ, threads may with a warning, and the length
+// (epochs, max_steps) is the stage's to judge. inputs.json and done.json carry their own SHA-256, and the hashes of
+// what the stage began with and of what it left: what has changed since is named, and ends the run.
 #pragma once
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,10 +24,12 @@
 
 namespace dsengine {
 
+// What becomes of a file that is another than a stage remembers.
+enum class Changes { refused, accepted };
+
 class StageDirectory {
  public:
-  StageDirectory(std::filesystem::path path, std::string fingerprint)
-      : path_(std::move(path)), fingerprint_(std::move(fingerprint)) {}
+  StageDirectory(std::filesystem::path path, std::string fingerprint, Changes changes);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
@@ -37,21 +42,42 @@ class StageDirectory {
 
   // What finish() was given, if the stage has ended.
   std::optional<Json> summary() const;
-  // Remembers what the stage's weights come from, at its first start; UserError where a stage that has results began
-  // from something else.
-  void check_lineage(const Json& lineage) const;
   // The stage has ended, and its outputs are in place: the whole of done.json appears at once.
   void finish(const Json& summary) const;
+  // Takes done.json away: the stage goes on from its last checkpoint.
+  void reopen() const;
+  // Compares the outputs of a stage that has ended with their hashes in done.json. An output folder that was deleted as
+  // a whole is no change.
+  void check_outputs() const;
+  // Those hashes: name of an output folder -> its files -> SHA-256.
+  Json outputs() const;
+  // Remembers what the stage begins with, name -> {"sha256", "from"}, at its first start. Where it has results,
+  // compares those of `inputs`; an object under "files" (path -> SHA-256) tells which file of an input is another.
+  void check_inputs(const Json& inputs) const;
+  // Something is not what the stage's results rest on: UserError, or a warning where changes are accepted.
+  void changed(const std::string& what) const;
+  // UserError where the folder was removed, or another put in its place, since this object was made.
+  void check_present() const;
 
  private:
+  struct Handle {
+    explicit Handle(int opened) : descriptor(opened) {}
+    ~Handle();
+    Handle(const Handle&) = delete;
+    Handle& operator=(const Handle&) = delete;
+    const int descriptor;
+  };
+
   std::filesystem::path path_;
   std::string fingerprint_;
+  Changes changes_;
+  std::shared_ptr<const Handle> handle_;  // of the folder, open
 };
 
 class RunDirectory {
  public:
   // Creates config.output_dir, locks it, compares the settings of every stage there and writes config.toml.
-  explicit RunDirectory(const RunConfig& config);
+  explicit RunDirectory(const RunConfig& config, Changes changes = Changes::refused);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
@@ -67,11 +93,12 @@ class RunDirectory {
   void lock();
 
   std::filesystem::path path_;
+  Changes changes_;
   int lock_ = -1;
 };
 
 // The keys in which two texts of stage_settings() differ, each "key: old value -> new value", without the
-// keys that may change freely; `threads` too is left out.
+// keys that may change freely; `threads`, `epochs` and `max_steps` too are left out.
 std::vector<std::string> changed_settings(const std::string& before, const std::string& now);
 // SHA-256 of the settings that changed_settings() compares.
 std::string settings_fingerprint(const std::string& settings);

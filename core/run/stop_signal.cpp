@@ -29,17 +29,21 @@ StopSignal::StopSignal() {
   DSE_CHECK(installed.exchange(1) == 0, "two StopSignal objects at once");
   first_signal = 0;
   interrupts = 0;
-  struct sigaction action {};
-  action.sa_handler = note_stop_signal;
-  action.sa_flags = SA_RESTART;  // files are read and written on, as if nothing had come
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, &old_interrupt_);
-  sigaction(SIGTERM, &action, &old_terminate_);
+  struct sigaction note {
+  }, ignore{};
+  note.sa_handler = note_stop_signal;
+  note.sa_flags = SA_RESTART;  // files are read and written on, as if nothing had come
+  ignore.sa_handler = SIG_IGN;
+  sigemptyset(&note.sa_mask);
+  for (size_t i = 0; i < kSignals.size(); ++i) {
+    sigaction(kSignals[i], kSignals[i] == SIGPIPE ? &ignore : &note, &former_[i]);
+    // nohup's wish stands.
+    if (kSignals[i] == SIGHUP && former_[i].sa_handler == SIG_IGN) sigaction(SIGHUP, &ignore, nullptr);
+  }
 }
 
 StopSignal::~StopSignal() {
-  sigaction(SIGINT, &old_interrupt_, nullptr);
-  sigaction(SIGTERM, &old_terminate_, nullptr);
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &former_[i], nullptr);
   installed = 0;
 }
 

@@ -1,4 +1,6 @@
-// SIGINT and SIGTERM as a wish to stop, asked for between steps: the run then writes a checkpoint and ends.
+// SIGINT, SIGTERM and SIGHUP (a terminal that closes) as a wish to stop, asked for between steps: the run then writes a
+// checkpoint and ends. SIGPIPE is ignored: a log whose reader is gone ends no run. So is SIGHUP where it was before, as
+// nohup does.
 //
 //   StopSignal stop;
 //   for (int64_t step = 0; step < steps && !stop.requested(); ++step) train(step);
@@ -7,6 +9,7 @@
 // A second SIGINT ends the process at once with exit status 130. One object at a time; the former handlers
 // are back when it ends.
 #pragma once
+#include <array>
 #include <csignal>
 
 namespace dsengine {
@@ -22,8 +25,8 @@ class StopSignal {
   int signal() const;      // the first that came, 0: none
 
  private:
-  struct sigaction old_interrupt_ {
-  }, old_terminate_{};
+  static constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+  std::array<struct sigaction, kSignals.size()> former_{};
 };
 
 }  // namespace dsengine

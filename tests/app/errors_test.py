@@ -333,11 +333,14 @@ def used_directories(work):
     again = ["run", "--config", base, "--set", f"output_dir={folder}"]
     check("another run's folder", [*again, "--set", "learning_rate=0.5"], ["learning_rate", "other settings"])
     check("resume = never", [*again, "--set", "resume=never"], ["output_dir", "resume"])
-    (folder / "sft/inputs.json").write_text('{"actor": "elsewhere"}')
-    check("trained from something else", again, ["another actor", "delete"])
-    (folder / "sft/inputs.json").unlink()
-    checkpoint = next((folder / "sft/checkpoints").glob("step-*"))
+    inputs = (folder / "sft/inputs.json").read_text()
+    (folder / "sft/inputs.json").write_text(inputs.replace("actor", "actar"))
     (folder / "sft/done.json").unlink()
+    check("inputs.json changed", again, ["inputs.json", "has changed"])
+    (folder / "sft/inputs.json").unlink()
+    check("inputs.json missing", again, ["inputs.json", "missing", "--accept-changes"])
+    (folder / "sft/inputs.json").write_text(inputs)
+    checkpoint = next((folder / "sft/checkpoints").glob("step-*"))
     (checkpoint / "manifest.json").write_text("{}")
     check("a damaged checkpoint", again, "manifest.json")
 

@@ -1,0 +1,72 @@
+#include "rl/input_check.h"
+
+#include <spdlog/spdlog.h>
+
+#include "base/check.h"
+#include "model/adapter_files.h"
+#include "model/model_files.h"
+
+namespace dsengine {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What a stage says of its models and records it says when it runs.
+class Quiet {
+ public:
+  Quiet() : level_(spdlog::get_level()) { spdlog::set_level(spdlog::level::err); }
+  ~Quiet() { spdlog::set_level(level_); }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  spdlog::level::level_enum level_;
+};
+
+ModelGraph graph_of(const fs::path& model, const PluginRegistry& registry) {
+  const fs::path file = base_directory(model) / "config.json";
+  return declare_architecture(read_json(file), file.string(), registry);
+}
+
+}  // namespace
+
+fs::path InputCheck::origin_of(const fs::path& model) const {
+  const auto made = origins_.find(model);
+  return made == origins_.end() ? model : made->second;
+}
+
+void InputCheck::check_model(const fs::path& model, ModelKind kind, bool random, bool trained) {
+  if (origins_.contains(model)) return;
+  Model::load(model, registry_, kernels_,
+              {.kind = kind, .random_init = random, .new_value_head = trained, .values = false});
+}
+
+void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& inputs) {
+  const Quiet quiet;
+  const auto& stage = config_.stages[index];
+  const bool language = needs.trained & DSE_ACTOR;
+  const fs::path from = inputs.actor.empty() ? inputs.reward : inputs.actor;
+  const auto check = [&](const fs::path& model, ModelKind kind, bool trained) {
+    check_model(model, kind, inputs.random_init && model == inputs.actor, trained);
+  };
+  if (needs.roles & DSE_ACTOR) check(inputs.actor, ModelKind::language, language);
+  if (needs.roles & DSE_REFERENCE) check(inputs.reference, ModelKind::language, false);
+  if (needs.roles & DSE_CRITIC) check(inputs.critic, ModelKind::value, needs.trained & DSE_CRITIC);
+  if (needs.trained & DSE_REWARD) check(inputs.reward, ModelKind::value, true);
+  for (const auto& model : inputs.rewards)
+    if (!model.empty()) check(model, ModelKind::value, false);
+
+  const fs::path origin = origin_of(from);
+  const TextModel text = TextModel::load(origin_of(inputs.tokenizer), origin);
+  const StageData data = StageData::load(stage, needs.source, registry_, text, config_.seed);
+  const ModelGraph graph = graph_of(origin, registry_);
+  data.check_fit(stage, needs.source, graph, text, inputs.tokenizer);
+  const fs::path folder = config_.output_dir / stage.name;
+  for (const char* name : {"model", "ema", "critic", "critic_ema", "adapter", "critic_adapter"}) {
+    const bool critic = std::string_view(name).starts_with("critic");
+    origins_[folder / name] = critic ? origin_of(inputs.critic) : origin;
+  }
+}
+
+}  // namespace dsengine

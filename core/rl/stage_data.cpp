@@ -1,0 +1,62 @@
+#include "rl/stage_data.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+namespace {
+
+// room: for an answer to come; length_key: what to lower.
+void check_set(const ExampleSet& set, const ModelGraph& graph, const std::filesystem::path& tokenizer,
+               const char* length_key, int64_t room) {
+  const int64_t vocabulary = graph.vocabulary, positions = graph.max_positions;
+  for (size_t i = 0; i < set.size(); ++i) {
+    const Example& e = set[i];
+    for (const auto* ids : {&e.prompt, &e.answer.tokens, &e.rejected.tokens})
+      for (const auto id : *ids)
+        DSE_CHECK_USER(id >= 0 && id < vocabulary,
+                       "the tokenizer of {} gives the id {}, the model's vocabulary is {}: they do not belong "
+                       "together (record: {})",
+                       tokenizer.string(), id, vocabulary, e.prompt_text.substr(0, 80));
+    const int64_t answer = room > 0 ? room : int64_t(std::max(e.answer.tokens.size(), e.rejected.tokens.size()));
+    DSE_CHECK_USER(
+        positions == 0 || int64_t(e.prompt.size()) + answer <= positions,
+        "a prompt of {} tokens and an answer of up to {} exceed the model's {} positions: lower {} (record: {})",
+        e.prompt.size(), answer, positions, length_key, e.prompt_text.substr(0, 80));
+  }
+}
+
+}  // namespace
+
+StageData StageData::load(const StageConfig& stage, uint32_t source, const PluginRegistry& registry,
+                          const TextModel& text, uint64_t seed) {
+  StageData data;
+  data.records =
+      ExampleSet::load(stage.data.sources, registry, text, stage.data, source, Part::of(stage.data, source, seed));
+  if (!stage.data.heldout.empty())
+    data.heldout = ExampleSet::load(stage.data.heldout, registry, text, stage.data, source);
+  else if (stage.data.heldout_fraction > 0)
+    data.heldout = data.records.split_off(stage.data.heldout_fraction);
+  if (stage.ptx.coefficient > 0) {
+    DataConfig config = stage.data;
+    config.max_length = stage.ptx.max_length, config.train_on = "all";
+    data.texts = ExampleSet::load(stage.ptx.sources, registry, text, config, DSE_SOURCE_RECORDS);
+  }
+  return data;
+}
+
+void StageData::check_fit(const StageConfig& stage, uint32_t source, const ModelGraph& graph, const TextModel& text,
+                          const std::filesystem::path& tokenizer) const {
+  for (const auto id : text.eos)
+    DSE_CHECK_USER(id >= 0 && id < graph.vocabulary,
+                   "the end-of-sequence id {} is outside the model's vocabulary of {}", id, graph.vocabulary);
+  const int64_t room = source == DSE_SOURCE_ROLLOUT ? stage.rollout.max_response_length : 0;
+  const char* key = room > 0 ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length";
+  check_set(records, graph, tokenizer, key, room);
+  check_set(heldout, graph, tokenizer, key, room);
+  check_set(texts, graph, tokenizer, "ptx.max_length", 0);
+}
+
+}  // namespace dsengine

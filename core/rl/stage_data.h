@@ -1,0 +1,25 @@
+// The records of a stage: what it trains on, what it is evaluated on, and the texts that ptx mixes in.
+//
+//   StageData data = StageData::load(stage, needs.source, registry, text, run.seed);
+//   data.check_fit(stage, needs.source, model.graph(), text, tokenizer_folder);
+#pragma once
+#include <filesystem>
+
+#include "model/graph.h"
+#include "rl/examples.h"
+
+namespace dsengine {
+
+struct StageData {
+  ExampleSet records, heldout, texts;  // heldout, texts: may be empty
+
+  // source: DSE_SOURCE_…
+  static StageData load(const StageConfig& stage, uint32_t source, const PluginRegistry& registry,
+                        const TextModel& text, uint64_t seed);
+  // The records fit the model: what would otherwise fail at whatever step meets it. tokenizer: its folder, for
+  // messages.
+  void check_fit(const StageConfig& stage, uint32_t source, const ModelGraph& graph, const TextModel& text,
+                 const std::filesystem::path& tokenizer) const;
+};
+
+}  // namespace dsengine
