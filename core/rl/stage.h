@@ -71,7 +71,7 @@ class StageRunner {
   const RunConfig& run_;
   const StageConfig& stage_;
   const StageInputs& inputs_;
-  const StageServices& services_;
+  const StageServices services_;
   const StageDirectory& directory_;
   AlgorithmInstance algorithm_;
   TextModel text_;
