@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "files/entries.h"
 #include "files/output_file.h"
 
 // The states of a commit of F, with its temporary directory T and O = ".F.old"; "|" is where it may stop:
@@ -51,8 +52,10 @@ void remove_tree(const fs::path& path) {
 bool is_there(const fs::path& path) { return fs::exists(fs::symlink_status(path)); }
 
 void sync_tree(const fs::path& directory) {
-  for (const auto& item : fs::recursive_directory_iterator(directory)) {
-    if (!item.is_symlink() && (item.is_regular_file() || item.is_directory())) sync_path(item.path());
+  for (const auto& item : entries_of(directory)) {
+    const auto type = item.symlink_status().type();
+    if (type == fs::file_type::directory) sync_tree(item.path());
+    if (type == fs::file_type::regular) sync_path(item.path());
   }
   sync_path(directory);
 }
@@ -72,7 +75,7 @@ bool is_leftover(const std::string& name, const std::string& prefix) {
 
 // Removes the leftovers in a directory whose names begin so.
 void sweep(const fs::path& directory, const std::string& prefix) {
-  for (const auto& item : fs::directory_iterator(directory))
+  for (const auto& item : entries_of(directory))
     if (is_leftover(item.path().filename().string(), prefix)) remove_tree(item.path());
 }
 

@@ -1,10 +1,8 @@
 #include "files/sealed.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "base/check.h"
 #include "base/sha256.h"
+#include "files/entries.h"
 
 namespace dsengine {
 
@@ -35,12 +33,17 @@ Json read_sealed(const fs::path& path) {
 }
 
 Json file_hashes(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && !entry.is_symlink()) files.push_back(entry.path().lexically_relative(folder));
-  std::sort(files.begin(), files.end());
   Json hashes = Json::object();
-  for (const auto& file : files) hashes[file.string()] = sha256_file(folder / file);
+  for (const auto& entry : entries_of(folder)) {
+    if (entry.is_symlink()) continue;
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory()) {
+      const Json inner = file_hashes(entry.path());
+      for (const auto& [file, hash] : inner.items()) hashes[name + "/" + file] = hash;
+    } else if (entry.is_regular_file()) {
+      hashes[name] = sha256_file(entry.path());
+    }
+  }
   return hashes;
 }
 

@@ -20,7 +20,7 @@ std::string sealed_text(const Json& object);
 // what sealed_text() made.
 Json read_sealed(const std::filesystem::path& path);
 
-// Every regular file of a folder and its subfolders: relative path -> SHA-256. Sorted. Links are not followed.
+// Every regular file of a folder and its subfolders: relative path -> SHA-256. Links are not followed.
 Json file_hashes(const std::filesystem::path& folder);
 // The first of `hashes` that is missing or another now: "<path> has changed since it was written" (or is missing).
 std::optional<std::string> changed_file(const std::filesystem::path& folder, const Json& hashes);

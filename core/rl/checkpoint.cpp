@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
+#include "files/entries.h"
 #include "files/safetensors.h"
 #include "files/sealed.h"
 
@@ -70,7 +71,7 @@ std::string from_hex(const std::string& hex) {
 std::map<int64_t, fs::path> checkpoints_in(const fs::path& folder) {
   std::map<int64_t, fs::path> found;
   if (!fs::exists(folder)) return found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  for (const auto& entry : entries_of(folder)) {
     const std::string name = entry.path().filename().string();
     int64_t step = 0;
     const char* const end = name.data() + name.size();

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "files/entries.h"
 #include "files/sealed.h"
 #include "model/adapter_files.h"
 
@@ -35,7 +36,7 @@ std::set<std::string> files_read(const std::set<std::string>& names, bool weight
 
 void add_files(const fs::path& directory, bool weights, const std::string& prefix, Json& to) {
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory))
+  for (const auto& entry : entries_of(directory))
     if (entry.is_regular_file()) names.insert(entry.path().filename().string());
   for (const auto& name : files_read(names, weights)) to[prefix + name] = sha256_file(directory / name);
 }

@@ -5,6 +5,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <iostream>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -23,6 +25,10 @@ void set_up_logging(const LogOptions& options) {
       throw UserError(fmt::format("cannot write the log {}: {}", options.file.string(), error.what()));
     }
   auto logger = std::make_shared<spdlog::logger>("dsengine", sinks.begin(), sinks.end());
+  // Standard error shows all that the file should hold: a run goes on without it, having said so once.
+  logger->set_error_handler([told = false](const std::string& what) mutable {
+    if (!std::exchange(told, true)) std::cerr << "warning: " << what << "; the log goes on without it\n";
+  });
   const auto level = spdlog::level::from_str(options.level);
   logger->set_level(options.quiet ? std::max(level, spdlog::level::warn) : level);
   logger->flush_on(spdlog::level::trace);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 
@@ -24,13 +25,13 @@ std::string first_non_finite(const Json& object) {
   return "";
 }
 
-// Bytes up to and including the last line end.
-uint64_t whole_lines(int file, uint64_t size) {
+// Bytes up to and including the last line end; none where they cannot be read.
+std::optional<uint64_t> whole_lines(int file, uint64_t size) {
   char block[4096];
   for (uint64_t end = size; end > 0;) {
     const size_t count = std::min<uint64_t>(sizeof block, end);
     const ssize_t got = pread(file, block, count, static_cast<off_t>(end - count));
-    if (got != static_cast<ssize_t>(count)) return size;
+    if (got != static_cast<ssize_t>(count)) return std::nullopt;
     if (const void* found = memrchr(block, '\n', count))
       return end - count + static_cast<uint64_t>(static_cast<const char*>(found) - block) + 1;
     end -= count;
@@ -45,9 +46,11 @@ MetricsLog::MetricsLog(std::filesystem::path path) : path_(std::move(path)) {
   struct stat info {};
   if (file_ < 0 || fstat(file_, &info) != 0) fail("open");
   size_ = static_cast<uint64_t>(info.st_size);
-  if (const uint64_t whole = whole_lines(file_, size_); whole < size_) {
-    spdlog::warn("metrics_torn_line file={} bytes={}", path_.string(), size_ - whole);
-    cut(whole);
+  const auto whole = whole_lines(file_, size_);
+  if (!whole) fail("read");
+  if (*whole < size_) {
+    spdlog::warn("metrics_torn_line file={} bytes={}", path_.string(), size_ - *whole);
+    cut(*whole);
   }
 }
 
@@ -79,8 +82,8 @@ uint64_t MetricsLog::offset() const {
 
 void MetricsLog::truncate(uint64_t offset) {
   char last = '\n';
-  const bool readable = offset <= size_ && (offset == 0 || pread(file_, &last, 1, static_cast<off_t>(offset - 1)) == 1);
-  DSE_CHECK_USER(readable && last == '\n',
+  if (offset > 0 && offset <= size_ && pread(file_, &last, 1, static_cast<off_t>(offset - 1)) != 1) fail("read");
+  DSE_CHECK_USER(offset <= size_ && last == '\n',
                  "{} does not match the checkpoint, which was written at byte {} of it (it has {}): restore the file, "
                  "or start in another output_dir",
                  path_.string(), offset, size_);

@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
+#include "files/entries.h"
 #include "files/output_file.h"
 #include "files/sealed.h"
 
@@ -59,7 +60,7 @@ fs::path done_file(const fs::path& stage) { return stage / "done.json"; }
 // A stage's outputs: name in its folder -> SHA-256, or an object of such for a folder.
 Json output_hashes(const fs::path& stage) {
   Json outputs = Json::object();
-  for (const auto& entry : fs::directory_iterator(stage)) {
+  for (const auto& entry : entries_of(stage)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with('.') || std::count(kNoOutputs.begin(), kNoOutputs.end(), name) > 0) continue;
     if (entry.is_directory())
@@ -94,7 +95,7 @@ std::string difference(const std::string& name, const Json& before, const Json& 
 // A stage that ended or has a checkpoint; what was only opened may begin again under any settings.
 bool has_results(const fs::path& stage) {
   const fs::path checkpoints = stage / "checkpoints";
-  return fs::exists(done_file(stage)) || (fs::exists(checkpoints) && !fs::is_empty(checkpoints));
+  return fs::exists(done_file(stage)) || (fs::exists(checkpoints) && !entries_of(checkpoints).empty());
 }
 
 void check_unchanged(const fs::path& stage_path, const std::string& now) {

@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "files/atomic_directory.h"
+#include "files/entries.h"
 
 namespace dsengine {
 namespace {
@@ -138,7 +139,7 @@ TensorBoardLog::TensorBoardLog(fs::path folder, const fs::path& metrics_file, co
   DSE_CHECK_USER(!error, "cannot make {}: {}", folder.string(), error.message());
   remove_leftovers(folder);
   std::vector<fs::path> older;
-  for (const auto& entry : fs::directory_iterator(folder))
+  for (const auto& entry : entries_of(folder))
     if (entry.path().filename().string().find("tfevents") != std::string::npos) older.push_back(entry.path());
 
   const double now = seconds_since_epoch();
