@@ -2,12 +2,16 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <span>
 
 #include "app/json_lines.h"
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/printable.h"
+#include "model/model_files.h"
 
 namespace dsengine {
 
@@ -15,8 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-dse::Model load(const dse::Engine& engine, const std::string& directory, dse::HeadKind head, const std::string& dtype) {
-  DSE_CHECK_USER(fs::is_directory(directory), "--model: {} is not a directory", directory);
+dse::Model load(const dse::Engine& engine, const std::string& directory, const char* option, dse::HeadKind head,
+                const std::string& dtype) {
+  check_model_directory(directory, option);
   return engine.load(directory, {.head = head, .rounded_to_bf16 = dtype == "bf16"});
 }
 
@@ -55,80 +60,116 @@ uint64_t bytes_of(const std::string& text) {
 int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
                   const LineFiles& files, const std::string& dtype) {
   DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
-  const dse::Model loaded = load(engine, reward.empty() ? model : reward,
-                                 reward.empty() ? dse::HeadKind::language : dse::HeadKind::value, dtype);
+  const bool rewards = !reward.empty();
+  const dse::Model loaded = rewards ? load(engine, reward, "--reward", dse::HeadKind::value, dtype)
+                                    : load(engine, model, "--model", dse::HeadKind::language, dtype);
   JsonLines lines(files.input, files.output);
-  std::vector<dse::Tokens> ids;
-  std::vector<size_t> which;
-  for (size_t i = 0; i < lines.size(); ++i)
-    lines.attempt(i, [&](Json& line) {
-      auto sequence = tokens_of(line, loaded.text(), false, loaded.vocabulary());
-      const auto limit = loaded.max_positions();
-      DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
-                     sequence.size(), limit);
-      ids.push_back(std::move(sequence)), which.push_back(i);
-    });
-  const auto put = [&](const char* key, const auto& values) {
-    for (size_t i = 0; i < ids.size(); ++i)
-      lines.attempt(which[i], [&](Json& line) { line["input_ids"] = ids[i], line[key] = values[i]; });
-  };
-  if (reward.empty())
-    put("logprobs", loaded.log_probs(ids));
-  else
-    put("reward", loaded.rewards(ids));
+  while (lines.next()) {
+    std::vector<dse::Tokens> ids;
+    std::vector<size_t> which;
+    for (size_t i = 0; i < lines.size(); ++i)
+      lines.attempt(i, [&](Json& line) {
+        auto sequence = tokens_of(line, loaded.text(), Reading::whole, loaded.vocabulary());
+        const auto limit = loaded.max_positions();
+        DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit, "{} tokens exceed the model's {} positions",
+                       sequence.size(), limit);
+        DSE_CHECK_USER(!sequence.empty() || !rewards, "the text has no tokens: a reward is read at the last one");
+        if (sequence.empty())
+          line["input_ids"] = line["logprobs"] = Json::array();
+        else
+          ids.push_back(std::move(sequence)), which.push_back(i);
+      });
+    const auto put = [&](const char* key, const auto& values) {
+      for (size_t i = 0; i < ids.size(); ++i)
+        lines.attempt(which[i], [&](Json& line) { line["input_ids"] = ids[i], line[key] = values[i]; });
+    };
+    if (rewards)
+      put("reward", loaded.rewards(ids));
+    else
+      put("logprobs", loaded.log_probs(ids));
+  }
   return lines.finish();
 }
 
+namespace {
+
+// Lines answered at once: enough that the slots are busy but for a window's end, and few enough that what is answered
+// takes little memory.
+size_t generation_window(const dse::Sampling& s) {
+  constexpr int64_t kTokens = 1 << 20, kFillings = 16;
+  const int64_t answers = std::max(kTokens / s.max_new_tokens, kFillings * std::min<int64_t>(s.slots, kTokens));
+  return size_t(std::clamp<int64_t>(answers / s.samples, 1, int64_t(JsonLines::kWindow)));
+}
+
+void put_answers(Json& line, std::span<const dse::Reply> replies) {
+  const bool own_text = line.contains("text");
+  const auto put = [&](const char* key, auto member) {
+    if (replies.size() == 1) {
+      line[key] = replies[0].*member;
+      return;
+    }
+    line[key] = Json::array();
+    for (const auto& reply : replies) line[key].push_back(reply.*member);
+  };
+  put("output_ids", &dse::Reply::tokens);
+  if (!own_text) put("text", &dse::Reply::text);
+  put("reply", &dse::Reply::text);
+  put("logprobs", &dse::Reply::logprobs);
+  put("finish_reason", &dse::Reply::finish);
+}
+
+}  // namespace
+
 int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
                      const std::string& dtype, const dse::Sampling& given) {
-  const dse::Model loaded = load(engine, model, dse::HeadKind::language, dtype);
+  const dse::Model loaded = load(engine, model, "--model", dse::HeadKind::language, dtype);
   dse::Sampling sampling = given;
   DSE_CHECK_USER(sampling.stop.empty() || loaded.text(), "--stop needs the model's tokenizer");
   for (const auto& stop : sampling.stop)
     DSE_CHECK_USER(!stop.empty(), "--stop: an empty string would end every answer at once");
   JsonLines lines(files.input, files.output);
-  std::vector<dse::Tokens> prompts;
-  for (size_t i = 0; i < lines.size(); ++i)
-    lines.attempt(i, [&](Json& line) {
-      auto ids = tokens_of(line, loaded.text(), true, loaded.vocabulary());
-      loaded.check_prompt(ids, sampling.max_new_tokens);
-      prompts.push_back(std::move(ids)), sampling.rows.push_back(i);
-    });
-  const auto replies = loaded.generate(prompts, sampling);
-  for (size_t p = 0; p < prompts.size(); ++p)
-    lines.attempt(sampling.rows[p], [&](Json& line) {
-      for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json::array();
-      for (int64_t s = 0; s < sampling.samples; ++s) {
-        const auto& r = replies[p * size_t(sampling.samples) + size_t(s)];
-        line["output_ids"].push_back(r.tokens), line["text"].push_back(r.text);
-        line["logprobs"].push_back(r.logprobs), line["finish_reason"].push_back(r.finish);
-      }
-      if (sampling.samples > 1) return;
-      for (const char* key : {"output_ids", "text", "logprobs", "finish_reason"}) line[key] = Json(line[key][0]);
-    });
+  while (lines.next(generation_window(sampling))) {
+    std::vector<dse::Tokens> prompts;
+    std::vector<size_t> which;
+    sampling.rows.clear();
+    for (size_t i = 0; i < lines.size(); ++i)
+      lines.attempt(i, [&](Json& line) {
+        auto ids = tokens_of(line, loaded.text(), Reading::question, loaded.vocabulary());
+        if (ids.empty() && !line.contains("input_ids")) ids = loaded.empty_prompt();
+        loaded.check_prompt(ids, sampling.max_new_tokens);
+        prompts.push_back(std::move(ids)), which.push_back(i), sampling.rows.push_back(lines.number(i));
+      });
+    const auto replies = loaded.generate(prompts, sampling);
+    const auto n = size_t(sampling.samples);
+    for (size_t p = 0; p < prompts.size(); ++p)
+      lines.attempt(which[p], [&](Json& line) { put_answers(line, std::span(replies).subspan(p * n, n)); });
+  }
   return lines.finish();
 }
 
 int tokenize_command(const std::string& model, const LineFiles& files) {
+  check_directory(model, "--model");
   const dse::Text text = dse::Text::load(model);
   JsonLines lines(files.input, files.output);
-  for (size_t i = 0; i < lines.size(); ++i)
-    lines.attempt(i, [&](Json& line) {
-      if (line.contains("messages")) {
-        const auto turns = turns_of(line["messages"]);
-        const auto options = chat_options_of(line);
-        line["text"] = text.prompt_text(turns, options), line["input_ids"] = text.prompt(turns, options);
-      } else if (line.contains("text")) {
-        line["input_ids"] = tokens_of({{"text", line["text"]}}, &text, false, text.vocabulary());
-      } else {
-        line["text"] = text.decode(tokens_of(line, &text, false, text.vocabulary()), false);
-      }
-    });
+  while (lines.next())
+    for (size_t i = 0; i < lines.size(); ++i)
+      lines.attempt(i, [&](Json& line) {
+        if (line.contains("messages")) {
+          const auto turns = turns_of(line["messages"]);
+          const auto options = chat_options_of(line);
+          line["text"] = text.prompt_text(turns, options), line["input_ids"] = text.prompt(turns, options);
+        } else if (line.contains("text")) {
+          line["input_ids"] = text.encode(string_of(line, "text"));
+        } else {
+          DSE_CHECK_USER(line.contains("input_ids"), "expected 'text', 'messages' or 'input_ids'");
+          line["text"] = text.decode(ids_of(line, text.vocabulary()), false);
+        }
+      });
   return lines.finish();
 }
 
 int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& given) {
-  const dse::Model loaded = load(engine, model, dse::HeadKind::language, "fp32");
+  const dse::Model loaded = load(engine, model, "--model", dse::HeadKind::language, "fp32");
   DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", model);
   const bool terminal = isatty(STDIN_FILENO);
   std::vector<dse::ChatTurn> turns;
@@ -164,7 +205,7 @@ int chat_command(const dse::Engine& engine, const std::string& model, const dse:
 
 int export_command(const dse::Engine& engine, const ExportOptions& o) {
   fs::path from = o.model;
-  DSE_CHECK_USER(fs::is_directory(from), "--model: {} is not a directory", o.model);
+  check_directory(from, "--model");
   if (fs::exists(from / "done.json")) {
     from /= o.weights == "ema" ? "ema" : "model";
     DSE_CHECK_USER(fs::is_directory(from), "{}: the stage kept no moving average: it ran with ema_decay = 0", o.model);

@@ -3,16 +3,19 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
-#include <iostream>
-#include <iterator>
+#include <span>
 
 #include "base/check.h"
-#include "files/atomic_directory.h"
+#include "files/output_file.h"
 
 namespace dsengine {
+
+namespace {
+constexpr size_t kWindowBytes = size_t(4) << 20;  // of a window's lines as they are read
+}
 
 void check_writable(const std::string& output) {
   std::error_code none;
@@ -25,29 +28,36 @@ void check_writable(const std::string& output) {
                  std::strerror(errno));
 }
 
-JsonLines::JsonLines(const std::string& input, const std::string& output) : input_(input), output_(output) {
+JsonLines::JsonLines(const std::string& input, const std::string& output)
+    : input_name_(input), output_name_(output), input_(input) {
   check_writable(output);
-  const std::string text = input == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : read_text(input);
-  size_t number = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line(text.data() + at, end - at);
-    at = end + 1, ++number;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away ends the program with its exit status
+}
+
+bool JsonLines::next(size_t most) {
+  write();
+  before_ += lines_.size();
+  lines_.clear(), failed_.clear();
+  size_t bytes = 0;
+  for (std::string text; lines_.size() < most && bytes < kWindowBytes && input_.next(text);) {
+    if (text.find_first_not_of(" \t\r") == text.npos) continue;
+    bytes += text.size();
     lines_.emplace_back(), failed_.push_back(false);
-    try {
-      lines_.back() = parse_json(line, fmt::format("{}:{}", input, number));
-      DSE_CHECK_USER(lines_.back().is_object(), "{}:{}: expected a JSON object", input, number);
-    } catch (const UserError& e) {
-      fail(lines_.size() - 1, e.what());
-    }
+    attempt(lines_.size() - 1, [&](Json& line) {
+      const auto where = fmt::format("{}:{}", input_name_, input_.number());
+      DSE_CHECK_USER(input_.whole(), "{}: a line of more than {} bytes: split it", where, LineReader::kLongest);
+      line = parse_json(text, where);
+      DSE_CHECK_USER(line.is_object(), "{}: expected a JSON object", where);
+    });
   }
-  DSE_CHECK_USER(!lines_.empty(), "{}: no JSON lines in it", input);
+  DSE_CHECK_USER(before_ > 0 || !lines_.empty(), "{}: no JSON lines in it", input_name_);
+  return !lines_.empty();
 }
 
 void JsonLines::fail(size_t i, const std::string& reason) {
   lines_[i] = {{"error", reason}};
   failed_[i] = true;
+  ++failures_;
 }
 
 void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
@@ -59,19 +69,19 @@ void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
   }
 }
 
-int JsonLines::finish() const {
+void JsonLines::write() {
   std::string text;
   for (const auto& line : lines_) text += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (output_ == "-") {
-    std::cout << text << std::flush;
-    DSE_CHECK_USER(std::cout.good(), "standard output cannot be written to");
-  } else {
-    atomic_write_file(output_, text);
-  }
-  const auto failures = std::count(failed_.begin(), failed_.end(), true);
-  if (failures > 0)
-    spdlog::error("{} of {} lines of {} failed: see \"error\" in the output", failures, lines_.size(), input_);
-  return failures > 0;
+  if (output_name_ == "-") return write_all(STDOUT_FILENO, std::as_bytes(std::span(text)), "standard output");
+  if (!output_ && !lines_.empty()) output_.emplace(output_name_);
+  if (output_) output_->write(text);
+}
+
+int JsonLines::finish() {
+  if (output_) output_->commit();
+  if (failures_ > 0)
+    spdlog::error("{} of {} lines of {} failed: see \"error\" in the output", failures_, before_, input_name_);
+  return failures_ > 0;
 }
 
 std::vector<dse::ChatTurn> turns_of(const Json& messages) {
@@ -103,32 +113,43 @@ dse::ChatOptions chat_options_of(const Json& line) {
   return {text("tools"), text("documents"), text("chat_template_kwargs")};
 }
 
-std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, bool prompts, int64_t vocabulary) {
+std::vector<int32_t> ids_of(const Json& line, int64_t vocabulary) {
+  const auto& list = line["input_ids"];
+  DSE_CHECK_USER(list.is_array(), "'input_ids' should be a list of token ids");
   std::vector<int32_t> ids;
-  if (line.contains("input_ids")) {
-    const auto& list = line["input_ids"];
-    DSE_CHECK_USER(list.is_array() && !list.empty(), "'input_ids' should be a list of token ids");
-    for (const auto& id : list) {
-      DSE_CHECK_USER(id.is_number_integer() && id >= 0 && id < vocabulary,
-                     "'input_ids': {} is no id of a vocabulary of {}", id.dump(), vocabulary);
-      ids.push_back(id);
-    }
-    return ids;
+  for (const auto& id : list) {
+    DSE_CHECK_USER(id.is_number_integer() && id >= 0 && id < vocabulary,
+                   "'input_ids': {} is no id of a vocabulary of {}", id.dump(), vocabulary);
+    ids.push_back(id);
   }
+  return ids;
+}
+
+std::string string_of(const Json& line, const char* key) {
+  DSE_CHECK_USER(line[key].is_string(), "'{}' should be a string", key);
+  return line[key];
+}
+
+std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, Reading reading, int64_t vocabulary) {
+  if (line.contains("input_ids")) return ids_of(line, vocabulary);
   DSE_CHECK_USER(text, "the model's directory has no tokenizer: give 'input_ids'");
-  const auto text_of = [&](const char* key) {
-    DSE_CHECK_USER(line[key].is_string(), "'{}' should be a string", key);
-    return line[key].get<std::string>();
-  };
-  if (line.contains("text"))
-    ids = text->encode(text_of("text"));
-  else if (prompts && line.contains("messages"))
-    ids = text->prompt(turns_of(line["messages"]), chat_options_of(line));
-  else if (prompts && line.contains("prompt"))
-    ids = text->prompt({{"user", text_of("prompt")}}, chat_options_of(line));
-  else
-    user_error(prompts ? "expected 'input_ids', 'text', 'prompt' or 'messages'" : "expected 'input_ids' or 'text'");
-  DSE_CHECK_USER(!ids.empty(), "the text has no tokens");
+  const bool whole = reading == Reading::whole;
+  const auto options = chat_options_of(line);
+  std::vector<int32_t> ids;
+  if (line.contains("text")) {
+    ids = text->encode(string_of(line, "text"));
+  } else if (line.contains("messages")) {
+    const auto turns = turns_of(line["messages"]);
+    ids = whole ? text->conversation(turns, options) : text->prompt(turns, options);
+  } else if (line.contains("prompt") && (!whole || line.contains("completion"))) {
+    const std::vector<dse::ChatTurn> turns{{"user", string_of(line, "prompt")}};
+    ids = text->prompt(turns, options);
+    const auto answer = whole ? text->answer(turns, string_of(line, "completion"), options) : dse::Tokens();
+    ids.insert(ids.end(), answer.begin(), answer.end());
+  } else {
+    user_error(whole ? "expected 'input_ids', 'text', 'messages', or 'prompt' with 'completion'"
+                     : "expected 'input_ids', 'text', 'messages' or 'prompt'");
+  }
   for (const auto id : ids)
     DSE_CHECK_USER(id < vocabulary, "the tokenizer gave the id {}, the model's vocabulary is {}", id, vocabulary);
   return ids;

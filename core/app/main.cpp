@@ -9,10 +9,13 @@
 
 #include "app/commands.h"
 #include "app/eval_command.h"
+#include "app/json_keys.h"
 #include "app/report.h"
 #include "base/check.h"
 #include "base/printable.h"
 #include "engine/session.h"
+#include "files/output_file.h"
+#include "model/model_files.h"
 #include "model/verify_model.h"
 #include "plugin/list.h"
 #include "plugin/new_plugin.h"
@@ -30,7 +33,9 @@ int run_stages(const std::string& algorithm, const std::string& config, const st
   std::signal(SIGPIPE, SIG_IGN);  // a log whose reader is gone ends no run, after its last step neither
   const auto end = dse::run({config, sets, algorithm, plugin_path, accept_changes});
   if (end.signal != 0) return 128 + end.signal;  // as shells count
-  spdlog::info("done model={} note=\"try: dsengine chat --model {}\"", end.model.string(), end.model.string());
+  const bool reward = stored_kind(end.model) == ModelKind::value;
+  spdlog::info("done model={} note=\"try: dsengine {} {}\"", end.model.string(),
+               reward ? "score --reward" : "chat --model", end.model.string());
   return 0;
 }
 
@@ -53,10 +58,7 @@ int run(int argc, char** argv) {
     to->add_flag("--accept-changes", accept_changes,
                  "go on where a model, a record, a plugin or an output is another than a stage remembers");
   };
-  const auto common = [&](CLI::App* to) {
-    to->add_option("--plugin-path", plugin_path, "folder searched for plugins first")->allow_extra_args(false);
-  };
-  run_options(&app), common(&app);
+  run_options(&app);
   const auto line_options = [&](CLI::App* to) {
     to->add_option("--input", files.input, "JSON lines; -: standard input");
     to->add_option("--output", files.output, "JSON lines; -: standard output");
@@ -76,15 +78,16 @@ int run(int argc, char** argv) {
     to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
     to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
         ->check(CLI::IsMember({"fp32", "bf16"}));
-    common(to);
   };
 
   auto* run_app = app.add_subcommand("run", "every [[stage]] of a configuration in turn");
-  run_options(run_app), common(run_app);
+  run_options(run_app);
+  run_app->footer(kRunKeys);
   auto* score = app.add_subcommand("score", "log-probabilities of texts, or rewards");
   score->add_option("--model", model, "Hugging Face directory");
   score->add_option("--reward", reward, "directory of a reward model");
   line_options(score), compute_options(score);
+  score->footer(kScoreKeys);
   auto* gen = app.add_subcommand("generate", "answers to prompts");
   gen->add_option("--model", model, "Hugging Face directory")->required();
   gen->add_option("--n", sampling.samples, "answers a prompt")->check(CLI::PositiveNumber);
@@ -92,17 +95,20 @@ int run(int argc, char** argv) {
   gen->add_option("--stop", sampling.stop, "a string that ends an answer")->allow_extra_args(false);
   gen->add_flag("--ignore-eos", sampling.ignore_end);
   line_options(gen), compute_options(gen), sampling_options(gen);
+  gen->footer(kGenerateKeys);
   auto* tok = app.add_subcommand("tokenize", "text to ids and back");
   tok->add_option("--model", model, "Hugging Face directory")->required();
   line_options(tok);
+  tok->footer(kTokenizeKeys);
   auto* chat = app.add_subcommand("chat", "talk to a model");
   chat->add_option("--model", model, "Hugging Face directory")->required();
-  sampling_options(chat), common(chat);
+  sampling_options(chat);
   std::vector<std::filesystem::path> folders;
   std::filesystem::path page = "report.html";
   auto* report = app.add_subcommand("report", "curves, times and answers of runs, as one page of HTML");
   report->add_option("folders", folders, "the runs' output_dir")->required();
   report->add_option("--output", page, "the page; none: report.html");
+  report->footer(kReportKeys);
   auto* eval =
       app.add_subcommand("eval", "held-out loss, a reward model's accuracy, mean rewards, answers side by side");
   eval->add_option("--model", evaluated.model, "Hugging Face directory of a language model");
@@ -118,7 +124,8 @@ int run(int argc, char** argv) {
   eval->add_option("--output", evaluated.output, "everything as JSON");
   eval->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
   eval->add_option("--dtype", evaluated.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
-  common(eval), sampling_options(eval);
+  sampling_options(eval);
+  eval->footer(kEvalKeys);
   auto* exporter =
       app.add_subcommand("export", "a model, an adapter merged, or a stage's result as a Hugging Face folder");
   exporter->add_option("--model", exported.model, "directory of a model, an adapter, or a finished stage")->required();
@@ -127,12 +134,10 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"final", "ema"}));
   exporter->add_option("--dtype", exported.dtype)->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
   exporter->add_option("--shard-size", exported.shard_size, "largest file, such as 5GB");
-  common(exporter);
   auto* reference = app.add_subcommand("reference", "every key of a configuration, as docs/config.md has it");
   bool metrics = false;
   reference->add_flag("--metrics", metrics, "every metric instead, as docs/metrics.md has it");
   auto* plugins = app.add_subcommand("plugins", "what is installed");
-  common(plugins);
   plugins->require_subcommand(1);
   auto* list = plugins->add_subcommand("list", "all items");
   auto* info = plugins->add_subcommand("info", "an item and its options");
@@ -147,6 +152,20 @@ int run(int argc, char** argv) {
   fresh->add_option("--kind", kind, "algorithm, model, dataset, reward or kernel")->required();
   fresh->add_option("--output", output, "the folder; none: the plugin's name");
 
+  // Before a command or behind it, and more than once.
+  const auto add_paths = [&](const std::vector<std::string>& folders) {
+    plugin_path.insert(plugin_path.end(), folders.begin(), folders.end());
+  };
+  const auto plugin_path_option = [&](CLI::App* to) {
+    to->add_option_function<std::vector<std::string>>("--plugin-path", add_paths, "folder searched for plugins first")
+        ->allow_extra_args(false);
+  };
+  plugin_path_option(&app);
+  for (auto* command : app.get_subcommands({})) {
+    plugin_path_option(command);
+    for (auto* part : command->get_subcommands({})) plugin_path_option(part);
+  }
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version
@@ -156,6 +175,9 @@ int run(int argc, char** argv) {
   }
   DSE_CHECK_USER(plugin.empty() || app.get_subcommands().empty() || *run_app,
                  "--plugin runs an algorithm and takes no command beside it but 'run'");
+  for (const char* option : {"--config", "--set", "--accept-changes"})
+    DSE_CHECK_USER(app.count(option) == 0 || app.get_subcommands().empty() || *run_app,
+                   "{} before a command belongs to 'run': give it behind the command that takes it", option);
   set_up_logging({});
   if (*fresh) {
     if (output.empty()) output = name;
@@ -202,6 +224,7 @@ int main(int argc, char** argv) {
 #endif
   try {
     return dsengine::run(argc, argv);
+  } catch (const dsengine::ClosedPipe&) {  // nobody is left to be told
   } catch (const dsengine::UserError& e) {
     std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
   } catch (const c10::Error& e) {

@@ -138,6 +138,21 @@ Tokens Text::prompt(const std::vector<ChatTurn>& turns, const ChatOptions& optio
 std::string Text::prompt_text(const std::vector<ChatTurn>& turns, const ChatOptions& options) const {
   return impl_->text.prompt_text(messages_of(turns), true, options_of(options));
 }
+Tokens Text::answer(const std::vector<ChatTurn>& turns, const std::string& answer, const ChatOptions& options) const {
+  return impl_->text.answer_tokens(messages_of(turns), answer, true, options_of(options));
+}
+Tokens Text::conversation(const std::vector<ChatTurn>& turns, const ChatOptions& options) const {
+  const auto& text = impl_->text;
+  auto messages = messages_of(turns);
+  if (messages.empty() || messages.back().role != "assistant")
+    return text.marked(text.chat.render(messages, false, options_of(options))).tokens;
+  // Where the answers are not marked, only the last is looked for: a template may write earlier ones otherwise.
+  for (auto& m : messages) m.train = m.role == "assistant" && (text.chat.marks_answers() || &m == &messages.back());
+  auto all = text.conversation(messages, options_of(options));
+  const auto end = std::find(all.mask.rbegin(), all.mask.rend(), 1).base();
+  if (end != all.mask.begin()) all.tokens.resize(size_t(end - all.mask.begin()));
+  return std::move(all.tokens);
+}
 int64_t Text::vocabulary() const { return impl_->text.tokenizer.vocab_size(); }
 Tokens Text::end_tokens() const { return impl_->text.eos; }
 
@@ -148,7 +163,7 @@ Engine::Engine(const EngineOptions& options) {
 }
 
 Model Engine::load(const std::filesystem::path& directory, const Loading& loading) const {
-  DSE_CHECK_USER(std::filesystem::is_directory(directory), "{} is not a model's directory", directory.string());
+  dsengine::check_model_directory(directory);
   const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory)
                          : loading.head == HeadKind::language ? ModelKind::language
                                                               : ModelKind::value;

@@ -50,6 +50,10 @@ class [[gnu::visibility("default")]] Text {
   // A conversation up to the opening of the answer, by the model's chat template, as transformers' apply_chat_template.
   Tokens prompt(const std::vector<ChatTurn>& turns, const ChatOptions& options = {}) const;
   std::string prompt_text(const std::vector<ChatTurn>& turns, const ChatOptions& options = {}) const;
+  // What follows the prompt where the assistant answers so, as training reads it: the ending token included.
+  Tokens answer(const std::vector<ChatTurn>& turns, const std::string& answer, const ChatOptions& options = {}) const;
+  // A whole conversation as training reads it: where the last turn is the assistant's, up to and with its end.
+  Tokens conversation(const std::vector<ChatTurn>& turns, const ChatOptions& options = {}) const;
   int64_t vocabulary() const;
   Tokens end_tokens() const;  // any of them ends an answer
 
@@ -118,6 +122,8 @@ class [[gnu::visibility("default")]] Model {
   int64_t max_positions() const;  // 0: no bound
   int64_t parameter_count() const;
 
+  // What transformers begins with when the prompt is an empty text: bos_token_id. Nothing where the model has none.
+  Tokens empty_prompt() const;
   // An error where generate would refuse the prompt: too long for the model's positions, or ids that it has not.
   void check_prompt(const Tokens& prompt, int64_t max_new_tokens) const;
   // `samples` replies to each prompt, adjacent. on_text gets text as it comes, never half a character.

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "model/generator.h"
+#include "model/model_files.h"
 
 namespace dse {
 
@@ -21,6 +22,11 @@ const char* name_of(dsengine::Finish finish) {
 }
 
 }  // namespace
+
+Tokens Model::empty_prompt() const {
+  const Tokens ids = dsengine::token_ids(impl_->model().directory(), "bos_token_id");
+  return ids.empty() ? Tokens() : Tokens{ids[0]};
+}
 
 void Model::check_prompt(const Tokens& prompt, int64_t max_new_tokens) const {
   dsengine::check_request(impl_->model(), prompt, max_new_tokens);

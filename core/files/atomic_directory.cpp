@@ -1,11 +1,12 @@
 #include "files/atomic_directory.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
-#include <fstream>
+#include <cstring>
 #include <span>
 #include <string>
 
@@ -124,27 +125,52 @@ void AtomicDirectory::recover(const fs::path& final_path) {
 
 void remove_leftovers(const fs::path& directory) { sweep(directory, "."); }
 
-void atomic_write_file(const fs::path& path, std::string_view text) {
+AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
   std::error_code none;
   if (fs::exists(path, none) && !fs::is_regular_file(path, none) && !fs::is_directory(path, none)) {
-    std::ofstream device(path, std::ios::binary);  // a pipe or a device is written to, not replaced
-    device.write(text.data(), std::streamsize(text.size())).flush();
-    DSE_CHECK_USER(device.good(), "cannot write {}", path.string());
+    device_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    DSE_CHECK_USER(device_ >= 0, "cannot write {}: {}", path.string(), std::strerror(errno));
     return;
   }
-  const fs::path target = fs::is_symlink(path, none) ? normal(fs::weakly_canonical(path)) : normal(path),
-                 temporary = sibling(target, temporary_ending());
-  OutputFile file(temporary);
-  file.write(std::as_bytes(std::span(text)));
-  file.close();
+  target_ = fs::is_symlink(path, none) ? normal(fs::weakly_canonical(path)) : normal(path);
+  const std::string prefix = sibling(target_, ".tmp-").filename().string();
+  // What cannot be removed, or even seen, is no reason not to write.
+  for (fs::directory_iterator item(target_.parent_path(), none), end; !none && item != end; item.increment(none)) {
+    std::error_code ignored;
+    if (is_leftover(item->path().filename().string(), prefix)) fs::remove(item->path(), ignored);
+  }
+  file_.emplace(sibling(target_, temporary_ending()));
+}
+
+AtomicFile::~AtomicFile() {
+  if (device_ >= 0) ::close(device_);
+}
+
+void AtomicFile::write(std::string_view text) {
+  const auto bytes = std::as_bytes(std::span(text));
+  if (device_ >= 0)
+    write_all(device_, bytes, path_);
+  else
+    file_->write(bytes);
+}
+
+void AtomicFile::commit() {
+  if (device_ >= 0) return;
+  file_->close();
   std::error_code error;
-  fs::rename(temporary, target, error);
+  fs::rename(file_->path(), target_, error);
   if (error) {
     std::error_code ignored;
-    fs::remove(temporary, ignored);
-    user_error(fmt::format("cannot write {}: {}", path.string(), error.message()));
+    fs::remove(file_->path(), ignored);
+    user_error(fmt::format("cannot write {}: {}", path_.string(), error.message()));
   }
-  sync_path(target.parent_path());
+  sync_path(target_.parent_path());
+}
+
+void atomic_write_file(const fs::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
 }
 
 }  // namespace dsengine

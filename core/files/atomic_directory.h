@@ -6,7 +6,10 @@
 //   save.commit();
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string_view>
+
+#include "files/output_file.h"
 
 namespace dsengine {
 
@@ -37,7 +40,31 @@ class AtomicDirectory {
 // that has one writing process.
 void remove_leftovers(const std::filesystem::path& directory);
 
-// Replaces the file as a whole; the one that a symbolic link names. A pipe or a device is written to.
+// A file that is there as a whole with commit(), or not at all; the one that a symbolic link names. A pipe or a device
+// is written to as the text comes.
+//
+//   AtomicFile out("answers.jsonl");
+//   for (…) out.write(line);
+//   out.commit();
+class AtomicFile {
+ public:
+  // Creates ".<name>.tmp-<pid>" beside it, after what writers that no longer run left of it is removed.
+  explicit AtomicFile(const std::filesystem::path& path);
+  // Without commit(), what was written is removed.
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  std::filesystem::path path_, target_;  // as given; what a link names
+  std::optional<OutputFile> file_;
+  int device_ = -1;  // instead of it, where the path is a pipe or a device
+};
+
+// An AtomicFile of this text.
 void atomic_write_file(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace dsengine

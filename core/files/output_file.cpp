@@ -11,6 +11,16 @@
 
 namespace dsengine {
 
+void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(file, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EPIPE) throw ClosedPipe(fmt::format("{}: its reader has gone", path.string()));
+    DSE_CHECK_USER(written >= 0, "cannot write {}: {}", path.string(), std::strerror(errno));
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
 OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
   file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) fail();
@@ -24,12 +34,7 @@ OutputFile::~OutputFile() {
 
 void OutputFile::write(std::span<const std::byte> bytes) {
   DSE_CHECK(file_ >= 0, "{} is closed", path_.string());
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(file_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail();
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
+  write_all(file_, bytes, path_);
 }
 
 void OutputFile::close() {

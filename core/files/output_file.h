@@ -9,7 +9,19 @@
 #include <filesystem>
 #include <span>
 
+#include "base/check.h"
+
 namespace dsengine {
+
+// The reader of a pipe that is written to has gone, as `head` does: the program ends, and has nothing to say. Thrown
+// only where SIGPIPE is ignored.
+class ClosedPipe : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Writes all of it; a failure is a UserError with the path.
+void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path);
 
 class OutputFile {
  public:

@@ -74,6 +74,12 @@ Model Model::declared(const Json& config, const std::string& where, const Plugin
 
 Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                   const ModelOptions& options) {
+  check_model_directory(directory);
+  DSE_CHECK_USER(
+      options.random_init || options.kind != ModelKind::language || stored_kind(directory) == ModelKind::language,
+      "{}: a reward model or critic (…ForSequenceClassification), no language model: its rewards are what "
+      "'dsengine score --reward' gives",
+      directory.string());
   if (is_adapter(directory)) return load_adapted(directory, registry, kernels, options);
   const Json config = read_json(directory / "config.json");
   Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/philox.h"
 #include "files/weights.h"
 #include "model/adapter_files.h"
@@ -182,18 +183,29 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
 }
 
-std::vector<int32_t> eos_ids(const std::filesystem::path& model) {
+void check_model_directory(const std::filesystem::path& directory, const std::string& name) {
+  check_directory(directory, name);
+  if (std::filesystem::exists(directory / "config.json") || is_adapter(directory)) return;
+  const auto within = directory / "model";
+  user_error(fmt::format("{}{}{}: no config.json is in it: this is no model's directory{}", name,
+                         name.empty() ? "" : " ", directory.string(),
+                         std::filesystem::exists(within / "config.json") ? "; give " + within.string() : ""));
+}
+
+std::vector<int32_t> eos_ids(const std::filesystem::path& model) { return token_ids(model, "eos_token_id"); }
+
+std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::string& key) {
   const std::filesystem::path directory = base_directory(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
     const auto path = directory / file;
     if (!std::filesystem::exists(path)) continue;
     const Json config = read_json(path);
-    const auto it = config.find("eos_token_id");
+    const auto it = config.find(key);
     if (it == config.end() || it->is_null()) continue;
     std::vector<int32_t> ids;
     for (const auto& id : it->is_array() ? *it : Json::array({*it})) {
       const auto number = whole_number(id, 0, INT32_MAX);
-      DSE_CHECK_USER(number, "{}: eos_token_id should be an id or a list of ids, is {}", path.string(), it->dump());
+      DSE_CHECK_USER(number, "{}: {} should be an id or a list of ids, is {}", path.string(), key, it->dump());
       ids.push_back(int32_t(*number));
     }
     return ids;

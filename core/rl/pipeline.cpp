@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "rl/fingerprint.h"
 #include "rl/input_check.h"
 #include "run/config_print.h"
@@ -62,13 +63,17 @@ void Pipeline::check_from(size_t index, const std::string& from) const {
                    "stage '{}' takes a model from '{}', which does not come before it", stages[index].name, from);
   else
     DSE_CHECK_USER(fs::is_directory(from),
-                   "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory",
-                   stages[index].name, from);
+                   "stage '{}' takes a model from '{}', which is neither an earlier stage nor a directory{}",
+                   stages[index].name, from, fs::exists(from) ? " but a file: give the directory it is in" : "");
 }
 
 void Pipeline::check_stage(size_t index) const {
   const auto& stage = config_.stages[index];
   const auto needs = needs_of(registry_, stage);
+  const auto& model = config_.model;
+  // Where nothing else is named, later stages read its tokenizer alone.
+  if (!model.actor.empty() && (index == 0 || model.tokenizer.empty())) check_directory(model.actor, "model.actor");
+  if (!model.tokenizer.empty()) check_directory(model.tokenizer, "model.tokenizer");
   for (const auto& [name, _] : stage.plugin)
     DSE_CHECK_USER(name == stage.algorithm,
                    "stage '{}': plugin.{} sets options of an algorithm the stage does not use ({})", stage.name, name,

@@ -99,18 +99,20 @@ size_t TextModel::end_of_turn(const Ids& ids, size_t from, size_t to) const {
   return to + 1;  // none
 }
 
-Ids TextModel::answer_tokens(const std::vector<ChatMessage>& turns, const std::string& answer, bool ended) const {
+Ids TextModel::answer_tokens(const std::vector<ChatMessage>& turns, const std::string& answer, bool ended,
+                             const ChatOptions& options) const {
   Ids ids;
   std::vector<ChatMessage> all = turns;
   all.push_back({"assistant", answer, true});
   if (!chat.has_template()) {
-    const auto pieces = chat.render(all, false);
+    const auto pieces = chat.render(all, false, options);
     const auto& piece = pieces[pieces.size() - 2];  // the line's end comes after it
     ids = encode(piece.text, piece.text.bytes.size(), false);
     if (ended && !eos.empty()) ids.push_back(eos[0]);
     return ids;
   }
-  const jinja::Text prompt = chat.render(turns, true)[0].text, whole = chat.render(all, false)[0].text;
+  const jinja::Text prompt = chat.render(turns, true, options)[0].text;
+  const jinja::Text whole = chat.render(all, false, options)[0].text;
   DSE_CHECK_USER(whole.bytes.starts_with(prompt.bytes),
                  "the chat template does not write an answer behind the text that asks for it, so that what is to be "
                  "learned cannot be told: mark it in the template with {{% generation %}}");
@@ -133,14 +135,14 @@ Ids TextModel::answer_tokens(const std::vector<ChatMessage>& turns, const std::s
 }
 
 // Without {% generation %}: a turn is what it adds to the conversation before it, up to its end-of-turn token.
-void TextModel::learn_differences(const std::vector<ChatMessage>& turns, const jinja::Text& whole,
-                                  AnswerTokens& to) const {
+void TextModel::learn_differences(const std::vector<ChatMessage>& turns, const ChatOptions& options,
+                                  const jinja::Text& whole, AnswerTokens& to) const {
   for (size_t i = 0; i < turns.size(); ++i) {
     if (turns[i].role != "assistant" || !turns[i].train) continue;
     const std::vector<ChatMessage> before(turns.begin(), turns.begin() + int64_t(i));
     const std::vector<ChatMessage> with(turns.begin(), turns.begin() + int64_t(i) + 1);
-    const jinja::Text asked = chat.render(before, true)[0].text;
-    const jinja::Text answered = i + 1 == turns.size() ? whole : chat.render(with, false)[0].text;
+    const jinja::Text asked = chat.render(before, true, options)[0].text;
+    const jinja::Text answered = i + 1 == turns.size() ? whole : chat.render(with, false, options)[0].text;
     const bool is_beginning = answered.bytes.starts_with(asked.bytes) && whole.bytes.starts_with(asked.bytes);
     // What a template writes only at a conversation's end may be missing in the whole.
     const size_t end = size_t(std::ranges::mismatch(answered.bytes, whole.bytes).in1 - answered.bytes.begin());
@@ -157,14 +159,14 @@ void TextModel::learn_differences(const std::vector<ChatMessage>& turns, const j
   }
 }
 
-AnswerTokens TextModel::conversation(const std::vector<ChatMessage>& turns) const {
-  std::vector<ChatPiece> pieces = chat.render(turns, false);
+AnswerTokens TextModel::conversation(const std::vector<ChatMessage>& turns, const ChatOptions& options) const {
+  std::vector<ChatPiece> pieces = chat.render(turns, false, options);
   if (!chat.has_template()) return marked(pieces);
   jinja::Text& whole = pieces[0].text;
   if (!chat.marks_answers()) {
     AnswerTokens all{encode(whole, whole.bytes.size(), false), {}};
     all.mask.resize(all.tokens.size(), 0);
-    learn_differences(turns, whole, all);
+    learn_differences(turns, options, whole, all);
     return all;
   }
   // The blocks are the assistant's turns in their order.

@@ -33,10 +33,10 @@ struct TextModel {
   std::string prompt_text(const std::vector<ChatMessage>& turns, bool with_ends, const ChatOptions& options = {}) const;
   // What follows prompt_tokens where the assistant answers so, its end token included unless it was cut off.
   std::vector<TokenId> answer_tokens(const std::vector<ChatMessage>& turns, const std::string& answer,
-                                     bool ended = true) const;
+                                     bool ended = true, const ChatOptions& options = {}) const;
   // A whole conversation. Targets are the assistant's turns that are marked to train, each with its end: what
   // {% generation %} says, else what a turn adds to the conversation before it.
-  AnswerTokens conversation(const std::vector<ChatMessage>& turns) const;
+  AnswerTokens conversation(const std::vector<ChatMessage>& turns, const ChatOptions& options = {}) const;
   // As transformers' return_assistant_tokens_mask: of the template's {% generation %} blocks alone.
   AnswerTokens marked(const std::vector<ChatPiece>& pieces) const;
 
@@ -48,7 +48,8 @@ struct TextModel {
  private:
   std::vector<TokenId> encode(const jinja::Text& text, size_t size, bool add_special_tokens) const;
   size_t end_of_turn(const std::vector<TokenId>& ids, size_t from, size_t to) const;
-  void learn_differences(const std::vector<ChatMessage>& turns, const jinja::Text& whole, AnswerTokens& to) const;
+  void learn_differences(const std::vector<ChatMessage>& turns, const ChatOptions& options, const jinja::Text& whole,
+                         AnswerTokens& to) const;
 };
 
 }  // namespace dsengine

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
@@ -69,6 +70,7 @@ void encode_segment(const TokenizerParts& parts, Segment segment, std::string_vi
 }  // namespace
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
+  check_directory(directory);
   DSE_CHECK_USER(
       exists_in(directory),
       "{}: no tokenizer.json, no vocab.json with merges.txt, and no tokenizer.model; save the tokenizer there with "
