@@ -102,11 +102,10 @@ void check_unchanged(const fs::path& stage_path, const std::string& now) {
   if (!fs::exists(settings_file(stage_path)) || !has_results(stage_path)) return;
   const std::string before = read_text(settings_file(stage_path));
   const auto changed = changed_settings(before, now);
-  DSE_CHECK_USER(
-      changed.empty(),
-      "{} was begun with other settings, by its {} ({}): go back to them, delete that folder, or choose another "
-      "output_dir",
-      stage_path.string(), settings_file(stage_path).filename().string(), fmt::join(changed, "; "));
+  DSE_CHECK_USER(changed.empty(),
+                 "{} was begun with other settings, by {} ({}): go back to them, delete that folder, or choose another "
+                 "output_dir",
+                 stage_path.string(), settings_file(stage_path).string(), fmt::join(changed, "; "));
 }
 
 void warn_of_threads(const fs::path& stage_path, const std::string& now) {

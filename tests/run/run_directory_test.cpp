@@ -113,8 +113,8 @@ TEST_F(RunDirectoryTest, ChangedSettingsAreRefusedByName) {
   begin(config());
   const std::string saved = read_text(out_ / "config.toml");
   EXPECT_EQ(error(config({"stage.sft.actor.learning_rate=0.5", "seed=9", "plugin.sft.x=1"})),
-            (out_ / "sft").string() +
-                " was begun with other settings, by its settings.txt (actor.learning_rate: 1e-05 -> 0.5; plugin.sft.x: (absent) -> 1; "
+            (out_ / "sft").string() + " was begun with other settings, by " + (out_ / "sft/settings.txt").string() +
+                " (actor.learning_rate: 1e-05 -> 0.5; plugin.sft.x: (absent) -> 1; "
                 "seed: 1234 -> 9): go back to them, delete that folder, or choose another output_dir");
   EXPECT_EQ(read_text(out_ / "config.toml"), saved);
   EXPECT_EQ(error(config({"stage.ppo.actor.learning_rate=0.5"})), "no error");  // not begun yet
