@@ -126,15 +126,16 @@ void AtomicDirectory::recover(const fs::path& final_path) {
 void remove_leftovers(const fs::path& directory) { sweep(directory, "."); }
 
 AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
-  std::error_code none;
-  if (fs::exists(path, none) && !fs::is_regular_file(path, none) && !fs::is_directory(path, none)) {
+  const auto type = fs::status(path).type();  // throws where that cannot be known
+  if (type != fs::file_type::not_found && type != fs::file_type::regular && type != fs::file_type::directory) {
     device_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     DSE_CHECK_USER(device_ >= 0, "cannot write {}: {}", path.string(), std::strerror(errno));
     return;
   }
-  target_ = fs::is_symlink(path, none) ? normal(fs::weakly_canonical(path)) : normal(path);
+  target_ = fs::is_symlink(path) ? normal(fs::weakly_canonical(path)) : normal(path);
   const std::string prefix = sibling(target_, ".tmp-").filename().string();
   // What cannot be removed, or even seen, is no reason not to write.
+  std::error_code none;
   for (fs::directory_iterator item(target_.parent_path(), none), end; !none && item != end; item.increment(none)) {
     std::error_code ignored;
     if (is_leftover(item->path().filename().string(), prefix)) fs::remove(item->path(), ignored);

@@ -1,8 +1,8 @@
 """A bit that changes on the disk is noticed, or changes nothing: bit_flip_test.py BINARY FAIL_CALL [SLOTS]
 
 A short run of three stages is left in several states: after its first stage, after its second, within its last with two
-checkpoints, and ended. One bit of one file of the run (and of its inputs, while it is not ended) is turned, and the
-same command is given again. Each time:
+checkpoints, and ended. One bit of one file of the run, or of the inputs of the stage that it is within, is turned, and
+the same command is given again. Each time:
 
 - the exit status is 1 with one error line that names the file, or
 - the exit status is 0, and the final weights and all later metrics and evaluations are those of the undisturbed run.
@@ -60,7 +60,7 @@ def cases_of(slot):
     cases = []
     for state in STATES:
         base = slot.folder / "kept" / state
-        files = sorted(p for p in base.glob("**/*") if p.is_file() and (state != "ended" or "inputs" not in p.relative_to(base).parts))
+        files = sorted(p for p in base.glob("**/*") if p.is_file() and (state == "within ppo" or (base / "run") in p.parents))
         for file in files:
             size = file.stat().st_size
             if size == 0:
@@ -98,8 +98,8 @@ def trial(slot, whole, case):
     done = slot.run()
     try:
         if done.returncode != 0:
-            line, relative = error_of(done), "/".join(pathlib.Path(name).parts[1:])
-            assert relative in line, f"the line does not name {relative}: {line}"
+            line = error_of(done)
+            assert str(file.parent) in line and file.name in line, f"the line does not name {name}: {line}"
             return None, "noticed"
         models = slot.models()
         differs = [n for n in {*models, *whole["models"]} if models.get(n) != whole["models"].get(n)]

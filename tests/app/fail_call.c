@@ -73,32 +73,33 @@ static const char* joined(int folder, const char* path, char* buffer) {
   return buffer;
 }
 
+static const char* name_of_open(int flags) { return flags & O_DIRECTORY ? "list" : "open"; }
 static enum kind kind_of_flags(int flags) { return flags & (O_CREAT | O_TRUNC) ? writes : reads; }
 
-#define OPEN(name)                                            \
-  int name(const char* path, int flags, ...) {                \
-    va_list more;                                             \
-    va_start(more, flags);                                    \
-    const mode_t mode = va_arg(more, mode_t);                 \
-    va_end(more);                                             \
-    if (fails("open", path, kind_of_flags(flags))) return -1; \
-    const int fd = REAL(name)(path, flags, mode);             \
-    return keep(fd, path), fd;                                \
+#define OPEN(name)                                                         \
+  int name(const char* path, int flags, ...) {                             \
+    va_list more;                                                          \
+    va_start(more, flags);                                                 \
+    const mode_t mode = va_arg(more, mode_t);                              \
+    va_end(more);                                                          \
+    if (fails(name_of_open(flags), path, kind_of_flags(flags))) return -1; \
+    const int fd = REAL(name)(path, flags, mode);                          \
+    return keep(fd, path), fd;                                             \
   }
 OPEN(open)
 OPEN(open64)
 
-#define OPENAT(name)                                           \
-  int name(int folder, const char* path, int flags, ...) {     \
-    char buffer[PATH_MAX];                                     \
-    va_list more;                                              \
-    va_start(more, flags);                                     \
-    const mode_t mode = va_arg(more, mode_t);                  \
-    va_end(more);                                              \
-    const char* whole = joined(folder, path, buffer);          \
-    if (fails("open", whole, kind_of_flags(flags))) return -1; \
-    const int fd = REAL(name)(folder, path, flags, mode);      \
-    return keep(fd, whole), fd;                                \
+#define OPENAT(name)                                                        \
+  int name(int folder, const char* path, int flags, ...) {                  \
+    char buffer[PATH_MAX];                                                  \
+    va_list more;                                                           \
+    va_start(more, flags);                                                  \
+    const mode_t mode = va_arg(more, mode_t);                               \
+    va_end(more);                                                           \
+    const char* whole = joined(folder, path, buffer);                       \
+    if (fails(name_of_open(flags), whole, kind_of_flags(flags))) return -1; \
+    const int fd = REAL(name)(folder, path, flags, mode);                   \
+    return keep(fd, whole), fd;                                             \
   }
 OPENAT(openat)
 OPENAT(openat64)
@@ -173,7 +174,7 @@ int unlinkat(int folder, const char* path, int flags) {
 }
 
 DIR* opendir(const char* path) {
-  if (fails("open", path, reads)) return NULL;
+  if (fails("list", path, reads)) return NULL;
   DIR* folder = REAL(opendir)(path);
   if (folder) keep(dirfd(folder), path);
   return folder;

@@ -26,8 +26,9 @@ SLOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 FULL = os.environ.get("DSENGINE_FULL") == "1"
 EVERY = int(sys.argv[4]) if len(sys.argv) > 4 else 1 if FULL else 10
 # Operations that may fail while the run goes on, where its results are the same: what was closed or removed is no
-# longer needed, and a log is a copy of what standard error shows.
-MAY_GO_ON = ("close", "remove")
+# longer needed, leftovers that cannot be listed stay for the next start, and a log is a copy of what standard error
+# shows.
+MAY_GO_ON = ("close", "remove", "list")
 
 
 def calls_of(slot, snapshot):
