@@ -78,6 +78,7 @@ class StageRunner {
   Roles roles_;
   ExampleSet data_, heldout_;
   std::unique_ptr<ExampleStream> stream_;
+  std::optional<StepPlan> plan_;
   std::unique_ptr<Collector> collector_;
   ExampleSet texts_;  // of the PTX mixture
   std::unique_ptr<ExampleStream> text_stream_;
