@@ -68,6 +68,26 @@ OptionValues parse_options(const Item& item, const std::vector<std::string>& giv
   return values;
 }
 
+// How many of the records can be measured which way.
+struct Uses {
+  int64_t records = 0, imitated = 0, compared = 0, asked = 0;
+};
+
+Uses uses_of(DatasetInstance& data) {
+  Uses uses{data.size()};
+  for (int64_t i = 0; i < uses.records; ++i) {
+    const auto record = data.get(i);
+    const auto messages = data.messages(record);
+    const bool learned = std::any_of(messages.begin(), messages.end(), [](const dse_message& m) {
+      return m.train && std::string_view(m.role) == "assistant";
+    });
+    uses.imitated += record.kind == DSE_RECORD_MESSAGES ? learned : record.kind != DSE_RECORD_PROMPT;
+    uses.compared += record.kind == DSE_RECORD_PAIR;
+    uses.asked += record.kind != DSE_RECORD_TEXT;
+  }
+  return uses;
+}
+
 // One evaluation: the records, and the models that read them.
 class Evaluation {
  public:
@@ -79,7 +99,8 @@ class Evaluation {
     source_.adapter = o.adapter, source_.path = std::filesystem::absolute(o.data);
     source_.options = parse_options(item, o.data_options, "--data-option");
     DatasetInstance data(item, OptionSet(item, source_.options), source_.path);
-    kind_ = data.get(0).kind;
+    uses_ = uses_of(data);
+    DSE_CHECK_USER(uses_.records > 0, "{}: no records are in it", o.data);
     for (const auto& directory : {o.model, o.other}) {
       if (directory.empty()) continue;
       models_.push_back(
@@ -97,14 +118,19 @@ class Evaluation {
 
   Json run() {
     bool any = false;
+    const auto all = [&](int64_t count) { return count == uses_.records; };
     const bool scored = !options_.reward.empty() || !options_.reward_model.empty();
-    if (!models_.empty() && kind_ != DSE_RECORD_PROMPT) any = true, loss();
-    if (!options_.reward_model.empty() && kind_ == DSE_RECORD_PAIR) any = true, accuracy();
-    if (!models_.empty() && kind_ != DSE_RECORD_TEXT && (scored || models_.size() > 1)) any = true, answers(scored);
-    DSE_CHECK_USER(any,
-                   "eval: nothing to measure: prompts want --model with --reward-model, --reward or --other; "
-                   "a reward model alone wants pairs ({})",
-                   options_.data);
+    if (!models_.empty() && all(uses_.imitated)) any = true, loss();
+    if (!options_.reward_model.empty() && all(uses_.compared)) any = true, accuracy();
+    if (!models_.empty() && all(uses_.asked) && (scored || models_.size() > 1)) any = true, answers(scored);
+    if (!models_.empty() && uses_.imitated > 0 && !all(uses_.imitated))
+      spdlog::info("eval loss=none records={} note=\"{} of them have no answer to imitate\"", uses_.records,
+                   uses_.records - uses_.imitated);
+    DSE_CHECK_USER(
+        any,
+        "eval: nothing to measure: prompts want --model with --reward-model, --reward or --other; a reward "
+        "model alone wants pairs ({}: of {} records {} are prompts, {} have an answer to imitate, {} are pairs)",
+        options_.data, uses_.records, uses_.asked, uses_.imitated, uses_.compared);
     return std::move(result_);
   }
 
@@ -224,7 +250,7 @@ class Evaluation {
   const PluginRegistry& registry_;
   DataSource source_;
   RewardSource reward_;
-  uint32_t kind_ = 0;
+  Uses uses_;
   std::vector<dse::Model> models_;
   Json result_;
 };

@@ -135,7 +135,7 @@ std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, c
                  replies.size());
   for (size_t r = 0; r < scores.size(); ++r)
     DSE_CHECK_USER(std::isfinite(scores[r]), "the score of reply {} is not a number: leave that reply out", r);
-  DSE_CHECK_USER(i.algorithm.needs().form != DSE_FORM_PAIR || replies.size() % 2 == 0,
+  DSE_CHECK_USER(int64_t(replies.size()) % dsengine::rows_together(i.algorithm.needs()) == 0,
                  "{} replies: chosen and rejected ones come in pairs", replies.size());
   for (const auto& model : i.models) check_replies(model.impl().model(), replies);
   auto e = experience_of(replies, scores);

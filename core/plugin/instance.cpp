@@ -120,6 +120,8 @@ void AlgorithmInstance::load(std::string_view state) {
                    item_->label());
 }
 
+int64_t rows_together(const dse_needs& needs) { return needs.source == DSE_SOURCE_PAIRS ? 2 : 1; }
+
 int64_t unit_count(const dse_needs& needs, int64_t rows, int64_t tokens) {
   switch (needs.form) {
     case DSE_FORM_TOKEN:

@@ -39,6 +39,9 @@ class AlgorithmInstance {
   dse_needs needs_;
 };
 
+// Rows that stay together however a batch is cut into micro-batches: a pair's two, whatever the loss is of; else one.
+int64_t rows_together(const dse_needs& needs);
+
 // The number of unit losses that `needs.form` asks of a batch.
 int64_t unit_count(const dse_needs& needs, int64_t rows, int64_t tokens);
 

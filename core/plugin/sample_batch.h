@@ -24,8 +24,6 @@ class SampleBatch {
   dse_batch view();  // valid until this batch changes or moves
   int64_t row_count() const { return static_cast<int64_t>(offsets_.size()) - 1; }
   int64_t token_count() const { return offsets_.back(); }
-  // Rows that must stay together: a pair, a group or one row.
-  int64_t group_size() const { return group_size_; }
   const dse_needs& needs() const { return needs_; }
   const std::vector<float>& mask() const { return mask_; }
   // The column of DSE_COLUMN_LOGP, DSE_COLUMN_ENTROPY or DSE_COLUMN_VALUE.
@@ -35,7 +33,7 @@ class SampleBatch {
 
  private:
   dse_needs needs_;
-  int64_t group_size_ = 1;
+  int64_t group_size_ = 1;  // rows of one prompt: a pair, a group or one row
   std::vector<int64_t> offsets_{0}, prompt_;
   std::vector<int32_t> finish_, token_;
   std::vector<float> score_, row_weight_, mask_, logp_, entropy_, value_, old_logp_, old_value_, ref_logp_, advantage_,

@@ -64,10 +64,10 @@ Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_
   return round;
 }
 
-Experience Collector::collect(int64_t step, const Rollout& rollout, Scorer* scorer, PhaseClock& clock,
-                              MetricMeans& means) {
+Experience Collector::collect(int64_t step, const StepPlan::Items& items, const Rollout& rollout, Scorer* scorer,
+                              PhaseClock& clock, MetricMeans& means) {
   const int64_t count = config_.batch_size;
-  Round all = answer(prompts_, uint64_t(step * count), count, 0, uint64_t(step), rollout, scorer, clock);
+  Round all = answer(prompts_, items.first, items.count, 0, uint64_t(step), rollout, scorer, clock);
   int64_t failed = all.failed, answered = int64_t(all.answers.size());
   if (config_.dynamic_sampling) {
     Round kept;

@@ -2,9 +2,9 @@
 // dynamic sampling groups that say nothing replaced by other prompts'.
 //
 //   Collector collector(stage.rollout, needs.group_size, data, seed, key);
-//   Experience e = collector.collect(step, rollout, scorer, clock, means);
+//   Experience e = collector.collect(step, plan[step], rollout, scorer, clock, means);
 //
-// What a step reads depends on the seed and the step alone.
+// What a step reads depends on the seed, the step and its items alone.
 #pragma once
 #include "rl/example_stream.h"
 #include "rl/metric_means.h"
@@ -19,9 +19,10 @@ class Collector {
   // group_size: how many answers to a prompt the algorithm compares at least.
   Collector(const RolloutConfig& config, int64_t group_size, const ExampleSet& data, uint64_t seed, uint64_t stage_key);
 
-  // scorer null: every score is 0. Adds reward, response_length, eos_fraction, reward_failed and each reward's mean to
-  // `means`; with dynamic sampling groups_replaced too.
-  Experience collect(int64_t step, const Rollout& rollout, Scorer* scorer, PhaseClock& clock, MetricMeans& means);
+  // items: the step's prompts. scorer null: every score is 0. Adds reward, response_length, eos_fraction, reward_failed
+  // and each reward's mean to `means`; with dynamic sampling groups_replaced too.
+  Experience collect(int64_t step, const StepPlan::Items& items, const Rollout& rollout, Scorer* scorer,
+                     PhaseClock& clock, MetricMeans& means);
 
  private:
   struct Round {

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "base/philox.h"
 #include "plugin/instance.h"
 
@@ -20,6 +22,8 @@ std::vector<ChatMessage> turns_of(const DatasetInstance& data, const dse_record&
   return turns;
 }
 
+constexpr size_t kNamedRecords = 10;  // of a warning
+
 // What a record is known by in splits: conversations with the same opening are never torn apart, and it does not matter
 // what a stage reads of them.
 uint64_t opening_hash(const DatasetInstance& data, const dse_record& record) {
@@ -28,6 +32,23 @@ uint64_t opening_hash(const DatasetInstance& data, const dse_record& record) {
   for (const auto& m : messages)
     if (std::string_view(m.role) != "system") return name_hash(m.content);
   return name_hash(messages.empty() ? record.prompt : messages.front().content);
+}
+
+// Whether the record's other fields label it as one not to be imitated, as data for KTO do ("label": false). A label
+// that may mean the same in other words, beside an answer, is a UserError.
+bool is_labelled_false(const dse_record& record) {
+  const std::string_view metadata = record.metadata ? record.metadata : "";
+  if (metadata.find("\"label\"") == metadata.npos) return false;
+  const Json json = Json::parse(metadata, nullptr, false);
+  const Json label = json.is_object() ? json.value("label", Json()) : Json();
+  if (label.is_boolean()) return !label.get<bool>();
+  const bool answers = record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_MESSAGES;
+  static const std::set<Json> words{0, 1, "0", "1", "true", "false", "True", "False"};
+  DSE_CHECK_USER(!answers || !words.contains(label),
+                 "the field 'label' is {}: write true or false where it says whether the answer is to be learned, or "
+                 "give it another name",
+                 label.dump());
+  return false;
 }
 
 // Builds examples of one source.
@@ -46,13 +67,17 @@ class Encoder {
     const auto wrong = [&](const char* wanted) {
       user_error(fmt::format("this stage wants {}; the record holds something else", wanted));
     };
+    if (record.kind == DSE_RECORD_COMPLETION || record.kind == DSE_RECORD_PAIR)
+      DSE_CHECK_USER(turns.empty() || turns.back().role != "assistant",
+                     "the turns that the answer is to follow end with an answer");
     if (source_ == DSE_SOURCE_PAIRS) {
       if (record.kind != DSE_RECORD_PAIR) wrong("pairs (prompt, chosen, rejected)");
       set_prompt(e, turns);
       e.answer = answer(turns, record.chosen), e.rejected = answer(turns, record.rejected);
     } else if (source_ == DSE_SOURCE_ROLLOUT) {
       if (record.kind == DSE_RECORD_TEXT) wrong("prompts");
-      while (record.kind == DSE_RECORD_MESSAGES && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
+      const bool asked = record.kind == DSE_RECORD_MESSAGES || record.kind == DSE_RECORD_PROMPT;
+      while (asked && !turns.empty() && turns.back().role == "assistant") turns.pop_back();
       if (turns.empty()) wrong("prompts that end with a user's turn");
       set_prompt(e, turns);
       e.turns = std::move(turns);
@@ -189,7 +214,8 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
   DatasetInstance data(item, OptionSet(item, from.options), from.path);
   Encoder encoder(text, config, source);
   const auto limit = size_t(config.max_length);
-  int64_t elsewhere = 0, dropped = 0, weightless = 0, cut_prompts = 0, cut_records = 0;
+  int64_t elsewhere = 0, dropped = 0, weightless = 0, labelled = 0, cut_prompts = 0, cut_records = 0;
+  std::vector<int64_t> alike;  // pairs that would compare an answer with itself
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto record = data.get(i);
     if (!part.holds(opening_hash(data, record))) {
@@ -198,12 +224,20 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
     }
     Example e;
     try {
+      if (source == DSE_SOURCE_RECORDS && is_labelled_false(record)) {
+        ++labelled;
+        continue;
+      }
       e = encoder.encode(data, record);
     } catch (const UserError& error) {
       user_error(fmt::format("{}: record {}: {}", from.path.string(), i + 1, error.what()));
     }
     if (e.weight == 0) {
       ++weightless;
+      continue;
+    }
+    if (source == DSE_SOURCE_PAIRS && e.answer.tokens == e.rejected.tokens) {
+      alike.push_back(i + 1);
       continue;
     }
     const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
@@ -218,14 +252,23 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
     copies_.push_back(from.weight);
   }
   const int64_t own = data.size() - elsewhere;
+  const int64_t used = own - dropped - weightless - labelled - int64_t(alike.size());
   spdlog::info(
       "data path={} adapter={} records={} part={} other_parts={} used={} as={} truncated_prompts={} truncated={} "
-      "dropped_too_long={} weight_zero={}",
-      from.path.string(), from.adapter, data.size(), part.number, elsewhere, own - dropped - weightless,
-      made_of(source), cut_prompts, cut_records, dropped, weightless);
+      "dropped_too_long={} weight_zero={} label_false={} equal_answers={}",
+      from.path.string(), from.adapter, data.size(), part.number, elsewhere, used, made_of(source), cut_prompts,
+      cut_records, dropped, weightless, labelled, alike.size());
+  const auto shown = int64_t(std::min(alike.size(), kNamedRecords));
+  if (shown > 0)
+    spdlog::warn("data path={} equal_answers={} records={}{} note=\"pairs whose answers are alike are not used\"",
+                 from.path.string(), alike.size(), fmt::join(alike.begin(), alike.begin() + shown, ","),
+                 alike.size() > kNamedRecords ? ",…" : "");
   DSE_CHECK_USER(weightless < own || own == 0, "{}: every record has the weight 0", from.path.string());
-  DSE_CHECK_USER(dropped + weightless < own || own == 0, "{}: every record is longer than data.max_length = {} tokens",
-                 from.path.string(), config.max_length);
+  DSE_CHECK_USER(labelled < own || own == 0, "{}: every record has the label false", from.path.string());
+  DSE_CHECK_USER(int64_t(alike.size()) < own || own == 0, "{}: the two answers of every pair are alike",
+                 from.path.string());
+  DSE_CHECK_USER(used > 0 || own == 0, "{}: every record is longer than data.max_length = {} tokens{}",
+                 from.path.string(), config.max_length, own > dropped ? ", or may not be used" : "");
 }
 
 double ExampleSet::epoch_size() const { return std::accumulate(copies_.begin(), copies_.end(), 0.0); }

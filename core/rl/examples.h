@@ -6,7 +6,8 @@
 //   auto order = epoch_order(data, seed, stage_key, epoch);
 //
 // Everything is tokenized once, when loaded. A prompt that is too long keeps its first token and its end; a record that
-// is too long is dropped, or loses the end of its answer; both are counted in the log.
+// is too long is dropped, or loses the end of its answer. Pairs of equal answers have nothing to compare, and records
+// whose other fields hold "label": false are not imitated. All of it is counted in the log.
 #pragma once
 #include <cstdint>
 #include <optional>

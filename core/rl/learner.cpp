@@ -81,7 +81,7 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
 
 Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock)
     : algorithm_(algorithm), roles_(roles), batching_(batching), clock_(clock) {
-  if (algorithm.needs().form == DSE_FORM_PAIR)
+  if (rows_together(algorithm.needs()) == 2)
     DSE_CHECK_USER(batching.mini_batch_size % 2 == 0 && batching.micro_batch_size % 2 == 0,
                    "mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
                    batching.mini_batch_size, batching.micro_batch_size);
@@ -95,7 +95,7 @@ std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint
   const bool groups = needs.source == DSE_SOURCE_ROLLOUT && needs.group_size > 1;
   std::vector<std::pair<int64_t, int64_t>> order;
   for (int64_t first = 0, last = 0; first < e.row_count(); first = last) {
-    last = first + (needs.form == DSE_FORM_PAIR ? 2 : 1);
+    last = first + rows_together(needs);
     while (groups && last < e.row_count() && e.prompt[size_t(last)] == e.prompt[size_t(first)]) ++last;
     order.emplace_back(first, last);
   }

@@ -87,7 +87,7 @@ void Pipeline::check_stage(size_t index) const {
       const Item& item = registry_.find(DSE_DATASET, from.adapter);
       DatasetInstance(item, OptionSet(item, from.options), from.path);  // opens and validates it
     }
-  if (needs.form == DSE_FORM_PAIR)
+  if (rows_together(needs) == 2)
     DSE_CHECK_USER(stage.mini_batch_size % 2 == 0 && stage.micro_batch_size % 2 == 0,
                    "stage '{}': mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
                    stage.name, stage.mini_batch_size, stage.micro_batch_size);

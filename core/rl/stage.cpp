@@ -68,10 +68,8 @@ void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
   data_ = StageData::load(stage_, needs.source, services_.registry, text_, run_.seed);
   stream_ = std::make_unique<ExampleStream>(data_.records, run_.seed, key_);
-  steps_ = stage_.max_steps > 0
-               ? stage_.max_steps
-               : std::max<int64_t>(
-                     1, int64_t(double(stage_.epochs) * data_.records.epoch_size() / double(items_per_step())));
+  plan_.emplace(data_.records, run_.seed, key_, items_per_step(), StepPlan::Length{stage_.max_steps, stage_.epochs});
+  steps_ = plan_->steps();
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
   collector_ = std::make_unique<Collector>(rollout, needs.group_size, data_.records, run_.seed, key_);
@@ -261,9 +259,10 @@ Json StageRunner::step(int64_t step) {
   clock_.restart();  // loading, evaluations and checkpoints are no part of a step
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
-  Experience e = from_rollouts() ? collector_->collect(step, rollout_with(stage_.rollout, run_.seed ^ key_),
-                                                       scorer_.get(), clock_, means)
-                                 : next_records(step);
+  Experience e = from_rollouts()
+                     ? collector_->collect(step, (*plan_)[step], rollout_with(stage_.rollout, run_.seed ^ key_),
+                                           scorer_.get(), clock_, means)
+                     : next_records(step);
   e.allocate(algorithm_.needs());
   learner_->score(e, means);
   prepare(algorithm_, e, means);
@@ -283,8 +282,8 @@ Json StageRunner::step(int64_t step) {
 
 Experience StageRunner::next_records(int64_t step) {
   std::vector<const Example*> examples;
-  const int64_t count = items_per_step();
-  for (int64_t i = 0; i < count; ++i) examples.push_back(&(*stream_)[uint64_t(step * count + i)]);
+  const auto items = (*plan_)[step];
+  for (int64_t i = 0; i < items.count; ++i) examples.push_back(&(*stream_)[items.first + uint64_t(i)]);
   return experience_of(examples, algorithm_.needs().source);
 }
 

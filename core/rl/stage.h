@@ -84,6 +84,7 @@ class StageRunner {
   Roles roles_;
   StageData data_;
   std::unique_ptr<ExampleStream> stream_;
+  std::optional<StepPlan> plan_;
   std::unique_ptr<Collector> collector_;
   std::unique_ptr<ExampleStream> text_stream_;  // of the PTX mixture
   std::unique_ptr<Scorer> scorer_;

@@ -138,8 +138,12 @@ template <class Visitor>
 void describe(Visitor& visit, StageConfig& c) {
   visit.value("name", c.name, "names the stage and its folder in output_dir", {.required = true});
   visit.value("algorithm", c.algorithm, "algorithm plugin", {.required = true});
-  visit.value("epochs", c.epochs, "passes over the data; ignored where max_steps is given", {.min = 1});
-  visit.value("max_steps", c.max_steps, "optimizer steps, or rollouts where there are any; 0: from epochs", {.min = 0});
+  visit.value("epochs", c.epochs, "passes over the data, each record once in each; ignored where max_steps is given",
+              {.min = 1});
+  visit.value("max_steps", c.max_steps,
+              "optimizer steps, or rollouts where there are any, of equal size; 0: from epochs, whose last step takes "
+              "what is left",
+              {.min = 0});
   visit.value("mini_batch_size", c.mini_batch_size, "rows an optimizer step; a pair counts two", {.min = 1});
   visit.value("micro_batch_size", c.micro_batch_size, "rows a forward; 0: the minibatch", {.min = 0});
   visit.value("ppo_epochs", c.ppo_epochs, "passes over a rollout", {.min = 1});

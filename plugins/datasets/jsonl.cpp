@@ -1,38 +1,28 @@
 // JSON lines, plain or gzip. A line's fields say what it is:
 //   text | messages [{role, content, train?}] | prompt + completion | prompt + chosen + rejected | prompt + ranked |
 //   prompt
-// Pairs without a prompt are transcripts ("\n\nHuman: …\n\nAssistant: …", as Anthropic's hh-rlhf): the turns
-// both share are the prompt. Other fields are kept as metadata. The file is validated whole when it is opened.
-// `ranked` lists answers from the best to the worst; answers in a list of their own tie: [["a", "b"], "c"]. Its record
-// becomes every pair of two ranks, which share the record's weight: a prompt counts once however many answers it has
-// (Ouyang et al. 2022, section 3.5, where all comparisons of a prompt are one element of the batch).
+// Turns may stand for a prompt and for an answer, and `messages` for the prompt of pairs and ranked answers; a prompt
+// beside messages should be one of their turns. Pairs may be two conversations: lists of turns, or transcripts
+// ("\n\nHuman: …\n\nAssistant: …", as Anthropic's hh-rlhf). The turns that both share are the prompt; those that part
+// at no answer are left out and named. Other fields are kept as metadata, as they are written. The file is validated
+// whole when it is opened. `ranked` lists answers from the best to the worst; answers in a list of their own tie:
+// [["a", "b"], "c"]. Its record becomes every pair of two ranks, which share the record's weight: a prompt counts once
+// however many answers it has (Ouyang et al. 2022, section 3.5, where all comparisons of a prompt are one element of
+// the batch).
 #include <dsengine/dataset.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 
+#include "../json_text.h"
+#include "conversation.h"
 #include "text_file.h"
 
 namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int kMaxDepth = 100;
-
-// The turns of an hh-rlhf transcript; empty where the text is none.
-std::vector<dse::Message> parse_transcript(const std::string& text) {
-  const std::string human = "\n\nHuman:", assistant = "\n\nAssistant:";
-  std::vector<dse::Message> turns;
-  if (!text.starts_with(human)) return turns;
-  for (size_t at = 0; at < text.size();) {
-    const bool from_human = text.compare(at, human.size(), human) == 0;
-    const size_t begin = at + (from_human ? human : assistant).size();
-    at = std::min(text.find(human, begin), text.find(assistant, begin));
-    std::string content = text.substr(begin, at == std::string::npos ? at : at - begin);
-    content.erase(0, content.find_first_not_of(' '));
-    turns.push_back({from_human ? "user" : "assistant", content, !from_human});
-  }
-  return turns;
-}
+constexpr size_t kNamedLines = 10;  // of a warning
 
 }  // namespace
 
@@ -56,7 +46,8 @@ class JsonLines {
       if (text_.find_first_not_of(" \t\r", at) < end) add_records({at, end, line, 0, 0, 1});
       at = end + 1;
     }
-    if (places_.empty()) fail(0, "the file has no records");
+    if (places_.empty() && unused_.empty()) fail(0, "the file has no records");
+    name_unused();
   }
 
   int64_t size() const { return int64_t(places_.size()); }
@@ -65,7 +56,7 @@ class JsonLines {
     if (index < 0 || index >= size()) throw dse::Failure(path_ + ": no such record", DSE_BAD_DATA);
     const Place& place = places_[size_t(index)];
     Json json = parse(place);
-    return record(json, place);
+    return *record(json, place);
   }
 
  private:
@@ -87,8 +78,11 @@ class JsonLines {
                            if (depth > kMaxDepth) fail(place.line, "JSON nested deeper than 100 levels");
                            return true;
                          });
+    } catch (const Json::out_of_range& e) {  // a number: no double holds it
+      const std::string what = e.what();
+      fail(place.line, what.substr(what.find("] ") + 2));
     } catch (const Json::exception& e) {
-      std::string what = e.what();
+      const std::string what = e.what();
       fail(place.line, "not valid JSON: " + what.substr(what.find("] ") + 2));
     }
     if (!json.is_object()) fail(place.line, "a record is a JSON object");
@@ -108,8 +102,23 @@ class JsonLines {
     } else {
       pairs.push_back(place);
     }
-    record(json, pairs.front());
-    places_.insert(places_.end(), pairs.begin(), pairs.end());
+    if (record(json, pairs.front()))
+      places_.insert(places_.end(), pairs.begin(), pairs.end());
+    else
+      unused_.push_back(place.line);
+  }
+
+  void name_unused() const {
+    if (unused_.empty()) return;
+    std::string lines;
+    for (size_t i = 0; i < std::min(unused_.size(), kNamedLines); ++i)
+      lines += (i ? ", " : "") + std::to_string(unused_[i]);
+    const std::string what = std::to_string(unused_.size()) +
+                             " pairs are not used, for their conversations part at a turn that is no answer, or one is "
+                             "the other's beginning: lines " +
+                             lines + (unused_.size() > kNamedLines ? ", …" : "");
+    if (places_.empty()) fail(0, what);
+    dse::host().log(DSE_LOG_WARNING, (path_ + ": " + what).c_str());
   }
 
   [[noreturn]] void fail(size_t line, const std::string& what) const {
@@ -129,7 +138,8 @@ class JsonLines {
     return value;
   }
 
-  dse::Record record(Json& json, const Place& place) const {
+  // Nothing: a pair of conversations that part at no answer.
+  std::optional<dse::Record> record(Json& json, const Place& place) const {
     const size_t line = place.line;
     dse::Record r;
     if (json.contains("weight")) {
@@ -137,23 +147,21 @@ class JsonLines {
       r.weight = json["weight"];
       json.erase("weight");
     }
-    const bool pair = json.contains(field_chosen_) || json.contains(field_rejected_);
-    if (json.contains("messages")) r.messages = messages(json, line);
+    if (json.contains("messages")) r.messages = take_turns(json, "messages", line);
     if (json.contains(field_ranked_)) {
       ranked(r, json, place);
-    } else if (pair) {
-      r.kind = DSE_RECORD_PAIR;
-      r.chosen = take_string(json, field_chosen_, line), r.rejected = take_string(json, field_rejected_, line);
-      if (json.contains(field_prompt_))
-        r.prompt = take_string(json, field_prompt_, line);
-      else if (r.messages.empty())
-        split_transcripts(r, line);
-    } else if (json.contains(field_prompt_)) {
-      r.prompt = take_string(json, field_prompt_, line);
-      r.kind = json.contains(field_completion_) ? DSE_RECORD_COMPLETION : DSE_RECORD_PROMPT;
-      if (r.kind == DSE_RECORD_COMPLETION) r.completion = take_string(json, field_completion_, line);
+    } else if (json.contains(field_chosen_) || json.contains(field_rejected_)) {
+      if (!pair(r, json, line)) return std::nullopt;
+    } else if (json.contains(field_prompt_) && json.contains(field_completion_)) {
+      r.kind = DSE_RECORD_COMPLETION;
+      r.completion = take_answer(json, field_completion_, line);
+      take_prompt(r, r.completion, json, line);
     } else if (!r.messages.empty()) {
       r.kind = DSE_RECORD_MESSAGES;
+      if (json.contains(field_prompt_)) agree(r.messages, json, line);
+    } else if (json.contains(field_prompt_)) {
+      r.kind = DSE_RECORD_PROMPT;
+      take_prompt(r, "", json, line);
     } else if (json.contains("text")) {
       r.kind = DSE_RECORD_TEXT;
       r.text = take_string(json, "text", line);
@@ -161,16 +169,92 @@ class JsonLines {
       fail(line, "none of the fields text, messages, " + field_prompt_ + ", " + field_chosen_ + ", " + field_ranked_ +
                      " is there");
     }
-    if (!json.empty()) r.metadata = json.dump();
+    if (!json.empty()) r.metadata = metadata(json, place);
     return r;
+  }
+
+  // What is left of a record, each value as it is written.
+  std::string metadata(const Json& json, const Place& place) const {
+    const auto members = json_members(std::string_view(text_).substr(place.begin, place.end - place.begin));
+    std::string text;
+    for (const auto& [key, value] : json.items())
+      text += (text.empty() ? "{" : ",") + Json(key).dump() + ":" + compact_json(members.at(key));
+    return text + "}";
+  }
+
+  // A prompt beside turns: it should be in them.
+  void agree(const Turns& turns, Json& json, size_t line) const {
+    const bool in_them = json[field_prompt_].is_array() ? begins_with(turns, take_turns(json, field_prompt_, line))
+                                                        : asks(turns, take_string(json, field_prompt_, line));
+    if (!in_them)
+      fail(line, "'" + field_prompt_ +
+                     "' is not in the turns beside it: leave one of them out, or name another prompt_field");
+  }
+
+  // What is asked: the messages, but for the answer where they end with it; else the prompt.
+  void take_prompt(dse::Record& r, const std::string& answer, Json& json, size_t line) const {
+    if (!r.messages.empty()) {
+      if (json.contains(field_prompt_)) agree(r.messages, json, line);
+      if (r.messages.back().role == "assistant" && r.messages.back().content == answer) r.messages.pop_back();
+    } else if (json.contains(field_prompt_) && json[field_prompt_].is_array()) {
+      r.messages = take_turns(json, field_prompt_, line);
+    } else {
+      r.prompt = take_string(json, field_prompt_, line);
+    }
+  }
+
+  // A text, or the assistant's turn alone.
+  std::string take_answer(Json& json, const std::string& name, size_t line) const {
+    if (!json.contains(name) || !json[name].is_array()) return take_string(json, name, line);
+    return answer_of(take_turns(json, name, line), name, line);
+  }
+  std::string answer_of(const Turns& turns, const std::string& name, size_t line) const {
+    if (turns.size() != 1 || turns[0].role != "assistant")
+      fail(line, "the field '" + name + "' should be a text or one turn of the assistant");
+    return turns[0].content;
+  }
+
+  // False: two conversations that part at no answer.
+  bool pair(dse::Record& r, Json& json, size_t line) const {
+    r.kind = DSE_RECORD_PAIR;
+    const auto is_list = [&](const std::string& name) { return json.contains(name) && json[name].is_array(); };
+    Turns chosen, rejected;
+    if (is_list(field_chosen_) && is_list(field_rejected_)) {
+      chosen = take_turns(json, field_chosen_, line), rejected = take_turns(json, field_rejected_, line);
+      const bool answers = chosen[0].role == "assistant" || rejected[0].role == "assistant";
+      if (!answers) return conversations(r, chosen, rejected, json, line);
+      r.chosen = answer_of(chosen, field_chosen_, line), r.rejected = answer_of(rejected, field_rejected_, line);
+    } else {
+      r.chosen = take_string(json, field_chosen_, line), r.rejected = take_string(json, field_rejected_, line);
+      if (!json.contains(field_prompt_) && r.messages.empty()) {
+        chosen = parse_transcript(r.chosen), rejected = parse_transcript(r.rejected);
+        if (chosen.empty() || rejected.empty()) fail(line, "a pair without a prompt should be two transcripts");
+        return conversations(r, chosen, rejected, json, line);
+      }
+    }
+    take_prompt(r, r.chosen, json, line);
+    return true;
+  }
+
+  bool conversations(dse::Record& r, const Turns& chosen, const Turns& rejected, Json& json, size_t line) const {
+    const auto at = parting(chosen, rejected);
+    if (!at) return false;
+    const Turns beside = std::move(r.messages);
+    r.messages.assign(chosen.begin(), chosen.begin() + int64_t(*at));
+    for (auto& m : r.messages) m.train = false;
+    r.chosen = chosen[*at].content, r.rejected = rejected[*at].content;
+    if (json.contains(field_prompt_)) agree(r.messages, json, line);
+    if (!beside.empty() && !(begins_with(chosen, beside) && beside.size() >= *at))
+      fail(line, "'messages' is neither what '" + field_chosen_ + "' answers nor all of it: leave it out");
+    return true;
   }
 
   void ranked(dse::Record& r, Json& json, const Place& place) const {
     if (json.contains(field_chosen_) || json.contains(field_rejected_))
       fail(place.line, "'" + field_ranked_ + "' beside '" + field_chosen_ + "' or '" + field_rejected_ + "'");
-    if (r.messages.empty()) r.prompt = take_string(json, field_prompt_, place.line);
     auto answers = ranked_answers(json[field_ranked_], place.line);
     json.erase(field_ranked_);
+    take_prompt(r, answers.front().text, json, place.line);
     if (best_alone_) {
       r.kind = DSE_RECORD_COMPLETION;
       r.completion = answers.front().text;
@@ -198,34 +282,21 @@ class JsonLines {
     return answers;
   }
 
-  std::vector<dse::Message> messages(Json& json, size_t line) const {
-    std::vector<dse::Message> turns;
-    if (!json["messages"].is_array() || json["messages"].empty()) fail(line, "'messages' should be a list of turns");
-    for (auto& m : json["messages"]) {
+  Turns take_turns(Json& json, const std::string& name, size_t line) const {
+    Turns turns;
+    if (!json[name].is_array() || json[name].empty()) fail(line, "'" + name + "' should be a list of turns");
+    for (auto& m : json[name]) {
       if (!m.is_object()) fail(line, "a message should be an object with role and content");
       const bool train = !m.contains("train") || m["train"] == true;
       turns.push_back({take_string(m, "role", line), take_string(m, "content", line), train});
     }
-    json.erase("messages");
+    json.erase(name);
     return turns;
-  }
-
-  void split_transcripts(dse::Record& r, size_t line) const {
-    auto chosen = parse_transcript(r.chosen), rejected = parse_transcript(r.rejected);
-    if (chosen.size() < 2 || rejected.size() < 2) fail(line, "a pair without a prompt should be two transcripts");
-    size_t shared = 0;
-    while (shared + 1 < std::min(chosen.size(), rejected.size()) && chosen[shared].content == rejected[shared].content)
-      ++shared;
-    // The prompt ends with the human's turn before the first difference; what follows it is the answer.
-    while (shared > 0 && chosen[shared - 1].role == "assistant") --shared;
-    if (shared == 0) fail(line, "the two transcripts share no prompt");
-    r.messages.assign(chosen.begin(), chosen.begin() + int64_t(shared));
-    for (auto& m : r.messages) m.train = false;
-    r.chosen = chosen[shared].content, r.rejected = rejected[shared].content;
   }
 
   std::string path_, field_prompt_, field_completion_, field_chosen_, field_rejected_, field_ranked_, text_;
   bool best_alone_;
   std::vector<Place> places_;
+  std::vector<size_t> unused_;  // lines of pairs that cannot be compared
 };
 DSE_DATASET("jsonl", JsonLines)

@@ -18,6 +18,8 @@
 #include <cstring>
 #include <optional>
 
+#include "../json_text.h"
+
 extern char** environ;
 
 namespace {
@@ -165,8 +167,10 @@ class ProcessReward {
                         {"reply", a.reply},
                         {"finish", finish[std::min(a.finish, 3u)]},
                         {"tokens", a.token_count}};
-    line["metadata"] = a.metadata ? nlohmann::json::parse(a.metadata, nullptr, false) : nlohmann::json();
-    const auto text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    text.pop_back();
+    const bool has_metadata = a.metadata && nlohmann::json::accept(a.metadata);
+    text += ",\"metadata\":" + (has_metadata ? compact_json(a.metadata) : "null") + "}\n";  // numbers keep their digits
     if (!child_.send_line(text, until)) return give_up("the program does not read its input");
     bool late = false;
     const auto reply = child_.receive_line(until, late);

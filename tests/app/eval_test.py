@@ -97,6 +97,47 @@ def check_eval(folder, run):
     dsengine("eval", "--model", sft, "--data", TINY / "data/sft.jsonl", "--reward", "match", "--reward-option", "patern=e", fails=True)
 
 
+def check_conversations(folder, run):
+    """What training takes, eval takes: turns beside a prompt, conversations that end with the user, pairs in every form."""
+    sft, reward, out = run / "sft/model", run / "reward/model", folder / "eval.json"
+    user, assistant = lambda text: {"role": "user", "content": text}, lambda text: {"role": "assistant", "content": text}
+
+    def evaluate(rows, *arguments, **settings):
+        (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        out.unlink(missing_ok=True)
+        dsengine("eval", "--data", folder / "rows.jsonl", "--max-new-tokens", 4, "--output", out, *arguments, **settings)
+        return json.loads(out.read_text()) if out.exists() else None
+
+    rows = records("sft.jsonl", 4)
+    turns = [[user(r["prompt"]), assistant(r["completion"])] for r in rows]
+    loss = evaluate(rows, "--model", sft)["loss"]
+    assert evaluate([{"messages": t} for t in turns], "--model", sft)["loss"] == loss
+    assert evaluate([{"prompt": r["prompt"], "messages": t} for r, t in zip(rows, turns)], "--model", sft)["loss"] == loss
+    assert evaluate([*rows, {"prompt": "Hi", "completion": "No", "label": False}], "--model", sft)["loss"] == loss
+
+    match = ["--model", sft, "--reward", "match", "--reward-option", "kind=regex", "--reward-option", "pattern=e"]
+    asked = evaluate([{"prompt": r["prompt"]} for r in rows], *match)
+    for given in ([{"messages": t[:1]} for t in turns], [{"prompt": r["prompt"], "messages": t[:1]} for r, t in zip(rows, turns)],
+                  [{"messages": t[:1]} for t in turns[:2]] + [{"messages": t} for t in turns[2:]]):
+        result = evaluate(given, *match)
+        assert result["reward"] == asked["reward"] and result["samples"] == asked["samples"] and "loss" not in result, result
+    result = evaluate([{"messages": t} for t in turns], *match)
+    assert result["reward"] == asked["reward"] and result["loss"] == loss
+    evaluate([{"messages": t[:1]} for t in turns], "--model", sft, fails=True)
+
+    pairs = records("pairs_heldout.jsonl", 12)
+    plain = evaluate(pairs, "--model", sft, "--reward-model", reward)
+    whole = lambda p, kind: [user(p["prompt"]), assistant(p[kind])]
+    text = lambda p, kind: f"\n\nHuman: {p['prompt']}\n\nAssistant: {p[kind]}"
+    for form in (lambda p: {k: whole(p, k) for k in ("chosen", "rejected")},
+                 lambda p: {"prompt": p["prompt"], "messages": whole(p, "chosen"), **{k: whole(p, k) for k in ("chosen", "rejected")}},
+                 lambda p: {"prompt": [user(p["prompt"])], **{k: [assistant(p[k])] for k in ("chosen", "rejected")}},
+                 lambda p: {"messages": [user(p["prompt"])], "chosen": p["chosen"], "rejected": p["rejected"]},
+                 lambda p: {k: text(p, k) for k in ("chosen", "rejected")}):
+        result = evaluate([form(p) for p in pairs], "--model", sft, "--reward-model", reward)
+        assert all(result[k] == plain[k] for k in ("loss", "accuracy", "margin", "reward")), (form(pairs[0]), result, plain)
+
+
 def check_export(folder, run):
     weights = lambda directory: (directory / "model.safetensors").read_bytes()
     dsengine("export", "--model", run / "sft", "--output", folder / "final")
@@ -126,6 +167,7 @@ def main():
         dsengine("--plugin", "reward", "--set", f"output_dir={run}", "--set", "stage.sft.max_steps=30", "--set", "mini_batch_size=16",
                  "--set", "stage.sft.ema_decay=0.9", "--set", "stage.reward.max_steps=8", "--set", "eval_rows=4")
         check_eval(scratch, run)
+        check_conversations(scratch, run)
         check_export(scratch, run)
 
 

@@ -169,5 +169,112 @@ TEST_F(Ranked, WhatIsNoRankingIsRefusedByLine) {
   EXPECT_THAT(ranked_error(R"({"prompt": "p", "ranked": ["a", "b"], "chosen": "a"})"), starts("beside"));
 }
 
+// Records of JSON lines as "role: content" lines and what follows.
+struct Lines : Datasets {
+  std::vector<std::string> read(const std::string& lines, const OptionValues& options = {}) {
+    auto data = open("jsonl", write("lines.jsonl", lines), options);
+    std::vector<std::string> all;
+    for (int64_t i = 0; i < data.size(); ++i) {
+      const auto record = data.get(i);
+      const char* kinds[] = {"", "text", "messages", "prompt", "completion", "pair"};
+      std::string text = kinds[record.kind];
+      for (const auto& m : data.messages(record)) text += fmt::format("|{}: {}", m.role, m.content);
+      for (const char* field : {record.prompt, record.completion, record.chosen, record.rejected})
+        if (field) text += fmt::format("|{}", field);
+      all.push_back(text + (record.metadata ? fmt::format("|{}", record.metadata) : ""));
+    }
+    return all;
+  }
+  std::string lines_error(const std::string& line) {
+    return error_of([&] { read("{\"prompt\": \"p\"}\n" + line + "\n"); });
+  }
+  const std::string asked = R"([{"role": "user", "content": "q"}])",
+                    answer = R"([{"role": "assistant", "content": "a"}])",
+                    both = R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])",
+                    other = R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}])";
+};
+
+// Columns of ultrachat_200k, ultrafeedback_binarized and TRL's conversational data.
+TEST_F(Lines, APromptBesideTurnsIsOneOfThem) {
+  EXPECT_THAT(read(R"({"prompt": "q", "prompt_id": "x", "messages": )" + both + "}"),
+              ElementsAre(R"(messages|user: q|assistant: a|{"prompt_id":"x"})"));
+  EXPECT_THAT(read(R"({"prompt": " q\n", "messages": )" + asked + "}"), ElementsAre("messages|user: q"));
+  EXPECT_THAT(read(R"({"prompt": )" + asked + "}"), ElementsAre("prompt|user: q"));
+  EXPECT_THAT(read(R"({"prompt": )" + asked + R"(, "completion": )" + answer + R"(, "label": false})"),
+              ElementsAre(R"(completion|user: q|a|{"label":false})"));
+  EXPECT_THAT(read(R"({"prompt": "q", "completion": "a", "messages": )" + both + "}"),
+              ElementsAre("completion|user: q|a"));
+  const auto says = [&](const std::string& line) { return lines_error(line); };
+  EXPECT_THAT(says(R"({"prompt": "a", "messages": )" + both + "}"),
+              AllOf(HasSubstr("lines.jsonl:2: "), HasSubstr("'prompt' is not in the turns beside it")));
+  EXPECT_THAT(says(R"({"prompt": )" + other + R"(, "messages": )" + both + "}"), HasSubstr("not in the turns"));
+  EXPECT_THAT(says(R"({"prompt": "q", "completion": )" + both + "}"), HasSubstr("one turn of the assistant"));
+}
+
+TEST_F(Lines, AnswersOfPairsMayBeTurns) {
+  const std::string expected = "pair|user: q|a|b", prompt = R"("prompt": "q")", more = R"(, "score": 1.50)";
+  const std::string full = R"("chosen": )" + both + R"(, "rejected": )" + other;
+  const std::string alone = R"("chosen": )" + answer + R"(, "rejected": [{"role": "assistant", "content": "b"}])";
+  EXPECT_THAT(read("{" + full + "}"), ElementsAre(expected));
+  EXPECT_THAT(read("{" + prompt + ", " + full + more + "}"), ElementsAre(expected + R"(|{"score":1.50})"));
+  EXPECT_THAT(read("{" + prompt + ", " + full + R"(, "messages": )" + both + "}"), ElementsAre(expected));
+  EXPECT_THAT(read("{\"prompt\": " + asked + ", " + full + "}"), ElementsAre(expected));
+  EXPECT_THAT(read("{\"prompt\": " + asked + ", " + alone + "}"), ElementsAre(expected));
+  EXPECT_THAT(read("{\"messages\": " + asked + ", " + alone + "}"), ElementsAre(expected));
+  EXPECT_THAT(read("{" + prompt + ", " + alone + "}"), ElementsAre("pair|q|a|b"));
+  // Messages that stand for the prompt and hold the better answer too.
+  EXPECT_THAT(read(R"({"chosen": "a", "rejected": "b", "messages": )" + both + "}"), ElementsAre(expected));
+  EXPECT_THAT(read(R"({"ranked": ["a", "b"], "prompt": "q", "messages": )" + both + "}"), ElementsAre(expected));
+  EXPECT_THAT(lines_error("{" + full + R"(, "prompt": "another"})"), HasSubstr("not in the turns"));
+  EXPECT_THAT(lines_error("{" + full + R"(, "messages": )" + other + "}"), HasSubstr("'messages' is neither"));
+  EXPECT_THAT(lines_error("{" + alone + "}"), HasSubstr("'prompt' is missing"));
+  EXPECT_THAT(lines_error(R"({"prompt": "q", "chosen": "a", "rejected": )" + other + "}"), HasSubstr("'rejected'"));
+}
+
+// h: human, a: assistant, by turns.
+std::string transcripts(const std::vector<std::string>& chosen, const std::vector<std::string>& rejected) {
+  const auto text = [](const std::vector<std::string>& turns) {
+    std::string all;
+    for (const auto& turn : turns) all += (turn[0] == 'h' ? "\\n\\nHuman: " : "\\n\\nAssistant: ") + turn.substr(1);
+    return all;
+  };
+  return "{\"chosen\": \"" + text(chosen) + "\", \"rejected\": \"" + text(rejected) + "\"}\n";
+}
+
+TEST_F(Lines, ConversationsThatPartAtNoAnswerAreLeftOutAndNamed) {
+  const std::string good = transcripts({"hA", "aB", "hC", "aD"}, {"hA", "aB", "hC", "aE"});
+  const std::string kept = "pair|user: A|assistant: B|user: C|D|E";
+  EXPECT_THAT(read(good), ElementsAre(kept));
+  EXPECT_THAT(read(transcripts({"hA", "aB", "hC"}, {"hA", "aD", "hE", "aF"})), ElementsAre("pair|user: A|B|D"));
+  for (const auto& bad : {transcripts({"hA", "aB", "hC", "aD"}, {"hA", "aB", "hX", "aE"}),  // another question
+                          transcripts({"hA", "aB", "hC"}, {"hA", "aB", "hC", "aD"}),        // the other's beginning
+                          transcripts({"hA", "aB"}, {"hA", "aB"}),                          // alike
+                          transcripts({"hA", "hB", "aC"}, {"hA", "aD"}),           // a question beside an answer
+                          transcripts({"hA", "aB"}, {"hX", "aC"}),                 // nothing shared
+                          transcripts({"hA", "aB", "aC"}, {"hA", "aB", "aD"})}) {  // an answer to an answer
+    testing::internal::CaptureStderr();
+    testing::internal::CaptureStdout();
+    EXPECT_THAT(read(good + bad + good), ElementsAre(kept, kept)) << bad;
+    const std::string log = testing::internal::GetCapturedStdout() + testing::internal::GetCapturedStderr();
+    EXPECT_THAT(log, HasSubstr("beginning: lines 2")) << bad;
+    EXPECT_THAT(error_of([&] { read(bad); }), HasSubstr("1 pairs are not used, for their conversations part at a turn "
+                                                        "that is no answer, or one is the other's beginning: lines 1"))
+        << bad;
+  }
+  // As lists of turns too.
+  EXPECT_THAT(error_of([&] { read(R"({"chosen": )" + both + R"(, "rejected": )" + asked + "}"); }),
+              HasSubstr("1 pairs are not used"));
+  EXPECT_THAT(lines_error(R"({"chosen": "a", "rejected": "b"})"), HasSubstr("should be two transcripts"));
+}
+
+TEST_F(Lines, OtherFieldsAreKeptAsTheyAreWritten) {
+  EXPECT_THAT(read(R"({"answer" : 123456789012345678901234567890, "prompt":"p", "d": [0.10, { "z": -0 , "e":1E5}],)"
+                   R"( "s": "a, \"b\" } \u00e9", "answer": 0.1000000000000000000000001, "t": true })"),
+              ElementsAre(R"(prompt|p|{"answer":0.1000000000000000000000001,"d":[0.10,{"z":-0,"e":1E5}],)"
+                          R"("s":"a, \"b\" } \u00e9","t":true})"));
+  EXPECT_THAT(lines_error(R"({"prompt": "p", "answer": 1e400})"),
+              AllOf(HasSubstr("lines.jsonl:2: "), HasSubstr("'1e400'")));
+}
+
 }  // namespace
 }  // namespace dsengine

@@ -44,7 +44,8 @@ class Collecting : public testing::Test {
     means = {};
     Collector collector(config, 2, data, 9, 4);
     const Rollout rollout(actor, text, config, 11);
-    return collector.collect(step, rollout, &scores, clock, means);
+    return collector.collect(step, {uint64_t(step * config.batch_size), config.batch_size}, rollout, &scores, clock,
+                             means);
   }
   static std::map<int64_t, std::vector<float>> groups(const Experience& e) {
     std::map<int64_t, std::vector<float>> result;

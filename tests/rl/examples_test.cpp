@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "rl/example_stream.h"
 #include "rl/learner.h"
 
 namespace dsengine {
@@ -280,6 +281,134 @@ TEST_F(Examples, AnEpochIsAPermutationOfItsOwn) {
   std::vector<uint32_t> all(50);
   std::iota(all.begin(), all.end(), 0u);
   EXPECT_EQ(first, all);
+}
+
+TEST_F(Examples, PairsOfEqualAnswersAreNotCompared) {
+  const std::string alike = R"({"prompt": "Hi", "chosen": "Yes", "rejected": "Yes"})";
+  const auto set = load({alike, R"({"prompt": "Hi", "chosen": "Yes", "rejected": "No"})", alike}, DSE_SOURCE_PAIRS);
+  ASSERT_EQ(set.size(), 1u);
+  EXPECT_EQ(decode(set[0].rejected.tokens), " No" + eos);
+  EXPECT_EQ(load({alike, alike}, DSE_SOURCE_RECORDS).size(), 2u);
+  EXPECT_THROW(load({alike}, DSE_SOURCE_PAIRS), UserError);
+}
+
+TEST_F(Examples, RecordsLabelledFalseAreNotImitated) {
+  const std::string good = R"({"prompt": "Hi", "completion": "Yes", "label": true})",
+                    bad = R"({"prompt": "Hi", "completion": "No", "label": false})";
+  const auto set = load({bad, good, bad}, DSE_SOURCE_RECORDS);
+  ASSERT_EQ(set.size(), 1u);
+  EXPECT_EQ(decode(set[0].answer.tokens), " Yes" + eos);
+  EXPECT_EQ(load({bad, good}, DSE_SOURCE_ROLLOUT).size(), 2u);  // their prompts are asked
+  EXPECT_THROW(load({bad}, DSE_SOURCE_RECORDS), UserError);
+  const std::string turns =
+      R"("messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "No"}])";
+  EXPECT_EQ(load({good, "{" + turns + R"(, "label": false})"}, DSE_SOURCE_RECORDS).size(), 1u);
+  EXPECT_EQ(load({R"({"text": "a", "label": false})", R"({"text": "b", "label": 0})"}, DSE_SOURCE_RECORDS).size(), 1u);
+  // What may mean the same is refused beside an answer; what cannot is a field as others are.
+  for (const char* label : {"0", "1", "\"false\"", "\"True\""}) try {
+      load({R"({"prompt": "Hi", "completion": "No", "label": )" + std::string(label) + "}"}, DSE_SOURCE_RECORDS);
+      ADD_FAILURE() << label;
+    } catch (const UserError& e) {
+      EXPECT_NE(std::string(e.what()).find("record 1: the field 'label' is"), std::string::npos) << e.what();
+    }
+  for (const char* label : {"3", "\"positive\"", "null", "[false]"})
+    EXPECT_EQ(load({R"({"prompt": "Hi", "completion": "No", "label": )" + std::string(label) + "}"}, DSE_SOURCE_RECORDS)
+                  .size(),
+              1u);
+}
+
+TEST_F(Examples, NobodyIsAskedWithTheAnswer) {
+  const std::string turns = R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It is 25"}])";
+  for (const std::string& record : {R"({"prompt": "Hi", "messages": )" + turns + "}", R"({"prompt": )" + turns + "}",
+                                    R"({"chosen": "It is 25", "rejected": "No", "messages": )" + turns + "}"})
+    EXPECT_EQ(load({record}, DSE_SOURCE_ROLLOUT)[0].prompt_text, "Human: Hi\nAssistant:") << record;
+  EXPECT_EQ(targets(load({R"({"prompt": "Hi", "messages": )" + turns + "}"}, DSE_SOURCE_RECORDS)[0].answer),
+            " It is 25" + eos);
+  for (const uint32_t source : {DSE_SOURCE_ROLLOUT, DSE_SOURCE_RECORDS, DSE_SOURCE_PAIRS})
+    EXPECT_THROW(load({R"({"chosen": "Yes", "rejected": "No", "messages": )" + turns + "}"}, source), UserError);
+}
+
+// Every item that the steps of a plan take, by step.
+struct Plans : Examples {
+  using Steps = std::vector<std::vector<uint32_t>>;
+  ExampleSet numbered(int count, double weight = 1) {
+    std::vector<std::string> lines;
+    for (int i = 0; i < count; ++i) lines.push_back(fmt::format(R"({{"prompt": "question {}"}})", i));
+    from.weight = weight;
+    return load(lines, DSE_SOURCE_ROLLOUT);
+  }
+  Steps steps(const ExampleSet& set, int64_t at_once, const StepPlan::Length& length) {
+    const StepPlan plan(set, 5, 6, at_once, length);
+    ExampleStream stream(set, 5, 6);
+    Steps all;
+    for (int64_t s = 0; s < plan.steps(); ++s) {
+      auto& step = all.emplace_back();
+      const auto items = plan[s];
+      for (int64_t i = 0; i < items.count; ++i) step.push_back(uint32_t(&stream[items.first + uint64_t(i)] - &set[0]));
+    }
+    return all;
+  }
+  static std::vector<size_t> sizes(const Steps& all) {
+    std::vector<size_t> result;
+    for (const auto& step : all) result.push_back(step.size());
+    return result;
+  }
+};
+
+TEST_F(Plans, EpochsArePasses) {
+  const auto set = numbered(5);
+  using Sizes = std::vector<size_t>;
+  const auto all = steps(set, 2, {.epochs = 3});
+  EXPECT_EQ(sizes(all), (Sizes{2, 2, 1, 2, 2, 1, 2, 2, 1}));
+  for (size_t epoch = 0; epoch < 3; ++epoch) {  // each pass is the epoch's own order, whole
+    std::vector<uint32_t> pass;
+    for (size_t s = 3 * epoch; s < 3 * epoch + 3; ++s) pass.insert(pass.end(), all[s].begin(), all[s].end());
+    EXPECT_EQ(pass, epoch_order(set, 5, 6, epoch));
+  }
+  EXPECT_EQ(sizes(steps(set, 5, {.epochs = 2})), (Sizes{5, 5}));
+  EXPECT_EQ(sizes(steps(set, 32, {.epochs = 2})), (Sizes{5, 5}));  // a batch larger than the data
+  EXPECT_EQ(sizes(steps(set, 1, {.epochs = 1})), (Sizes{1, 1, 1, 1, 1}));
+  const auto longer = steps(set, 2, {.epochs = 4});  // a longer stage begins with the shorter one
+  EXPECT_EQ(Steps(longer.begin(), longer.begin() + 9), all);
+  EXPECT_THROW(steps(set, 2, {.epochs = int64_t(1) << 60}), UserError);
+}
+
+TEST_F(Plans, MaxStepsTakeEqualStepsAcrossEpochs) {
+  const auto set = numbered(5);
+  const auto all = steps(set, 2, {.max_steps = 6, .epochs = 1});
+  std::vector<uint32_t> taken, expected;
+  for (const auto& step : all) taken.insert(taken.end(), step.begin(), step.end());
+  for (size_t epoch = 0; epoch < 3; ++epoch) {
+    const auto order = epoch_order(set, 5, 6, epoch);
+    expected.insert(expected.end(), order.begin(), order.end());
+  }
+  expected.resize(12);
+  EXPECT_EQ(sizes(all), std::vector<size_t>(6, 2));
+  EXPECT_EQ(taken, expected);
+}
+
+TEST_F(Plans, WeightsOfSourcesAreKeptInEveryPass) {
+  const auto twice = steps(numbered(3, 2), 4, {.epochs = 1});
+  EXPECT_EQ(sizes(twice), (std::vector<size_t>{4, 2}));
+  std::map<uint32_t, int> times;
+  for (const auto& step : twice)
+    for (const auto item : step) ++times[item];
+  EXPECT_EQ(times, (std::map<uint32_t, int>{{0, 2}, {1, 2}, {2, 2}}));
+  // Half of the records, drawn anew: passes of several sizes, each whole.
+  const auto half = numbered(9, 0.5);
+  const auto all = steps(half, 2, {.epochs = 20});
+  size_t at = 0;
+  for (uint64_t epoch = 0; epoch < 20; ++epoch) {
+    std::vector<uint32_t> pass;
+    const auto order = epoch_order(half, 5, 6, epoch);
+    while (pass.size() < order.size()) {
+      ASSERT_LT(at, all.size());
+      EXPECT_EQ(all[at].size(), std::min<size_t>(2, order.size() - pass.size()));
+      pass.insert(pass.end(), all[at].begin(), all[at].end()), ++at;
+    }
+    EXPECT_EQ(pass, order);
+  }
+  EXPECT_EQ(at, all.size());
 }
 
 TEST(LearningRate, WarmsUpThenFalls) {

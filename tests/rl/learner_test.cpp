@@ -9,6 +9,8 @@
 
 #include "../model/golden_models.h"
 #include "base/check.h"
+#include "plugin/fixtures.h"
+#include "plugin/library.h"
 #include "rl/scorer.h"
 
 namespace dsengine {
@@ -45,6 +47,26 @@ TEST(Minibatches, LaterEpochsAreShuffledAnew) {
   std::set<int64_t> all;
   for (const auto& part : two) all.insert(part.begin(), part.end());
   EXPECT_EQ(all.size(), 40u);
+}
+
+// A loss of single rows on pairs: what counts is where the rows come from.
+TEST(Minibatches, PairsStayTogetherWhateverTheLossIsOf) {
+  const PluginLibrary library(fixture("pair_rows"));
+  const Item& item = library.items()[0];
+  AlgorithmInstance algorithm(item, OptionSet(item, {}));
+  ASSERT_EQ(algorithm.needs().form, uint32_t{DSE_FORM_ROW});
+  Roles roles;
+  PhaseClock clock;
+  std::vector<int64_t> pairs;
+  for (int64_t p = 0; p < 20; ++p) pairs.insert(pairs.end(), 2, p);
+  const Learner learner(algorithm, roles, {.mini_batch_size = 6, .micro_batch_size = 2}, clock);
+  for (const auto& part : learner.minibatches(rows_of_prompts(pairs), 1, 2, 1))
+    for (size_t i = 0; i < part.size(); i += 2) {
+      EXPECT_EQ(part[i] % 2, 0);
+      EXPECT_EQ(part[i + 1], part[i] + 1);
+    }
+  for (const auto& [mini, micro] : {std::pair(5, 4), std::pair(6, 3)})
+    EXPECT_THROW(Learner(algorithm, roles, {.mini_batch_size = mini, .micro_batch_size = micro}, clock), UserError);
 }
 
 TEST(Minibatches, GroupsAndPairsStayTogether) {

@@ -127,8 +127,7 @@ class ProcessReward : public testing::Test {
     for (int i = 0; i < count; ++i) prompts.push_back(std::to_string(i));
     std::vector<dse_answer> answers;
     for (const auto& p : prompts)
-      answers.push_back(
-          {sizeof(dse_answer), DSE_FINISH_EOS, p.c_str(), "a \"reply\"\n", R"({"k": [1, 2]})", 0, 0, 1, 3});
+      answers.push_back({sizeof(dse_answer), DSE_FINISH_EOS, p.c_str(), "a \"reply\"\n", metadata.c_str(), 0, 0, 1, 3});
     auto scores = instance.score(answers);
     std::filesystem::remove(file);
     return scores;
@@ -141,6 +140,7 @@ class ProcessReward : public testing::Test {
       else
         EXPECT_FLOAT_EQ(found[i], expected[i]) << i;
   }
+  std::string metadata = R"({"k": [1, 2]})";
   static constexpr const char* answer = "json.dumps({'id': a['id'], 'score': n + 0.5})";
 };
 
@@ -150,6 +150,18 @@ TEST_F(ProcessReward, AnswersInTurn) {
                         std::string(answer) + ")",
                     5),
                 {0.5f, 1.5f, 2.5f, 3.5f, 4.5f});
+}
+
+TEST_F(ProcessReward, MetadataAreWrittenAsTheyAre) {
+  metadata = "{\"n\": 123456789012345678901234567890,\n \"d\": 0.10, \"z\": -0.0, \"s\": \"a, b} \\\" \\u00e9\"}";
+  expect_scores(
+      ask("    assert '123456789012345678901234567890,' in line and '0.10,' in line and '-0.0' in line, line\n"
+          "    assert a['metadata']['s'] == 'a, b} \" \\xe9'\n    print(" +
+              std::string(answer) + ")",
+          1),
+      {0.5f});
+  metadata = "{broken";
+  expect_scores(ask("    assert a['metadata'] is None\n    print(" + std::string(answer) + ")", 1), {0.5f});
 }
 
 // It ends, prints what is no answer, the answer to another id, a NaN or nothing in time: that answer alone has failed,

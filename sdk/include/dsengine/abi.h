@@ -104,7 +104,7 @@ enum { DSE_ACTOR = 1, DSE_REFERENCE = 2, DSE_CRITIC = 4, DSE_REWARD = 8 };
 enum {
   DSE_SOURCE_ROLLOUT = 0, /* the actor answers prompts */
   DSE_SOURCE_RECORDS = 1, /* texts to imitate */
-  DSE_SOURCE_PAIRS = 2    /* chosen and rejected answers; rows 2i and 2i+1 */
+  DSE_SOURCE_PAIRS = 2    /* chosen and rejected answers; rows 2i and 2i+1, in one micro-batch whatever the form */
 };
 
 /* What one loss value belongs to (a "unit"), hence the length of dse_gradients.loss. */
@@ -119,9 +119,9 @@ enum {
  * first micro-batch, so that neither micro-batch size nor rank count changes the objective. */
 enum {
   DSE_NORM_TOKENS = 0,         /* token form: number of loss tokens, each counted by its row's weight */
-  DSE_NORM_ROWS = 1,           /* number of rows (or pairs) */
-  DSE_NORM_ROW_TOKEN_MEAN = 2, /* token form: mean over each row's loss tokens, then over rows */
-  DSE_NORM_CONSTANT = 3        /* the rows times `normalisation_constant` */
+  DSE_NORM_ROWS = 1,           /* rows with loss tokens, each counted by its weight; pair form: half of that sum */
+  DSE_NORM_ROW_TOKEN_MEAN = 2, /* token form: mean over each row's loss tokens, then over rows, counted so */
+  DSE_NORM_CONSTANT = 3        /* rows (or pairs), counted so, times `normalisation_constant` */
 };
 
 /* Columns that cost something to compute; the others are always there. */
