@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/directory.h"
 #include "base/printable.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 
 namespace dsengine {
@@ -19,10 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-dse::Model load(const dse::Engine& engine, const std::string& directory, const char* option, dse::HeadKind head,
+dse::Model load(const dse::Engine& engine, const ModelFolder& model, const char* option, dse::HeadKind head,
                 const std::string& dtype) {
-  check_model_directory(directory, option);
-  return engine.load(directory, {.head = head, .rounded_to_bf16 = dtype == "bf16"});
+  check_model_directory(model.directory, option);
+  check_base(model);
+  return engine.load(model.directory, {.head = head, .rounded_to_bf16 = dtype == "bf16", .base = model.base});
 }
 
 // Generates the answer to a conversation and prints it as it comes.
@@ -57,11 +59,17 @@ uint64_t bytes_of(const std::string& text) {
 
 }  // namespace
 
-int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
+void check_base(const ModelFolder& model) {
+  DSE_CHECK_USER(model.base.empty() || is_adapter(model.directory),
+                 "--base {}: {} is no adapter (it has no adapter_config.json): it has no base", model.base,
+                 model.directory);
+}
+
+int score_command(const dse::Engine& engine, const ModelFolder& model, const std::string& reward,
                   const LineFiles& files, const std::string& dtype) {
-  DSE_CHECK_USER(model.empty() != reward.empty(), "score: give either --model or --reward");
+  DSE_CHECK_USER(model.directory.empty() != reward.empty(), "score: give either --model or --reward");
   const bool rewards = !reward.empty();
-  const dse::Model loaded = rewards ? load(engine, reward, "--reward", dse::HeadKind::value, dtype)
+  const dse::Model loaded = rewards ? load(engine, {reward, model.base}, "--reward", dse::HeadKind::value, dtype)
                                     : load(engine, model, "--model", dse::HeadKind::language, dtype);
   JsonLines lines(files.input, files.output);
   while (lines.next()) {
@@ -120,7 +128,7 @@ void put_answers(Json& line, std::span<const dse::Reply> replies) {
 
 }  // namespace
 
-int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
+int generate_command(const dse::Engine& engine, const ModelFolder& model, const LineFiles& files,
                      const std::string& dtype, const dse::Sampling& given) {
   const dse::Model loaded = load(engine, model, "--model", dse::HeadKind::language, dtype);
   dse::Sampling sampling = given;
@@ -147,9 +155,10 @@ int generate_command(const dse::Engine& engine, const std::string& model, const 
   return lines.finish();
 }
 
-int tokenize_command(const std::string& model, const LineFiles& files) {
-  check_directory(model, "--model");
-  const dse::Text text = dse::Text::load(model);
+int tokenize_command(const ModelFolder& model, const LineFiles& files) {
+  check_directory(model.directory, "--model");
+  check_base(model);
+  const dse::Text text = dse::Text::load(model.directory, model.base);
   JsonLines lines(files.input, files.output);
   while (lines.next())
     for (size_t i = 0; i < lines.size(); ++i)
@@ -168,9 +177,9 @@ int tokenize_command(const std::string& model, const LineFiles& files) {
   return lines.finish();
 }
 
-int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& given) {
+int chat_command(const dse::Engine& engine, const ModelFolder& model, const dse::Sampling& given) {
   const dse::Model loaded = load(engine, model, "--model", dse::HeadKind::language, "fp32");
-  DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", model);
+  DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", model.directory);
   const bool terminal = isatty(STDIN_FILENO);
   std::vector<dse::ChatTurn> turns;
   dse::Sampling sampling = given;
@@ -204,21 +213,24 @@ int chat_command(const dse::Engine& engine, const std::string& model, const dse:
 }
 
 int export_command(const dse::Engine& engine, const ExportOptions& o) {
-  fs::path from = o.model;
+  fs::path from = o.model.directory;
   check_directory(from, "--model");
+  check_base(o.model);
   if (fs::exists(from / "done.json")) {
     from /= o.weights == "ema" ? "ema" : "model";
-    DSE_CHECK_USER(fs::is_directory(from), "{}: the stage kept no moving average: it ran with ema_decay = 0", o.model);
+    DSE_CHECK_USER(fs::is_directory(from), "{}: the stage kept no moving average: it ran with ema_decay = 0",
+                   o.model.directory);
   } else {
-    DSE_CHECK_USER(o.weights == "final", "--weights {}: {} is no finished stage of a run", o.weights, o.model);
-    DSE_CHECK_USER(!fs::exists(from / "settings.txt"), "{}: the stage has not ended", o.model);
+    DSE_CHECK_USER(o.weights == "final", "--weights {}: {} is no finished stage of a run", o.weights,
+                   o.model.directory);
+    DSE_CHECK_USER(!fs::exists(from / "settings.txt"), "{}: the stage has not ended", o.model.directory);
   }
   DSE_CHECK_USER(!fs::exists(o.output), "--output: {} exists: choose another place", o.output);
   const auto precision = o.dtype == "bf16"   ? dse::Precision::bf16
                          : o.dtype == "fp16" ? dse::Precision::fp16
                                              : dse::Precision::fp32;
   const dse::Saving saving{precision, bytes_of(o.shard_size)};
-  engine.load(from).save(o.output, saving);
+  engine.load(from, {.base = o.model.base}).save(o.output, saving);
   std::cout << o.output << "\n";
   return 0;
 }

@@ -11,23 +11,31 @@ struct LineFiles {
   std::string input = "-", output = "-";
 };
 
+// What --model and --base name. base: of an adapter, in place of the one that its configuration names; "": that one.
+struct ModelFolder {
+  std::string directory, base;
+};
+// UserError where a base is given for what is no adapter.
+void check_base(const ModelFolder& model);
+
 // input_ids | text -> input_ids, logprobs (length n - 1: log p(token t | before), t = 1 … n - 1). With
 // `reward`: reward, the value at the last token.
-int score_command(const dse::Engine& engine, const std::string& model, const std::string& reward,
+int score_command(const dse::Engine& engine, const ModelFolder& model, const std::string& reward,
                   const LineFiles& files, const std::string& dtype);
 
 // input_ids | text | prompt | messages -> output_ids, text, logprobs, finish_reason.
-int generate_command(const dse::Engine& engine, const std::string& model, const LineFiles& files,
+int generate_command(const dse::Engine& engine, const ModelFolder& model, const LineFiles& files,
                      const std::string& dtype, const dse::Sampling& sampling);
 
 // text -> input_ids; input_ids -> text; messages -> both.
-int tokenize_command(const std::string& model, const LineFiles& files);
+int tokenize_command(const ModelFolder& model, const LineFiles& files);
 
 // A conversation on the terminal or through a pipe: /clear, /set temperature T, /quit.
-int chat_command(const dse::Engine& engine, const std::string& model, const dse::Sampling& sampling);
+int chat_command(const dse::Engine& engine, const ModelFolder& model, const dse::Sampling& sampling);
 
 struct ExportOptions {
-  std::string model, output, weights = "final", dtype = "fp32", shard_size = "5GB";
+  ModelFolder model;
+  std::string output, weights = "final", dtype = "fp32", shard_size = "5GB";
 };
 
 // A model, an adapter with its base, or a finished stage's folder, as a Hugging Face folder.

@@ -7,10 +7,12 @@
 #include <cmath>
 #include <iostream>
 
+#include "app/commands.h"
 #include "app/json_lines.h"
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
+#include "model/adapter_files.h"
 #include "rl/scorer.h"
 
 namespace dsengine {
@@ -101,10 +103,12 @@ class Evaluation {
     DatasetInstance data(item, OptionSet(item, source_.options), source_.path);
     uses_ = uses_of(data);
     DSE_CHECK_USER(uses_.records > 0, "{}: no records are in it", o.data);
+    if (!is_adapter(o.other)) check_base({o.model, o.base});
+    check_base({o.reward_model, o.reward_base});
     for (const auto& directory : {o.model, o.other}) {
       if (directory.empty()) continue;
-      models_.push_back(
-          engine.load(directory, {.head = dse::HeadKind::language, .rounded_to_bf16 = o.dtype == "bf16"}));
+      models_.push_back(engine.load(
+          directory, {.head = dse::HeadKind::language, .rounded_to_bf16 = o.dtype == "bf16", .base = o.base}));
       DSE_CHECK_USER(models_.back().text(), "{}: eval needs a tokenizer", directory);
     }
     if (!o.reward.empty()) reward_.adapter = o.reward;
@@ -182,8 +186,9 @@ class Evaluation {
 
   // How often a reward model prefers the chosen answer; a tie counts half.
   void accuracy() {
-    const dse::Model reward = engine_.load(options_.reward_model,
-                                           {.head = dse::HeadKind::value, .rounded_to_bf16 = options_.dtype == "bf16"});
+    const dse::Model reward = engine_.load(
+        options_.reward_model,
+        {.head = dse::HeadKind::value, .rounded_to_bf16 = options_.dtype == "bf16", .base = options_.reward_base});
     DSE_CHECK_USER(reward.text(), "{}: eval needs a tokenizer", options_.reward_model);
     const auto set = load(reward.text()->impl().text, DSE_SOURCE_PAIRS);
     std::vector<dse::Tokens> sequences;
@@ -213,7 +218,8 @@ class Evaluation {
       const auto replies = models_[m].generate(prompts, fitting(models_[m], prompts));
       auto& own = rewards.emplace_back(replies.size(), NAN);
       if (scored) {
-        Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl()->session.kernels(), text);
+        Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl()->session.kernels(), text,
+                      options_.reward_base);
         std::vector<ScoredAnswer> answers;
         for (size_t i = 0; i < replies.size(); ++i) {
           ScoredAnswer a{set[i].prompt_text, replies[i].text, set[i].metadata, set[i].prompt};

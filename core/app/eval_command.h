@@ -9,9 +9,10 @@
 namespace dsengine {
 
 struct EvalOptions {
-  std::string model, other;                     // language models; other: to compare with
-  std::string reward_model, reward;             // a directory; a reward plugin ("": model, where a directory is given)
-  std::string data, adapter = "jsonl", output;  // output: everything as JSON; "": none
+  std::string model, other;          // language models; other: to compare with
+  std::string base, reward_base;     // of those models, and of the reward model, that are adapters; "": theirs
+  std::string reward_model, reward;  // a directory; a reward plugin ("": model, where a directory is given)
+  std::string data, adapter = "jsonl", output;            // output: everything as JSON; "": none
   std::vector<std::string> reward_options, data_options;  // key=value, of the plugins
   int64_t rows = 256, shown = 3;
   std::string dtype = "fp32";

@@ -42,7 +42,7 @@ int run_stages(const std::string& algorithm, const std::string& config, const st
 int run(int argc, char** argv) {
   CLI::App app{"dsengine teaches language models from human preference"};
   app.set_version_flag("--version", "dsengine 0.1.0");
-  std::string plugin, config, model, reward, dtype = "fp32", name;
+  std::string plugin, config, reward, dtype = "fp32", name;
   std::vector<std::string> sets;
   ExportOptions exported;
   EvalOptions evaluated;
@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   int64_t threads = 0;
   bool accept_changes = false;
   LineFiles files;
+  ModelFolder model;
   dse::Sampling sampling;
   app.add_option("--plugin", plugin, "run this algorithm (of the configuration, or of the built-in default)");
   const auto run_options = [&](CLI::App* to) {
@@ -74,6 +75,9 @@ int run(int argc, char** argv) {
     to->add_option("--seed", s.seed);
   };
 
+  const auto base_option = [](CLI::App* to, const char* flag, std::string& base, const char* of) {
+    to->add_option(flag, base, fmt::format("directory of the base of {}; none: the one that it names", of));
+  };
   const auto compute_options = [&](CLI::App* to) {
     to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
     to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
@@ -84,24 +88,28 @@ int run(int argc, char** argv) {
   run_options(run_app);
   run_app->footer(kRunKeys);
   auto* score = app.add_subcommand("score", "log-probabilities of texts, or rewards");
-  score->add_option("--model", model, "Hugging Face directory");
+  score->add_option("--model", model.directory, "Hugging Face directory");
   score->add_option("--reward", reward, "directory of a reward model");
+  base_option(score, "--base", model.base, "an adapter");
   line_options(score), compute_options(score);
   score->footer(kScoreKeys);
   auto* gen = app.add_subcommand("generate", "answers to prompts");
-  gen->add_option("--model", model, "Hugging Face directory")->required();
+  gen->add_option("--model", model.directory, "Hugging Face directory")->required();
   gen->add_option("--n", sampling.samples, "answers a prompt")->check(CLI::PositiveNumber);
   gen->add_option("--slots", sampling.slots, "sequences at once")->check(CLI::PositiveNumber);
   gen->add_option("--stop", sampling.stop, "a string that ends an answer")->allow_extra_args(false);
   gen->add_flag("--ignore-eos", sampling.ignore_end);
+  base_option(gen, "--base", model.base, "an adapter");
   line_options(gen), compute_options(gen), sampling_options(gen);
   gen->footer(kGenerateKeys);
   auto* tok = app.add_subcommand("tokenize", "text to ids and back");
-  tok->add_option("--model", model, "Hugging Face directory")->required();
+  tok->add_option("--model", model.directory, "Hugging Face directory")->required();
+  base_option(tok, "--base", model.base, "an adapter");
   line_options(tok);
   tok->footer(kTokenizeKeys);
   auto* chat = app.add_subcommand("chat", "talk to a model");
-  chat->add_option("--model", model, "Hugging Face directory")->required();
+  chat->add_option("--model", model.directory, "Hugging Face directory")->required();
+  base_option(chat, "--base", model.base, "an adapter");
   sampling_options(chat);
   std::vector<std::filesystem::path> folders;
   std::filesystem::path page = "report.html";
@@ -116,6 +124,8 @@ int run(int argc, char** argv) {
   eval->add_option("--reward-model", evaluated.reward_model, "directory of a reward model");
   eval->add_option("--reward", evaluated.reward, "reward plugin; none: model, where --reward-model is given");
   eval->add_option("--reward-option", evaluated.reward_options, "key=value, of that plugin")->allow_extra_args(false);
+  base_option(eval, "--base", evaluated.base, "those of --model and --other that are adapters");
+  base_option(eval, "--reward-base", evaluated.reward_base, "a reward model that is an adapter");
   eval->add_option("--data", evaluated.data, "held-out records")->required();
   eval->add_option("--adapter", evaluated.adapter, "dataset plugin that reads them");
   eval->add_option("--data-option", evaluated.data_options, "key=value, of that plugin")->allow_extra_args(false);
@@ -128,7 +138,9 @@ int run(int argc, char** argv) {
   eval->footer(kEvalKeys);
   auto* exporter =
       app.add_subcommand("export", "a model, an adapter merged, or a stage's result as a Hugging Face folder");
-  exporter->add_option("--model", exported.model, "directory of a model, an adapter, or a finished stage")->required();
+  exporter->add_option("--model", exported.model.directory, "directory of a model, an adapter, or a finished stage")
+      ->required();
+  base_option(exporter, "--base", exported.model.base, "an adapter");
   exporter->add_option("--output", exported.output, "the new directory")->required();
   exporter->add_option("--weights", exported.weights, "of a stage: final, or the moving average")
       ->check(CLI::IsMember({"final", "ema"}));

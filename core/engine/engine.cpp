@@ -120,11 +120,11 @@ dsengine::Experience experience_of(const std::vector<Reply>& replies, const std:
   return e;
 }
 
-Text Text::load(const std::filesystem::path& directory) {
-  return Text(std::make_shared<const Impl>(Impl{dsengine::TextModel::load(directory, directory)}));
+Text Text::load(const std::filesystem::path& directory, const std::filesystem::path& base) {
+  return Text(std::make_shared<const Impl>(Impl{dsengine::TextModel::load(directory, directory, base)}));
 }
-bool Text::exists_in(const std::filesystem::path& directory) {
-  return dsengine::TextModel::folder_of(directory).has_value();
+bool Text::exists_in(const std::filesystem::path& directory, const std::filesystem::path& base) {
+  return dsengine::TextModel::folder_of(directory, base).has_value();
 }
 Tokens Text::encode(const std::string& text, bool add_special_tokens) const {
   return impl_->text.tokenizer.encode(text, add_special_tokens);
@@ -164,14 +164,15 @@ Engine::Engine(const EngineOptions& options) {
 
 Model Engine::load(const std::filesystem::path& directory, const Loading& loading) const {
   dsengine::check_model_directory(directory);
-  const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory)
+  const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory, loading.base)
                          : loading.head == HeadKind::language ? ModelKind::language
                                                               : ModelKind::value;
   dsengine::Role role{dsengine::Model::load(directory, impl_->session.registry(), impl_->session.kernels(),
                                             {.kind = kind,
                                              .random_init = loading.random_init,
                                              .new_value_head = loading.new_value_head,
-                                             .seed = loading.seed}),
+                                             .seed = loading.seed,
+                                             .base = loading.base}),
                       nullptr,
                       {}};
   if (loading.rounded_to_bf16) {
@@ -192,8 +193,11 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
   }
   auto impl =
       std::make_shared<Model::Impl>(Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)), std::nullopt,
-                                                dsengine::eos_ids(directory), loading.random_init});
-  if (Text::exists_in(directory)) impl->text = Text::load(directory), impl->end_tokens = impl->text->end_tokens();
+                                                dsengine::eos_ids(directory, loading.base), loading.random_init});
+  if (Text::exists_in(directory, loading.base)) {
+    impl->text = Text::load(directory, loading.base);
+    impl->end_tokens = impl->text->end_tokens();
+  }
   return Model(std::move(impl));
 }
 
@@ -241,7 +245,7 @@ void Model::save(const std::filesystem::path& directory, const Saving& saving) c
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
   const auto& from = impl_->model().directory();
   dsengine::AtomicDirectory out(directory);
-  impl_->model().save(out.path(), dsengine::TextModel::folder_of(from).value_or(from),
+  impl_->model().save(out.path(), dsengine::TextModel::folder_of(from, impl_->model().base()).value_or(from),
                       {dtype_of(saving.precision), saving.max_shard_bytes});
   // Of a reward model that was trained on since, the moments would be another's.
   if (is_value_model() && !impl_->role->optimizer)
@@ -256,8 +260,8 @@ void Model::save_adapter(const std::filesystem::path& directory) const {
                  model.directory().string());
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
   dsengine::AtomicDirectory out(directory);
-  model.save_adapter(out.path(), dsengine::base_directory(model.directory()),
-                     dsengine::TextModel::folder_of(model.directory()).value_or(model.directory()));
+  model.save_adapter(out.path(), model.base(),
+                     dsengine::TextModel::folder_of(model.directory(), model.base()).value_or(model.directory()));
   out.commit();
 }
 

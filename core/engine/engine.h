@@ -41,9 +41,9 @@ struct ChatOptions {
 // A tokenizer with the form of conversations.
 class [[gnu::visibility("default")]] Text {
  public:
-  // A Hugging Face folder, or an adapter's.
-  static Text load(const std::filesystem::path& directory);
-  static bool exists_in(const std::filesystem::path& directory);
+  // A Hugging Face folder, or an adapter's. base: of an adapter, in place of the one that it names.
+  static Text load(const std::filesystem::path& directory, const std::filesystem::path& base = {});
+  static bool exists_in(const std::filesystem::path& directory, const std::filesystem::path& base = {});
 
   Tokens encode(const std::string& text, bool add_special_tokens = true) const;
   std::string decode(const Tokens& ids, bool skip_special_tokens = true) const;
@@ -86,6 +86,7 @@ struct Loading {
   bool new_value_head = false;   // a language model becomes a value model whose head begins at zero
   uint64_t seed = 1234;
   std::optional<Training> training{};
+  std::filesystem::path base{};  // of an adapter, in place of the one that it names
 };
 
 struct Sampling {

@@ -1,21 +1,15 @@
 // Model::generate: prompts to replies, with stop strings and text as it comes.
-#include <algorithm>
+#include <optional>
 
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "model/generator.h"
 #include "model/model_files.h"
+#include "text/stops.h"
 
 namespace dse {
 
 namespace {
-
-// The part of a text before the first stop string; npos: none is in it.
-size_t find_stop(const std::string& text, const std::vector<std::string>& stops) {
-  size_t first = std::string::npos;
-  for (const auto& stop : stops) first = std::min(first, text.find(stop));
-  return first;
-}
 
 const char* name_of(dsengine::Finish finish) {
   return finish == dsengine::Finish::eos ? "eos" : finish == dsengine::Finish::stop ? "stop" : "length";
@@ -24,7 +18,7 @@ const char* name_of(dsengine::Finish finish) {
 }  // namespace
 
 Tokens Model::empty_prompt() const {
-  const Tokens ids = dsengine::token_ids(impl_->model().directory(), "bos_token_id");
+  const Tokens ids = dsengine::token_ids(impl_->model().directory(), "bos_token_id", impl_->model().base());
   return ids.empty() ? Tokens() : Tokens{ids[0]};
 }
 
@@ -38,7 +32,6 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
                  impl_->model().directory().string());
   DSE_CHECK_USER((s.stop.empty() && !on_text) || text(), "{}: stop strings and streamed text need a tokenizer",
                  impl_->model().directory().string());
-  for (const auto& stop : s.stop) DSE_CHECK_USER(!stop.empty(), "an empty stop string would end every answer at once");
   DSE_CHECK_USER(s.rows.empty() || s.rows.size() == prompts.size(), "{} rows for {} prompts", s.rows.size(),
                  prompts.size());
   DSE_CHECK_USER(s.samples > 0 && s.slots > 0, "samples and slots should be at least 1");
@@ -51,6 +44,8 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
       if (on_text) streams.emplace_back(text()->impl().text.tokenizer);
     }
   if (requests.empty()) return {};
+  std::optional<dsengine::Stops> stops;
+  if (!s.stop.empty()) stops.emplace(text()->impl().text.tokenizer, s.stop, std::vector<int64_t>{});
   dsengine::GenerationOptions options{.sampling = {.temperature = s.temperature,
                                                    .top_k = s.top_k,
                                                    .top_p = s.top_p,
@@ -59,10 +54,10 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
                                       .eos = s.ignore_end ? Tokens{} : impl_->end_tokens,
                                       .on_token = {},
                                       .on_step = {}};
-  if (on_text || !s.stop.empty())
+  if (on_text || stops)
     options.on_token = [&](size_t request, const Tokens& tokens) {
       if (on_text) on_text(request, streams[request].push(tokens.back()));
-      return !s.stop.empty() && find_stop(text()->decode(tokens), s.stop) != std::string::npos;
+      return stops && stops->end(tokens);
     };
   auto generations = dsengine::Generator(impl_->model(), {.slots = s.slots}).run(requests, options, s.seed, s.step);
   std::vector<Reply> replies;
@@ -71,7 +66,7 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
     if (on_text) on_text(i, streams[i].finish());
     Reply reply{std::move(requests[i].prompt), std::move(g.tokens), std::move(g.logp), "", name_of(g.finish)};
     if (text()) reply.text = text()->decode(reply.tokens);
-    if (g.finish == dsengine::Finish::stop) reply.text.resize(find_stop(reply.text, s.stop));
+    if (g.finish == dsengine::Finish::stop) reply.text = stops->text_before(reply.tokens);
     replies.push_back(std::move(reply));
   }
   return replies;

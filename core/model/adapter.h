@@ -31,6 +31,9 @@ struct AdapterSettings {
   double alpha = 16;
   bool rslora = false;
   std::vector<std::string> targets{};  // roles
+  // PEFT's init_lora_weights where the pair that it begins with is taken out of the base when the adapter is loaded:
+  // "pissa" or "olora". The base of such a model is no model by itself.
+  std::string init{};
 };
 
 // Of one pair.

@@ -2,9 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "base/check.h"
 #include "files/weights.h"
@@ -35,31 +38,14 @@ void check_plain(const Json& config, const std::string& where) {
   must("lora_bias", {Json(), false});
   must("trainable_token_indices", {Json()});
   // What says nothing of the numbers, or was looked at above; another key may, unless it is empty.
-  static const std::set<std::string> known{"alpha_pattern",
-                                           "auto_mapping",
-                                           "base_model_name_or_path",
-                                           "bias",
-                                           "exclude_modules",
-                                           "fan_in_fan_out",
-                                           "inference_mode",
-                                           "init_lora_weights",
-                                           "layers_pattern",
-                                           "layers_to_transform",
-                                           "lora_alpha",
-                                           "lora_bias",
-                                           "lora_dropout",
-                                           "megatron_core",
-                                           "modules_to_save",
-                                           "peft_type",
-                                           "peft_version",
-                                           "qalora_group_size",
-                                           "r",
-                                           "rank_pattern",
-                                           "revision",
-                                           "target_modules",
-                                           "task_type",
-                                           "use_dora",
-                                           "use_rslora"};
+  static const std::set<std::string> known{
+      "alpha_pattern",     "auto_mapping",    "base_model_name_or_path", "bias",
+      "eva_config",        "exclude_modules", "fan_in_fan_out",          "inference_mode",
+      "init_lora_weights", "layers_pattern",  "layers_to_transform",     "lora_alpha",
+      "lora_bias",         "lora_dropout",    "megatron_core",           "modules_to_save",
+      "peft_type",         "peft_version",    "qalora_group_size",       "r",
+      "rank_pattern",      "revision",        "target_modules",          "task_type",
+      "use_dora",          "use_rslora"};
   for (const auto& [key, value] : config.items())
     DSE_CHECK_USER(known.contains(key) || value.is_null() || value == Json(false) || value.empty(),
                    "{}: '{}' = {} is not supported", where, key, value.dump());
@@ -74,10 +60,52 @@ T field(const Json& config, const char* key, const std::string& where) {
   }
 }
 
+// The ways of drawing an adapter's first pairs that leave the base as it is; then those that PEFT repeats when it loads
+// the adapter, taking the pairs that it draws out of the base (AdapterSettings::init); others changed the base to what
+// an adapter's folder does not tell.
+std::string init_of(const Json& config, const std::string& where) {
+  const Json init = config.value("init_lora_weights", Json());
+  if (init.is_null() || init.is_boolean()) return "";
+  const std::string name = init.is_string() ? init.get<std::string>() : init.dump();
+  for (const char* plain : {"gaussian", "eva", "orthogonal", "mica"})
+    if (name == plain) return "";
+  if (name == "pissa" || name == "olora") return name;
+  user_error(
+      fmt::format("{}: init_lora_weights = '{}' changed the base model when the adapter was made, in a way that cannot "
+                  "be repeated: "
+                  "with PEFT, merge it, or save it as a plain adapter (path_initial_model_for_weight_conversion)",
+                  where, name));
+}
+
+// Where base_model_name_or_path may lie: as PEFT finds it, from the working directory; then beside the adapter.
+std::vector<fs::path> places_of_base(const fs::path& directory, const fs::path& named) {
+  if (named.is_absolute()) return {named};
+  return {named, directory / named};
+}
+
+bool is_model(const fs::path& directory) {
+  std::error_code none;
+  return fs::exists(directory / "config.json", none) || fs::exists(directory / kConfig, none);
+}
+
 Json read_config(const fs::path& directory) {
   const Json config = read_json(directory / kConfig);
   DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", (directory / kConfig).string());
   return config;
+}
+
+// One line where a relative base can be read in two ways.
+void warn_of_two_bases(const fs::path& directory) {
+  const auto named = read_config(directory).value("base_model_name_or_path", Json());
+  if (!named.is_string()) return;
+  const auto places = places_of_base(directory, named.get<std::string>());
+  std::error_code none;
+  if (places.size() < 2 || !is_model(places[0]) || !is_model(places[1]) || fs::equivalent(places[0], places[1], none))
+    return;
+  spdlog::warn(
+      "adapter directory={} base={} other={} note=\"both are models: the working directory's is taken, as PEFT "
+      "does; --base takes another\"",
+      directory.string(), places[0].string(), places[1].string());
 }
 
 // rank_pattern, alpha_pattern: the value of the first pattern that ends a module's name, as PEFT matches them.
@@ -140,15 +168,59 @@ std::set<std::string> target_modules(const Adapter& adapter) {
 
 bool is_adapter(const fs::path& directory) { return fs::exists(directory / kConfig); }
 
-fs::path base_directory(const fs::path& directory) {
+fs::path base_directory(const fs::path& directory, const fs::path& given) {
   if (!is_adapter(directory)) return directory;
   const auto where = (directory / kConfig).string();
-  const fs::path base = directory / field<std::string>(read_config(directory), "base_model_name_or_path", where);
-  DSE_CHECK_USER(fs::is_directory(base), "{}: the base model {} is no directory: put its path in {}", where,
-                 base.string(), "base_model_name_or_path");
+  fs::path base = given;
+  if (given.empty()) {
+    const fs::path named = field<std::string>(read_config(directory), "base_model_name_or_path", where);
+    const auto places = places_of_base(directory, named);
+    const auto found = std::ranges::find_if(places, is_model);
+    DSE_CHECK_USER(found != places.end(),
+                   "{}: the base model {} is no model's directory{}: put its path in base_model_name_or_path, or give "
+                   "it with --base",
+                   where, named.string(),
+                   places.size() > 1 ? ", neither from the working directory nor beside the adapter" : "");
+    base = *found;
+  }
+  DSE_CHECK_USER(is_model(base), "the base {} of {} is no model's directory", base.string(), directory.string());
   DSE_CHECK_USER(!is_adapter(base), "{}: the base model {} is an adapter itself: merge that one first (export)", where,
                  base.string());
   return base.lexically_normal();
+}
+
+// What is left of each adapted weight W when the pair that PEFT begins with is taken out of it: of pissa the part of
+// the r largest singular values (Meng et al. 2024), of olora scale times the first r columns of QR (Büyükakyüz 2024).
+void Model::take_out_initial_pairs(const std::string& init) {
+  at::NoGradGuard no_grad;
+  std::error_code gone;
+  DSE_CHECK_USER(!fs::current_path(gone).empty(),  // MKL's decompositions would end the process
+                 "the working directory does not exist any more: change to another");
+  std::map<std::string, LowRank> pairs;
+  for (const auto& [module, pair] : adapter_->modules()) pairs.emplace(module + ".weight", pair);
+  std::vector<StoredPiece> pieces;
+  for (const auto& named : tensors()) pieces.push_back({named.spec, named.tensor});
+  for (const auto& stored : stored_tensors(pieces)) {
+    const auto found = pairs.find(stored.name);
+    if (found == pairs.end()) continue;
+    const bool transposed = stored.pieces[0].spec->transposed;
+    DSE_CHECK_USER(init != "olora" || !transposed,
+                   "{}: init_lora_weights = 'olora' on {}, which lies transposed, is "
+                   "not supported",
+                   directory_.string(), stored.name);
+    const at::Tensor weight = transposed ? stored.joined().t() : stored.joined();
+    const int64_t r = found->second.rank, most = std::min(weight.size(0), weight.size(1));
+    DSE_CHECK_USER(r <= most, "{}: rank {} of {}, which has the rank {}", directory_.string(), r, stored.name, most);
+    at::Tensor initial;
+    if (init == "pissa") {
+      const auto [u, s, v] = at::linalg_svd(weight, false);
+      initial = at::matmul(u.narrow(1, 0, r) * s.narrow(0, 0, r), v.narrow(0, 0, r));
+    } else {
+      const auto [q, upper] = at::linalg_qr(weight);
+      initial = adapter_->scale(found->second) * at::matmul(q.narrow(1, 0, r), upper.narrow(0, 0, r));
+    }
+    stored.split(weight - initial);
+  }
 }
 
 Model Model::load_adapted(const fs::path& directory, const PluginRegistry& registry, const Kernels& kernels,
@@ -156,14 +228,17 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   const auto where = (directory / kConfig).string();
   const Json config = read_config(directory);
   check_plain(config, where);
+  const std::string init = init_of(config, where);
   const auto weights = WeightDirectory::open(directory);
   ModelOptions base_options = options;
   if (weights.find(kPrefix + kScore)) base_options.new_value_head = true;
-  Model model = load(base_directory(directory), registry, kernels, base_options);
-  model.directory_ = directory;
+  if (options.base.empty()) warn_of_two_bases(directory);
+  Model model = load(base_directory(directory, options.base), registry, kernels, base_options);
+  model.base_ = std::exchange(model.directory_, directory);
 
-  const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}};
+  const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}, init};
   model.adapter_ = std::make_unique<Adapter>(model.graph(), settings, model.dtype(), pairs_of(config, weights, where));
+  if (!init.empty() && options.values) model.take_out_initial_pairs(init);
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights.names().begin(), weights.names().end());
   for (const auto& stored : stored_pairs(*model.adapter_)) {
@@ -200,7 +275,8 @@ void Model::read_saved_modules(const WeightDirectory& weights, const Json& modul
   }
 }
 
-void Model::save_adapter(const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from) const {
+void Model::save_adapter(const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from,
+                         const std::vector<int32_t>& ends) const {
   DSE_CHECK(adapter_, "a model without an adapter");
   const bool value = kind_ == ModelKind::value;
   auto stored = stored_pairs(*adapter_);
@@ -229,6 +305,7 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
     if (low.rank != pairs[0].second.rank) ranks[module] = low.rank;
     if (low.alpha != pairs[0].second.alpha) alphas[module] = low.alpha;
   }
+  const std::string& init = adapter_->settings().init;
   const bool transposed = std::any_of(all.begin(), all.end(), [](const auto& t) { return t.spec->transposed; });
   const Json config{{"peft_type", "LORA"},
                     {"task_type", value ? "SEQ_CLS" : "CAUSAL_LM"},
@@ -238,6 +315,7 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"rank_pattern", ranks},
                     {"alpha_pattern", alphas},
                     {"use_rslora", adapter_->settings().rslora},
+                    {"init_lora_weights", init.empty() ? Json(true) : Json(init)},
                     {"target_modules", target_modules(*adapter_)},
                     {"modules_to_save", saved.empty() ? Json() : Json(saved)},
                     {"lora_dropout", 0.0},
@@ -246,6 +324,7 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"inference_mode", true}};
   write_text(directory / kConfig, config.dump(2) + "\n");
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
+  save_generation_settings(directory_, base_, ends, directory);
 }
 
 }  // namespace dsengine

@@ -75,11 +75,11 @@ Model Model::declared(const Json& config, const std::string& where, const Plugin
 Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                   const ModelOptions& options) {
   check_model_directory(directory);
-  DSE_CHECK_USER(
-      options.random_init || options.kind != ModelKind::language || stored_kind(directory) == ModelKind::language,
-      "{}: a reward model or critic (…ForSequenceClassification), no language model: its rewards are what "
-      "'dsengine score --reward' gives",
-      directory.string());
+  DSE_CHECK_USER(options.random_init || options.kind != ModelKind::language ||
+                     stored_kind(directory, options.base) == ModelKind::language,
+                 "{}: a reward model or critic (…ForSequenceClassification), no language model: its rewards are what "
+                 "'dsengine score --reward' gives",
+                 directory.string());
   if (is_adapter(directory)) return load_adapted(directory, registry, kernels, options);
   const Json config = read_json(directory / "config.json");
   Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);
@@ -94,7 +94,7 @@ Model Model::load(const std::filesystem::path& directory, const PluginRegistry& 
 Model Model::clone(ModelKind kind) const {
   Model copy;
   copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_;
-  copy.directory_ = directory_, copy.recompute_ = recompute_, copy.saved_modules_ = saved_modules_;
+  copy.directory_ = directory_, copy.base_ = base_, copy.recompute_ = recompute_, copy.saved_modules_ = saved_modules_;
   copy.build_units(sections_[0].flat().scalar_type());
   copy.init_weights(0, true);
   at::NoGradGuard no_grad;
@@ -274,6 +274,10 @@ Tensor Model::hidden(const Packed& batch, bool adapted) const {
   DSE_CHECK_USER(graph_->max_positions == 0 || batch.positions.numel() == 0 ||
                      batch.positions.max().item<int64_t>() < graph_->max_positions,
                  "a sequence is longer than the model's {} positions: lower the lengths", graph_->max_positions);
+  DSE_CHECK_USER(adapted || !adapter_ || adapter_->settings().init.empty(),
+                 "{}: the base of an adapter with init_lora_weights = '{}' is changed by it and no reference: give a "
+                 "reference of its own",
+                 directory_.string(), adapter_->settings().init);
   const Operations ops(*kernels_);
   RaggedContext attention(ops, batch.offsets);
   Tensor x;

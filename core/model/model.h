@@ -45,11 +45,13 @@ struct ModelOptions {
   at::ScalarType dtype = at::kFloat;
   // false: names and shapes are compared with the files, no value is read and no memory filled.
   bool values = true;
+  std::filesystem::path base{};  // of an adapter, in place of the one that its configuration names
 };
 
 struct SaveOptions {
   Dtype dtype = Dtype::F32;
   uint64_t max_shard_bytes = 5'000'000'000;
+  std::vector<int32_t> ends{};  // the tokens that end an answer; none: those that the model came with
 };
 
 // Where attention gets its keys: the sequence itself (training), or a cache (generation).
@@ -77,6 +79,8 @@ class Model {
   ModelKind kind() const { return kind_; }
   const Kernels& kernels() const { return *kernels_; }
   const std::filesystem::path& directory() const { return directory_; }
+  // Of an adapter's folder: that of its base; else the same.
+  const std::filesystem::path& base() const { return base_.empty() ? directory_ : base_; }
   // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
   std::vector<ParamUnit*> units();
   int64_t parameter_count() const;          // without an adapter's
@@ -95,7 +99,7 @@ class Model {
   void set_recompute(bool on) { recompute_ = on; }
 
   // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
-  // base alone gives it.
+  // base alone gives it; UserError where it is none (AdapterSettings::init).
   at::Tensor hidden(const Packed& batch, bool adapted = true) const;
   // The same with another source of keys and values, never recomputed.
   at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions, AttentionContext& attention) const;
@@ -115,13 +119,13 @@ class Model {
     size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;
-  // A Hugging Face directory: config.json, weights with an adapter merged in, and the tokenizer's files from
-  // `tokenizer_from`.
+  // A Hugging Face directory: config.json, weights with an adapter merged in, the model's generation_config.json, and
+  // the tokenizer's files from `tokenizer_from`.
   void save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from,
             const SaveOptions& options = {}) const;
   // The adapter (and a value head) alone, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
   void save_adapter(const std::filesystem::path& directory, const std::filesystem::path& base,
-                    const std::filesystem::path& tokenizer_from) const;
+                    const std::filesystem::path& tokenizer_from, const std::vector<int32_t>& ends = {}) const;
 
  private:
   Model() = default;
@@ -132,6 +136,7 @@ class Model {
                             const Kernels& kernels, const ModelOptions& options);
   void load_weights(const std::filesystem::path& directory, const ModelOptions& options);
   void init_weights(uint64_t seed, bool only_value_head);
+  void take_out_initial_pairs(const std::string& init);
   // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
   // `extra`.
   void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
@@ -143,7 +148,7 @@ class Model {
   std::shared_ptr<const ModelGraph> graph_;
   const Kernels* kernels_ = nullptr;
   Json config_;
-  std::filesystem::path directory_;
+  std::filesystem::path directory_, base_;
   ModelKind kind_ = ModelKind::language;
   bool recompute_ = false;
   std::vector<ParamUnit> sections_;

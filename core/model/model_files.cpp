@@ -181,6 +181,7 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   }
   writer.close();
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
+  save_generation_settings(directory_, base_, options.ends, directory);
 }
 
 void check_model_directory(const std::filesystem::path& directory, const std::string& name) {
@@ -192,12 +193,25 @@ void check_model_directory(const std::filesystem::path& directory, const std::st
                          std::filesystem::exists(within / "config.json") ? "; give " + within.string() : ""));
 }
 
-std::vector<int32_t> eos_ids(const std::filesystem::path& model) { return token_ids(model, "eos_token_id"); }
+namespace {
 
-std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::string& key) {
-  const std::filesystem::path directory = base_directory(model);
-  for (const char* file : {"generation_config.json", "config.json"}) {
-    const auto path = directory / file;
+constexpr const char* kGeneration = "generation_config.json";
+
+// Of an adapter: its own, else its base's.
+std::filesystem::path generation_file(const std::filesystem::path& model, const std::filesystem::path& base) {
+  const auto own = model / kGeneration;
+  return std::filesystem::exists(own) ? own : base_directory(model, base) / kGeneration;
+}
+
+}  // namespace
+
+std::vector<int32_t> eos_ids(const std::filesystem::path& model, const std::filesystem::path& base) {
+  return token_ids(model, "eos_token_id", base);
+}
+
+std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::string& key,
+                               const std::filesystem::path& base) {
+  for (const auto& path : {generation_file(model, base), base_directory(model, base) / "config.json"}) {
     if (!std::filesystem::exists(path)) continue;
     const Json config = read_json(path);
     const auto it = config.find(key);
@@ -213,20 +227,38 @@ std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::st
   return {};
 }
 
-ModelKind stored_kind(const std::filesystem::path& directory) {
+void save_generation_settings(const std::filesystem::path& model, const std::filesystem::path& base,
+                              const std::vector<int32_t>& ends, const std::filesystem::path& to) {
+  if (model.empty()) return;  // made from a declaration
+  const auto from = generation_file(model, base);
+  Json settings = Json::object();
+  if (std::filesystem::exists(from)) {
+    settings = read_json(from);
+    DSE_CHECK_USER(settings.is_object(), "{}: expected a JSON object", from.string());
+  } else if (ends.empty()) {
+    return;
+  } else {  // what readers took from config.json until now
+    const Json config = read_json(base_directory(model, base) / "config.json");
+    for (const char* key : {"bos_token_id", "pad_token_id"})
+      if (const Json id = config.value(key, Json()); !id.is_null()) settings[key] = id;
+  }
+  if (!ends.empty()) settings["eos_token_id"] = ends.size() == 1 ? Json(ends[0]) : Json(ends);
+  write_text(to / kGeneration, settings.dump(2) + "\n");
+}
+
+ModelKind stored_kind(const std::filesystem::path& directory, const std::filesystem::path& base) {
   if (is_adapter(directory)) {
     const Json config = read_json(directory / "adapter_config.json");
     if (config.is_object() && config.value("task_type", Json()) == "SEQ_CLS") return ModelKind::value;
-    return stored_kind(base_directory(directory));
+    return stored_kind(base_directory(directory, base));
   }
   const auto path = directory / "config.json";
   return architecture_of(read_json(path), path.string()).ends_with(kValue) ? ModelKind::value : ModelKind::language;
 }
 
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
-  for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-        "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
     if (!std::filesystem::exists(from / name)) continue;
     std::error_code error;
     std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing, error);

@@ -117,6 +117,16 @@ at::Tensor StoredTensor::joined() const {
   return (first.transposed ? whole.t() : whole).to(at::kFloat).contiguous();
 }
 
+void StoredTensor::split(const at::Tensor& whole) const {
+  for (const auto& [spec, tensor] : pieces) {
+    int64_t done = 0;
+    for (const auto& [begin, count] : runs_of(*spec)) {
+      tensor.narrow(0, done, count).copy_(whole.narrow(0, begin, count));
+      done += count;
+    }
+  }
+}
+
 std::vector<StoredTensor> stored_tensors(const std::vector<StoredPiece>& pieces) {
   std::vector<StoredTensor> result;
   std::map<std::string, size_t> places;

@@ -32,6 +32,8 @@ struct StoredTensor {
   void read(const WeightDirectory& weights, const std::string& as, const std::string& where) const;
   // float32 and contiguous: the one piece itself where it is all of it.
   at::Tensor joined() const;
+  // The other way: into the pieces, from a whole as it is used, [out, in], whatever the checkpoint has.
+  void split(const at::Tensor& whole) const;
 };
 
 // In the order of their first pieces.

@@ -29,7 +29,7 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
     if (std::isnan(score)) continue;
     if (scorer) scorer->add_means(scores[i], means);
     sum += score, squares += score * score, n += 1;
-    length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish == Finish::eos;
+    length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish != Finish::length;
     if (i < kShownSamples)
       samples.push_back(
           {{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", score}, {"greedy", greedy}});

@@ -118,7 +118,7 @@ class Encoder {
   void plain_text(Example& e, const std::string& text) const {
     auto tokens = text_.tokenizer.encode(text);
     if (!text_.eos.empty()) tokens.push_back(text_.eos[0]);
-    e.prompt_text = text;
+    e.prompt_text = text, e.is_text = true;
     e.prompt.assign(tokens.begin(), tokens.begin() + std::min<int64_t>(1, int64_t(tokens.size())));
     e.answer.tokens.assign(tokens.begin() + int64_t(e.prompt.size()), tokens.end());
     e.answer.mask.assign(e.answer.tokens.size(), 1);
@@ -272,6 +272,15 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
 }
 
 double ExampleSet::epoch_size() const { return std::accumulate(copies_.begin(), copies_.end(), 0.0); }
+
+void ExampleSet::ask_critic(const TextModel& critic, const std::string& where) {
+  for (auto& e : examples_) try {
+      e.critic_prompt = critic.prompt_tokens(e.turns);
+    } catch (const UserError& error) {
+      user_error(fmt::format("{}, asked as its own template has it: {} (record: {})", where, error.what(),
+                             e.prompt_text.substr(0, 80)));
+    }
+}
 
 ExampleSet ExampleSet::split_off(double share) {
   ExampleSet kept, off;

@@ -24,10 +24,12 @@ struct Example {
   std::vector<TokenId> prompt;
   AnswerTokens answer, rejected;  // rejected: pairs only
   double weight = 1;
-  std::string prompt_text;         // as the model sees it, without special tokens
-  std::string metadata;            // JSON object or empty
-  std::vector<ChatMessage> turns;  // of the prompt; of rollouts only
-  uint64_t content_hash = 0;       // of the first turn that is no system's, or of a plain text
+  std::string prompt_text;               // as the model sees it, without special tokens
+  std::string metadata;                  // JSON object or empty
+  std::vector<ChatMessage> turns;        // of the prompt; of rollouts only
+  std::vector<TokenId> critic_prompt{};  // what a critic with words of its own is asked; empty: the prompt
+  bool is_text = false;                  // without a prompt: its end is the model's
+  uint64_t content_hash = 0;             // of the first turn that is no system's, or of a plain text
 };
 
 // The part of a split that a stage uses: an interval of [0, 1) in which each record has a place by its content and the
@@ -54,6 +56,8 @@ class ExampleSet {
   double copies(size_t i) const { return copies_[i]; }
   // Examples in an epoch, on average.
   double epoch_size() const;
+  // Gives each example its prompt in the critic's words, to which `where` refers in errors. Of rollouts.
+  void ask_critic(const TextModel& critic, const std::string& where);
   // Moves a share of the examples, chosen by their content, to a set of their own.
   ExampleSet split_off(double share);
 

@@ -19,6 +19,7 @@ struct ExperienceRow {
   int64_t answer_begin = 0;         // index of the first answer token
   std::vector<float> rollout_logp;  // of the answer's tokens; empty: not from a rollout
   std::string prompt_text, metadata;
+  std::vector<int32_t> critic_prompt{};  // in a critic's own words; empty: the prompt of `tokens`
   int64_t answer_size() const { return int64_t(tokens.size()) - answer_begin; }
 };
 

@@ -7,14 +7,25 @@ namespace dsengine {
 
 using at::Tensor;
 
-Selection select(const Experience& e) {
+Selection select(const Experience& e, bool critic) {
+  std::vector<std::vector<int32_t>> own(e.rows.size());
   std::vector<std::span<const int32_t>> sequences;
-  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+  std::vector<int64_t> begin;
+  for (size_t r = 0; r < e.rows.size(); ++r) {
+    const auto& row = e.rows[r];
+    const bool asked_otherwise = critic && !row.critic_prompt.empty();
+    if (asked_otherwise) {
+      own[r] = row.critic_prompt;
+      own[r].insert(own[r].end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
+    }
+    sequences.emplace_back(asked_otherwise ? own[r] : row.tokens);
+    begin.push_back(asked_otherwise ? int64_t(row.critic_prompt.size()) : row.answer_begin);
+  }
   Selection s{pack(sequences), {}, {}, {}};
   s.at = at::empty({e.token_count()}, at::kLong);
   auto* position = s.at.mutable_data_ptr<int64_t>();
   for (size_t r = 0; r < e.rows.size(); ++r)
-    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + e.rows[r].answer_begin + i;
+    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + begin[r] + i;
   s.before = s.at - 1;
   s.targets = s.batch.tokens.index_select(0, s.at);
   return s;

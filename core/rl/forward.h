@@ -18,7 +18,8 @@ struct Selection {
   at::Tensor before, at;  // [T]: the position that predicts a token; the token's own
   at::Tensor targets;     // [T]
 };
-Selection select(const Experience& experience);
+// critic: of the rows as a critic with words of its own is asked.
+Selection select(const Experience& experience, bool critic = false);
 
 struct Outputs {
   at::Tensor logp, entropy, value;  // [T]; undefined where the model's kind has none or it was not asked for

@@ -133,12 +133,15 @@ void Learner::score(Experience& e, MetricMeans& means) {
   std::vector<float> column;
   for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
     for (const auto& rows : micro_batches(minibatch)) {
-      const Selection s = select(e.subset(rows));
+      const Experience part = e.subset(rows);
+      const Selection s = select(part);
       const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
         if (!(columns & bit)) return;
         const auto scope = clock_.enter(phase);
         const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
-        const Outputs out = forward(model, s, batching_.temperature, entropy, false, adapted);
+        const bool critic = bit == DSE_COLUMN_OLD_VALUE;
+        const Outputs out =
+            forward(model, critic ? select(part, true) : s, batching_.temperature, entropy, false, adapted);
         to_column(out.value.defined() ? out.value : out.logp, column);
         copy_rows(rows, column, to);
         if (entropy) means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
@@ -169,7 +172,7 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = clock_.enter(Phase::critic);
-    critic = forward(roles_.critic->model, s, 1.0, false, false);
+    critic = forward(roles_.critic->model, select(micro, true), 1.0, false, false);
     to_column(critic.value, micro.value);
   } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = clock_.enter(Phase::actor);

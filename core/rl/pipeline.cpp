@@ -185,7 +185,10 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   in.actor = resolve(index, stage.actor.from, start);
   DSE_CHECK_USER(!in.actor.empty(), "stage '{}' has no model to start from: set model.actor", stage.name);
   in.random_init = config_.model.init == "random" && in.actor == config_.model.actor;
-  in.tokenizer = config_.model.tokenizer.empty() ? config_.model.actor : config_.model.tokenizer;
+  // A model that brings a tokenizer is asked in its own words.
+  in.tokenizer = config_.model.tokenizer;
+  if (in.tokenizer.empty())
+    in.tokenizer = maker_of(in.actor) || TextModel::folder_of(in.actor) ? in.actor : config_.model.actor;
   if (in.tokenizer.empty()) in.tokenizer = in.actor;
   in.reference = resolve(index, stage.reference.from, in.actor);
   const auto reward = earlier(index, ModelKind::value);

@@ -9,8 +9,20 @@
 
 namespace dsengine {
 
+SamplingOptions sampling_of(const RolloutConfig& config) {
+  return {.temperature = config.temperature,
+          .top_k = config.top_k,
+          .top_p = config.top_p,
+          .min_p = config.min_p,
+          .repetition_penalty = config.repetition_penalty};
+}
+
 Rollout::Rollout(const Model& actor, const TextModel& text, const RolloutConfig& config, uint64_t seed)
-    : actor_(actor), text_(text), config_(config), seed_(seed) {}
+    : actor_(actor),
+      text_(text),
+      config_(config),
+      stops_(text.tokenizer, config.stop, config.stop_token_ids),
+      seed_(seed) {}
 
 std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, int64_t samples,
                                    const SamplingOptions& sampling, uint64_t step) const {
@@ -22,23 +34,23 @@ std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, i
       answers.push_back({prompts[p], int64_t(p), {}});
     }
   const int64_t slots = config_.slots > 0 ? config_.slots : int64_t(requests.size());
-  auto generations =
-      Generator(actor_, {.slots = slots})
-          .run(requests, {.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}}, seed_, step);
+  GenerationOptions options{.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}};
+  if (!stops_.empty())
+    options.on_token = [&](size_t, const std::vector<int32_t>& tokens) { return stops_.end(tokens); };
+  auto generations = Generator(actor_, {.slots = slots}).run(requests, options, seed_, step);
   for (size_t i = 0; i < answers.size(); ++i) answers[i].answer = std::move(generations[i]);
   return answers;
 }
 
 std::vector<Answered> Rollout::generate(const std::vector<const Example*>& prompts, uint64_t step) const {
   if (!config_.replay.empty()) return replay(prompts, step);
-  auto answers = run(prompts, config_.samples_per_prompt,
-                     {.temperature = config_.temperature, .top_k = config_.top_k, .top_p = config_.top_p}, step);
+  auto answers = run(prompts, config_.samples_per_prompt, sampling_of(config_), step);
   if (!config_.record.empty()) record(answers, step);
   return answers;
 }
 
 std::vector<Answered> Rollout::generate_greedy(const std::vector<const Example*>& prompts) const {
-  return run(prompts, 1, {.temperature = 0}, 0);
+  return run(prompts, 1, {.temperature = 0, .repetition_penalty = config_.repetition_penalty}, 0);
 }
 
 std::filesystem::path Rollout::file_of(const std::filesystem::path& folder, uint64_t step) const {
@@ -86,8 +98,13 @@ std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers
   for (const auto& a : answers) {
     std::span<const int32_t> reply = a.answer.tokens;
     if (a.answer.finish == Finish::eos) reply = reply.first(reply.size() - 1);
-    ScoredAnswer scored{a.example->prompt_text, text_.tokenizer.decode(reply, true), a.example->metadata,
-                        a.example->prompt,      int64_t(a.answer.tokens.size()),     uint32_t(a.answer.finish),
+    const bool stopped = a.answer.finish == Finish::stop;
+    ScoredAnswer scored{a.example->prompt_text,
+                        stopped ? stops_.text_before(reply) : text_.tokenizer.decode(reply, true),
+                        a.example->metadata,
+                        a.example->prompt,
+                        int64_t(a.answer.tokens.size()),
+                        uint32_t(a.answer.finish),
                         a.example->turns};
     scored.tokens.insert(scored.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     result.push_back(std::move(scored));
@@ -100,8 +117,8 @@ Experience Rollout::experience(const std::vector<Answered>& answers, const std::
   for (size_t i = 0; i < answers.size(); ++i) {
     if (std::isnan(scores[i].total)) continue;
     const auto& a = answers[i];
-    ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
-                      a.example->metadata};
+    ExperienceRow row{a.example->prompt,   int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
+                      a.example->metadata, a.example->critic_prompt};
     row.tokens.insert(row.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), a.example->weight,
               std::vector<uint8_t>(a.answer.tokens.size(), 1));

@@ -11,6 +11,7 @@
 #include "rl/examples.h"
 #include "rl/experience.h"
 #include "rl/scorer.h"
+#include "text/stops.h"
 
 namespace dsengine {
 
@@ -19,6 +20,9 @@ struct Answered {
   int64_t prompt_id;  // position of the prompt in the step
   Generation answer;
 };
+
+// How a rollout's tokens are drawn.
+SamplingOptions sampling_of(const RolloutConfig& config);
 
 class Rollout {
  public:
@@ -44,6 +48,7 @@ class Rollout {
   const Model& actor_;
   const TextModel& text_;
   const RolloutConfig& config_;
+  const Stops stops_;
   uint64_t seed_;
 };
 

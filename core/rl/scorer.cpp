@@ -50,7 +50,8 @@ void ScoreMoments::write(const std::filesystem::path& model_directory) const {
 }
 
 Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-               const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text) {
+               const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
+               const std::filesystem::path& base) {
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& from = sources[i];
     const Item& item = registry.find(DSE_REWARD_ITEM, from.adapter);
@@ -60,11 +61,12 @@ Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::
       DSE_CHECK_USER(!models[i].empty(),
                      "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
                      from.adapter);
-      source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value});
+      source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value, .base = base});
       source.moments = ScoreMoments::read(models[i]);
-      if (TextModel::folder_of(models[i])) {
-        auto text = TextModel::load(models[i], models[i]);
-        if (!text.tokenizer.has_ids_of(actor_text.tokenizer)) source.text = std::move(text);
+      if (TextModel::folder_of(models[i], base)) {
+        auto text = TextModel::load(models[i], models[i], base);
+        if (!text.tokenizer.has_ids_of(actor_text.tokenizer) || text.has_words_beside(actor_text))
+          source.text = std::move(text);
       }
     }
     sources_.push_back(std::move(source));
@@ -76,7 +78,7 @@ std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer&
   if (!source.text) return a.tokens;
   const TextModel& text = *source.text;
   auto ids = text.prompt_tokens(a.turns);
-  const auto answer = text.answer_tokens(a.turns, a.reply, a.finish == DSE_FINISH_EOS);
+  const auto answer = text.answer_tokens(a.turns, a.reply, a.finish != DSE_FINISH_LENGTH);
   ids.insert(ids.end(), answer.begin(), answer.end());
   return ids;
 }

@@ -3,7 +3,8 @@
 //   Scorer scorer(stage.reward_sources(), folders, registry, kernels, actor_text);
 //   std::vector<AnswerScore> scores = scorer.score(rollout.to_score(answers));   // total NaN: could not be scored
 //
-// A reward model reads the actor's ids; one with another vocabulary reads the conversation's text, encoded anew.
+// A reward model reads the actor's ids; one with words of its own (another vocabulary, another chat template) is asked
+// in them: it reads the conversation and the reply, written and encoded as its own directory has it.
 #pragma once
 #include <filesystem>
 #include <memory>
@@ -46,8 +47,10 @@ struct AnswerScore {
 class Scorer {
  public:
   // models: where each source's reward model lies, if its plugin wants one.
+  // base: of those that are adapters, in place of the base that they name; may be empty.
   Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-         const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text);
+         const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
+         const std::filesystem::path& base = {});
   // The sum's weighted total is NaN where any source failed.
   std::vector<AnswerScore> score(const std::vector<ScoredAnswer>& answers);
   // Adds each source's mean, unweighted, as reward_<name>, where there are several.
@@ -60,7 +63,7 @@ class Scorer {
     RewardInstance reward;
     std::optional<Model> model{};
     ScoreMoments moments{};
-    std::optional<TextModel> text{};  // of a reward model with another vocabulary
+    std::optional<TextModel> text{};  // of a reward model with words of its own
   };
   static std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers);
   static std::vector<int32_t> tokens_of(const Source& source, const ScoredAnswer& answer);

@@ -13,6 +13,7 @@
 #include "base/philox.h"
 #include "files/atomic_directory.h"
 #include "model/adapter_files.h"
+#include "rl/answer_ends.h"
 #include "rl/fingerprint.h"
 #include "run/progress.h"
 
@@ -50,9 +51,13 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       text_(TextModel::load(inputs.tokenizer, inputs.actor.empty() ? inputs.reward : inputs.actor)),
       key_(name_hash(stage.name)) {
   load_data();
+  if (algorithm_.needs().trained & DSE_ACTOR)
+    ends_ = from_rollouts() ? rollout_ends(stage.name, stage.rollout, text_)
+                            : taught_ends(stage.name, data_.records, text_);
   load_roles();
   if (const auto& role = roles_.actor ? roles_.actor : roles_.reward)
     data_.check_fit(stage, algorithm_.needs().source, role->model.graph(), text_, inputs.tokenizer);
+  if (roles_.critic && from_rollouts()) data_.check_critic(stage, roles_.critic->model.graph());
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
@@ -73,10 +78,10 @@ void StageRunner::load_data() {
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
   collector_ = std::make_unique<Collector>(rollout, needs.group_size, data_.records, run_.seed, key_);
-  if (rollout.top_k > 0 || rollout.top_p < 1)
+  if (sampling_of(rollout).filters())
     spdlog::warn(
-        "rollout filters=on note=\"top_k and top_p make log-probs those of another distribution than the "
-        "one sampled\"");
+        "rollout filters=on note=\"top_k, top_p, min_p and repetition_penalty make log-probs those of another "
+        "distribution than the one sampled\"");
 }
 
 // The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.
@@ -145,7 +150,7 @@ void StageRunner::load_roles() {
     load(roles_.reference, "reference", DSE_REFERENCE, inputs_.reference, ModelKind::language, {});
   else
     spdlog::info("role name=reference note=\"the actor with its adapter off\"");
-  if (needs.roles & DSE_CRITIC) check_critic_tokenizer();
+  if (needs.roles & DSE_CRITIC) ask_critic();
   load(roles_.critic, "critic", DSE_CRITIC, inputs_.critic, ModelKind::value, stage_.critic);
   if (needs.trained & DSE_REWARD)
     load(roles_.reward, "reward", DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor);
@@ -154,15 +159,21 @@ void StageRunner::load_roles() {
                                        text_);
 }
 
-// A critic reads the actor's ids, token by token.
-void StageRunner::check_critic_tokenizer() const {
-  const auto folder = TextModel::folder_of(inputs_.critic);
-  if (!folder) return;
+// A critic reads the answer's ids, token by token; what it is asked may stand in its own words.
+void StageRunner::ask_critic() {
+  critic_tokenizer_ = inputs_.tokenizer;
+  if (!TextModel::folder_of(inputs_.critic)) return;
+  const auto text = TextModel::load(inputs_.critic, inputs_.critic);
   DSE_CHECK_USER(
-      Tokenizer::from_directory(*folder).has_ids_of(text_.tokenizer),
+      text.tokenizer.has_ids_of(text_.tokenizer),
       "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
       "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
       inputs_.critic.string());
+  if (!from_rollouts() || !text.has_words_beside(text_)) return;
+  spdlog::info("role name=critic note=\"asked by its own chat template\"");
+  critic_tokenizer_ = inputs_.critic;
+  for (auto* set : {&data_.records, &data_.heldout})
+    set->ask_critic(text, fmt::format("the critic {}", inputs_.critic.string()));
 }
 
 void StageRunner::check_length(const StageState& state) const {
@@ -318,27 +329,30 @@ void StageRunner::checkpoint(int64_t step) {
 void StageRunner::finish() {
   evaluate(steps_);
   directory_.check_present();
-  const auto tokenizer = TextModel::folder_of(inputs_.tokenizer).value_or(inputs_.tokenizer);
   const auto write_moments = [&](const Model& model, const std::filesystem::path& to) {
     if (algorithm_.needs().source == DSE_SOURCE_PAIRS && model.kind() == ModelKind::value)
       moments_of(model).write(to);  // what the reward plugin scales by
   };
-  const auto write = [&](const Model& model, const std::string& name) {
+  const auto write = [&](const Model& model, const std::string& name, const std::filesystem::path& tokenizer,
+                         const std::vector<TokenId>& ends) {
     AtomicDirectory out(directory_.path() / name);
-    model.save(out.path(), tokenizer);
+    model.save(out.path(), tokenizer, {.ends = ends});
     write_moments(model, out.path());
     out.commit();
     spdlog::info("saved directory={}", (directory_.path() / name).string());
   };
   const auto save = [&](const std::shared_ptr<Role>& role, const std::string& name, const std::string& average_name) {
     if (!role || !role->optimizer) return;
-    write(role->model, name);
-    if (!role->average.empty()) write(role->averaged(), average_name);
+    const auto& words = role == roles_.critic ? critic_tokenizer_ : inputs_.tokenizer;
+    const auto tokenizer = TextModel::folder_of(words).value_or(words);
+    const auto ends = role == roles_.actor ? ends_ : std::vector<TokenId>{};
+    write(role->model, name, tokenizer, ends);
+    if (!role->average.empty()) write(role->averaged(), average_name, tokenizer, ends);
     // A base that was drawn, or that was trained in part, is in no folder that the adapter could name.
     const bool drawn = inputs_.random_init && role->model.directory() == inputs_.actor;
     if (!role->model.adapter() || !role->lora.also_train.empty() || drawn) return;
     AtomicDirectory out(directory_.path() / (name == "model" ? "adapter" : name + "_adapter"));
-    role->model.save_adapter(out.path(), base_directory(role->model.directory()), tokenizer);
+    role->model.save_adapter(out.path(), role->model.base(), tokenizer, ends);
     write_moments(role->model, out.path());
     out.commit();
   };

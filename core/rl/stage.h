@@ -55,7 +55,7 @@ class StageRunner {
  private:
   void load_roles();
   void load_data();
-  void check_critic_tokenizer() const;
+  void ask_critic();
   Json environment() const;
   // Compares what the stage works with and what it began with.
   void check_inputs() const;
@@ -81,6 +81,8 @@ class StageRunner {
   const StageDirectory directory_;
   AlgorithmInstance algorithm_;
   TextModel text_;
+  std::vector<TokenId> ends_;  // that the actor is saved with; none: its own
+  std::filesystem::path critic_tokenizer_;
   Roles roles_;
   StageData data_;
   std::unique_ptr<ExampleStream> stream_;

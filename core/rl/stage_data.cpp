@@ -52,11 +52,28 @@ void StageData::check_fit(const StageConfig& stage, uint32_t source, const Model
   for (const auto id : text.eos)
     DSE_CHECK_USER(id >= 0 && id < graph.vocabulary,
                    "the end-of-sequence id {} is outside the model's vocabulary of {}", id, graph.vocabulary);
+  for (const auto id : stage.rollout.stop_token_ids)
+    DSE_CHECK_USER(source != DSE_SOURCE_ROLLOUT || id < graph.vocabulary,
+                   "rollout.stop_token_ids: {} is outside the model's vocabulary of {}", id, graph.vocabulary);
   const int64_t room = source == DSE_SOURCE_ROLLOUT ? stage.rollout.max_response_length : 0;
   const char* key = room > 0 ? "data.max_prompt_length or rollout.max_response_length" : "data.max_length";
   check_set(records, graph, tokenizer, key, room);
   check_set(heldout, graph, tokenizer, key, room);
   check_set(texts, graph, tokenizer, "ptx.max_length", 0);
+}
+
+void StageData::check_critic(const StageConfig& stage, const ModelGraph& critic) const {
+  if (critic.max_positions == 0) return;
+  for (const auto* set : {&records, &heldout})
+    for (size_t i = 0; i < set->size(); ++i) {
+      const Example& e = (*set)[i];
+      const auto asked = int64_t(e.critic_prompt.empty() ? e.prompt.size() : e.critic_prompt.size());
+      DSE_CHECK_USER(
+          asked + stage.rollout.max_response_length <= critic.max_positions,
+          "a prompt of {} tokens, as the critic is asked, and an answer of up to {} exceed its {} positions: "
+          "lower data.max_prompt_length or rollout.max_response_length (record: {})",
+          asked, stage.rollout.max_response_length, critic.max_positions, e.prompt_text.substr(0, 80));
+    }
 }
 
 }  // namespace dsengine

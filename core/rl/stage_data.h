@@ -20,6 +20,8 @@ struct StageData {
   // messages.
   void check_fit(const StageConfig& stage, uint32_t source, const ModelGraph& graph, const TextModel& text,
                  const std::filesystem::path& tokenizer) const;
+  // What a critic is asked, with an answer, fits it.
+  void check_critic(const StageConfig& stage, const ModelGraph& critic) const;
 };
 
 }  // namespace dsengine

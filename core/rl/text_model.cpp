@@ -14,6 +14,13 @@ using Ids = std::vector<TokenId>;
 
 size_t common(const Ids& a, const Ids& b) { return size_t(std::ranges::mismatch(a, b).in1 - a.begin()); }
 
+// Of a conversation's text up to the opening of an answer, and its text with the answer.
+void check_follows(const std::string& asked, const std::string& answered) {
+  DSE_CHECK_USER(answered.starts_with(asked),
+                 "the chat template does not write an answer behind the text that asks for it, so that what is to be "
+                 "learned cannot be told: mark it in the template with {{% generation %}}");
+}
+
 std::string content_marks(const jinja::Text& text) {
   std::string marks = text.origin;
   for (char& c : marks) c = char(c & jinja::content);
@@ -22,16 +29,17 @@ std::string content_marks(const jinja::Text& text) {
 
 }  // namespace
 
-std::optional<std::filesystem::path> TextModel::folder_of(const std::filesystem::path& model_directory) {
-  for (const auto& folder : {model_directory, base_directory(model_directory)})
+std::optional<std::filesystem::path> TextModel::folder_of(const std::filesystem::path& model_directory,
+                                                          const std::filesystem::path& base) {
+  for (const auto& folder : {model_directory, base_directory(model_directory, base)})
     if (Tokenizer::exists_in(folder)) return folder;
   return std::nullopt;
 }
 
 TextModel TextModel::load(const std::filesystem::path& tokenizer_directory,
-                          const std::filesystem::path& model_directory) {
-  const auto folder = folder_of(tokenizer_directory).value_or(tokenizer_directory);
-  TextModel text{Tokenizer::from_directory(folder), eos_ids(model_directory), ChatFormat::of(folder)};
+                          const std::filesystem::path& model_directory, const std::filesystem::path& base) {
+  const auto folder = folder_of(tokenizer_directory, base).value_or(tokenizer_directory);
+  TextModel text{Tokenizer::from_directory(folder), eos_ids(model_directory, base), ChatFormat::of(folder)};
   if (text.eos.empty())
     if (const auto id = text.tokenizer.eos_id()) text.eos.push_back(*id);
   return text;
@@ -89,6 +97,17 @@ AnswerTokens TextModel::marked(const std::vector<ChatPiece>& pieces) const {
   return all;
 }
 
+bool TextModel::is_end(TokenId id) const { return std::ranges::count(eos, id) > 0 || tokenizer.is_special(id); }
+
+std::optional<TokenId> TextModel::turn_end() const {
+  try {
+    const Ids answer = answer_tokens({{"user", "a"}}, "b");
+    if (!answer.empty() && is_end(answer.back())) return answer.back();
+  } catch (const UserError&) {  // a template that refuses so short a conversation
+  }
+  return std::nullopt;
+}
+
 // Where a turn that begins at `from` ends: after its end-of-turn token, beyond `to` where it has none. That is the
 // first token that ends an answer when the model writes it; else the last special one.
 size_t TextModel::end_of_turn(const Ids& ids, size_t from, size_t to) const {
@@ -113,9 +132,7 @@ Ids TextModel::answer_tokens(const std::vector<ChatMessage>& turns, const std::s
   }
   const jinja::Text prompt = chat.render(turns, true, options)[0].text;
   const jinja::Text whole = chat.render(all, false, options)[0].text;
-  DSE_CHECK_USER(whole.bytes.starts_with(prompt.bytes),
-                 "the chat template does not write an answer behind the text that asks for it, so that what is to be "
-                 "learned cannot be told: mark it in the template with {{% generation %}}");
+  check_follows(prompt.bytes, whole.bytes);
   const Ids asked = encode(prompt, prompt.bytes.size(), false);
   ids = encode(whole, whole.bytes.size(), false);
   if (common(asked, ids) == asked.size()) {
@@ -143,12 +160,13 @@ void TextModel::learn_differences(const std::vector<ChatMessage>& turns, const C
     const std::vector<ChatMessage> with(turns.begin(), turns.begin() + int64_t(i) + 1);
     const jinja::Text asked = chat.render(before, true, options)[0].text;
     const jinja::Text answered = i + 1 == turns.size() ? whole : chat.render(with, false, options)[0].text;
-    const bool is_beginning = answered.bytes.starts_with(asked.bytes) && whole.bytes.starts_with(asked.bytes);
+    check_follows(asked.bytes, answered.bytes);
     // What a template writes only at a conversation's end may be missing in the whole.
     const size_t end = size_t(std::ranges::mismatch(answered.bytes, whole.bytes).in1 - answered.bytes.begin());
     const Ids left = encode(asked, asked.bytes.size(), false), right = encode(whole, end, false);
     const size_t first = common(left, to.tokens), last = common(right, to.tokens);
     const size_t turn_end = end_of_turn(to.tokens, first, last);
+    const bool is_beginning = whole.bytes.starts_with(asked.bytes);
     DSE_CHECK_USER(is_beginning && (end == answered.bytes.size() || turn_end <= last),
                    "the chat template writes turn {} otherwise when more follows, so that what is to be learned of it "
                    "cannot be told: set \"train\": false for all but the last turn of the assistant, or mark answers "

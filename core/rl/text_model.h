@@ -40,10 +40,20 @@ struct TextModel {
   // As transformers' return_assistant_tokens_mask: of the template's {% generation %} blocks alone.
   AnswerTokens marked(const std::vector<ChatPiece>& pieces) const;
 
-  // Where a model's tokenizer lies: its own folder, an adapter's else its base's; nothing where neither has one.
-  static std::optional<std::filesystem::path> folder_of(const std::filesystem::path& model_directory);
+  // It has a chat template, and another one than `other` has.
+  bool has_words_beside(const TextModel& other) const { return chat.has_template() && !chat.is_like(other.chat); }
+  // The special token that ends an assistant's turn, or what training appends to one; nothing where no token does.
+  std::optional<TokenId> turn_end() const;
+  // Ends a turn, for the model or for whoever reads its template.
+  bool is_end(TokenId id) const;
+
+  // Where a model's tokenizer lies: its own folder, an adapter's else its base's (`base`: as in model_files.h); nothing
+  // where neither has one.
+  static std::optional<std::filesystem::path> folder_of(const std::filesystem::path& model_directory,
+                                                        const std::filesystem::path& base = {});
   // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.
-  static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory);
+  static TextModel load(const std::filesystem::path& tokenizer_directory, const std::filesystem::path& model_directory,
+                        const std::filesystem::path& base = {});
 
  private:
   std::vector<TokenId> encode(const jinja::Text& text, size_t size, bool add_special_tokens) const;

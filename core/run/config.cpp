@@ -223,12 +223,14 @@ class Reader {
     const auto& choices = limits.choices;
     const bool chosen = choices.empty() || std::find(choices.begin(), choices.end(), out) != choices.end();
     DSE_CHECK_USER(chosen, "{}: '{}' must be {}, is '{}'", where(node), key, range_text(limits), out);
-    DSE_CHECK_USER(!limits.required || !out.empty(), "{}: '{}' is empty", where(node), key);
+    const bool may_be_empty = !limits.required && !limits.non_empty;
+    DSE_CHECK_USER(may_be_empty || !out.empty(), "{}: '{}' is empty", where(node), key);
   }
 
-  static void read(const toml::node& node, const std::string& key, std::vector<std::string>& out,
-                   const Limits& limits) {
-    if (!node.is_array()) wrong_type(node, key, "an array of strings");
+  template <class T>
+  static void read(const toml::node& node, const std::string& key, std::vector<T>& out, const Limits& limits) {
+    if (!node.is_array())
+      wrong_type(node, key, std::is_same_v<T, int64_t> ? "an array of integers" : "an array of strings");
     out.clear();
     for (const toml::node& item : *node.as_array()) {
       const std::string item_key = fmt::format("{}[{}]", key, out.size());

@@ -78,6 +78,9 @@ struct RolloutConfig {
   int64_t slots = 0;  // sequences generated at once; 0: all of a step
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0;
+  double min_p = 0.0, repetition_penalty = 1.0;
+  std::vector<std::string> stop;  // strings and tokens that end an answer beside the model's end tokens
+  std::vector<int64_t> stop_token_ids;
   bool dynamic_sampling = false;         // groups whose scores are all equal are replaced by other prompts'
   int64_t max_refills = 10;              // rounds of such replacement a step
   std::filesystem::path record, replay;  // folders

@@ -24,6 +24,7 @@ struct Limits {
   std::vector<std::string> choices = {};  // for strings; empty: any
   bool required = false;
   bool in_working_directory = false;  // for paths: relative to the working directory, not to the file
+  bool non_empty = false;             // for strings
 };
 
 template <class Visitor>
@@ -117,6 +118,21 @@ void describe(Visitor& visit, RolloutConfig& c) {
   visit.value("temperature", c.temperature, "0: greedy", {.min = 0});
   visit.value("top_p", c.top_p, "keep the likeliest tokens up to this probability", {.above = 0, .max = 1});
   visit.value("top_k", c.top_k, "keep so many likeliest tokens; 0: all", {.min = 0});
+  visit.value("min_p", c.min_p, "keep tokens at least this share as likely as the likeliest; 0: all",
+              {.min = 0, .max = 1});
+  visit.value(
+      "repetition_penalty", c.repetition_penalty,
+      "divides positive and multiplies negative logits of the tokens of prompt and answer so far (Keskar 2019), "
+      "in greedy evaluations too; 1: off",
+      {.above = 0});
+  visit.value(
+      "stop", c.stop,
+      "strings that end an answer; its reply is the text before, its tokens are trained on as they were sampled. "
+      "One that is a special token stands for that token",
+      {.non_empty = true});
+  visit.value("stop_token_ids", c.stop_token_ids,
+              "tokens that end an answer beside the model's end tokens (eos_token_id of its generation_config.json)",
+              {.min = 0, .max = 2147483647});
   visit.value("dynamic_sampling", c.dynamic_sampling,
               "replace prompts whose answers all score the same, until the step is full of groups with a signal "
               "(DAPO, Yu et al. 2025)");

@@ -137,6 +137,7 @@ class KeyList {
   static std::string type_name(const std::string&) { return "string"; }
   static std::string type_name(const std::filesystem::path&) { return "path"; }
   static std::string type_name(const std::vector<std::string>&) { return "array of strings"; }
+  static std::string type_name(const std::vector<int64_t>&) { return "array of integers"; }
 
   void add(std::string_view name, std::string type, std::string default_text, std::string_view help,
            std::string range = "", bool wants_string = false) {

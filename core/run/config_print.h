@@ -21,7 +21,7 @@ std::string toml_value(const T& value) {
     return to_toml(OptionVariant(value.string()));
   else if constexpr (std::is_same_v<T, uint64_t>)
     return to_toml(OptionVariant(static_cast<int64_t>(value)));
-  else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+  else if constexpr (std::is_same_v<T, std::vector<std::string>> || std::is_same_v<T, std::vector<int64_t>>) {
     std::string items;
     for (const auto& item : value) items += (items.empty() ? "" : ", ") + toml_value(item);
     return "[" + items + "]";

@@ -65,6 +65,7 @@ std::vector<AddedTokens::Part> AddedTokens::find(std::string_view text, std::str
   Span match;
   for (size_t from = 0; const AddedToken* token = patterns.find(text, content, from, match);) {
     from = match.end;
+    if (split_special_ && token->special) continue;
     if (token->single_word && !stands_alone(text, match)) continue;
     while (token->lstrip && match.begin > end) {
       const size_t before = char_before(text, match.begin);

@@ -38,6 +38,9 @@ class AddedTokens {
   };
 
   void add(AddedToken token);  // replaces one with the same content
+  // split_special_tokens of tokenizer_config.json: a special token that stands in a text is ordinary text, whoever
+  // wrote it.
+  void split_special(bool split) { split_special_ = split; }
   // To be called once, when all are added.
   void prepare(const Normalizer& normalizer, const std::string& where);
 
@@ -70,6 +73,7 @@ class AddedTokens {
   std::map<std::string, int32_t, std::less<>> ids_;
   Patterns raw_, normalized_;
   std::optional<Regex> word_;
+  bool split_special_ = false;
 };
 
 }  // namespace dsengine

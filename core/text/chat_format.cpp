@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "text/jinja.h"
+#include "text/side_files.h"
 
 namespace dsengine {
 namespace {
@@ -37,42 +38,6 @@ std::map<std::string, Source> read_templates(const fs::path& directory, const Js
                                               fmt::format("{} '{}'", where, item["name"].get<std::string>())};
   }
   return found;
-}
-
-// What transformers' classes take where the files name no token.
-Json class_defaults(const Json& config) {
-  const Json name = config.is_object() && config.contains("tokenizer_class") ? config["tokenizer_class"] : Json();
-  const std::string of = name.is_string() ? name.get<std::string>() : "";
-  const std::string end = "<|endoftext|>";
-  if (of.starts_with("Llama") || of.starts_with("CodeLlama"))
-    return {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
-  if (of.starts_with("Gemma"))
-    return {{"unk_token", "<unk>"},
-            {"bos_token", "<bos>"},
-            {"eos_token", "<eos>"},
-            {"pad_token", "<pad>"},
-            {"mask_token", "<mask>"}};
-  if (of.starts_with("Qwen2")) return {{"unk_token", end}, {"eos_token", end}, {"pad_token", end}};
-  if (of.starts_with("GPT2") || of.starts_with("GPTNeoX"))
-    return {{"unk_token", end}, {"bos_token", end}, {"eos_token", end}};
-  return Json::object();
-}
-
-// bos_token and the like, as texts.
-jinja::Named special_tokens(const fs::path& directory, const Json& config) {
-  jinja::Named tokens;
-  Json legacy;
-  const Json defaults = class_defaults(config);
-  if (fs::exists(directory / "special_tokens_map.json")) legacy = read_json(directory / "special_tokens_map.json");
-  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-    for (const Json* json : {&config, static_cast<const Json*>(&legacy), &defaults}) {
-      if (!json->is_object() || !json->contains(name)) continue;
-      const Json& token = (*json)[name];
-      const Json& text = token.is_object() && token.contains("content") ? token["content"] : token;
-      if (text.is_string()) tokens.emplace_back(name, jinja::text(text.get<std::string>(), jinja::scaffold));
-      break;
-    }
-  return tokens;
 }
 
 // A role that is a plain word is the template's business: "<|" + role + "|>" is a token there.
@@ -142,12 +107,14 @@ class HumanAssistant {
 
 struct ChatFormat::Templates {
   struct One {
+    std::string source;
     std::optional<jinja::Template> parsed;
     std::string error;  // where it could not be
     bool marks = false;
   };
   std::map<std::string, One> by_name;
   jinja::Named variables;
+  std::map<std::string, std::string> tokens;  // the variables' texts
   std::string where;
 
   const One& chosen(bool with_tools) const {
@@ -165,6 +132,7 @@ ChatFormat ChatFormat::of(const fs::path& directory) {
   auto templates = std::make_shared<Templates>();
   for (const auto& [name, source] : read_templates(directory, config)) {
     auto& one = templates->by_name[name];
+    one.source = source.text;
     try {
       one.parsed = jinja::parse(source.text, source.where);
       one.marks = jinja::has_generation(one.parsed->body);
@@ -174,12 +142,37 @@ ChatFormat ChatFormat::of(const fs::path& directory) {
   }
   ChatFormat format;
   if (templates->by_name.empty()) return format;
-  templates->variables = special_tokens(directory, config), templates->where = directory.string();
+  templates->where = directory.string();
+  try {
+    for (const auto& [name, text] : SideFiles(directory).named_texts()) {
+      templates->tokens[name] = text;
+      templates->variables.emplace_back(name, jinja::text(text, jinja::scaffold));
+    }
+  } catch (const TokenizerJson::exception&) {
+    user_error(fmt::format("{}: a special token in the tokenizer's files is no text", directory.string()));
+  }
   format.templates_ = std::move(templates);
   return format;
 }
 
 bool ChatFormat::marks_answers() const { return !templates_ || templates_->chosen(false).marks; }
+
+bool ChatFormat::is_like(const ChatFormat& other) const {
+  if (!templates_ || !other.templates_) return !templates_ && !other.templates_;
+  const auto &ours = *templates_, &theirs = *other.templates_;
+  if (ours.by_name.size() != theirs.by_name.size()) return false;
+  return std::ranges::all_of(ours.by_name, [&](const auto& named) {
+    const auto found = theirs.by_name.find(named.first);
+    const std::string& source = named.second.source;
+    if (found == theirs.by_name.end() || found->second.source != source) return false;
+    const auto tokens_read = [&](const Templates& templates) {
+      auto tokens = templates.tokens;
+      std::erase_if(tokens, [&](const auto& token) { return source.find(token.first) == source.npos; });
+      return tokens;
+    };
+    return tokens_read(ours) == tokens_read(theirs);
+  });
+}
 
 std::vector<ChatPiece> ChatFormat::render(const std::vector<ChatMessage>& messages, bool answer_next,
                                           const ChatOptions& options) const {

@@ -46,6 +46,8 @@ class ChatFormat {
   static ChatFormat of(const std::filesystem::path& tokenizer_directory);
 
   bool has_template() const { return templates_ != nullptr; }
+  // Conversations become the same texts.
+  bool is_like(const ChatFormat& other) const;
   // The template says itself what the assistant writes, or the form does.
   bool marks_answers() const;
 

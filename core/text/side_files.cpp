@@ -1,9 +1,13 @@
 #include "text/side_files.h"
 
 #include <algorithm>
+#include <set>
 
 namespace dsengine {
 namespace {
+
+constexpr const char *kExtra = "extra_special_tokens", *kAdditional = "additional_special_tokens",
+                     *kDecoder = "added_tokens_decoder";
 
 TokenizerJson read(const std::filesystem::path& path) {
   return std::filesystem::exists(path) ? read_tokenizer_json(path) : TokenizerJson::object();
@@ -28,20 +32,78 @@ TokenId register_token(TokenizerParts& parts, AddedToken token) {
   return id;
 }
 
+// What transformers' classes take where the files name no token.
+TokenizerJson class_defaults(const std::string& of) {
+  const std::string end = "<|endoftext|>";
+  if (of.starts_with("Llama") || of.starts_with("CodeLlama"))
+    return {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  if (of.starts_with("Gemma"))
+    return {{"unk_token", "<unk>"},
+            {"bos_token", "<bos>"},
+            {"eos_token", "<eos>"},
+            {"pad_token", "<pad>"},
+            {"mask_token", "<mask>"}};
+  if (of.starts_with("Qwen2")) return {{"unk_token", end}, {"eos_token", end}, {"pad_token", end}};
+  if (of.starts_with("GPT2") || of.starts_with("GPTNeoX"))
+    return {{"unk_token", end}, {"bos_token", end}, {"eos_token", end}};
+  return TokenizerJson::object();
+}
+
+// The keys that name a token, in the order in which transformers adds them: its own, then a model's ("image_token").
+std::vector<std::string> token_names(const SideFiles& files) {
+  std::vector<std::string> names{"bos_token", "eos_token", "unk_token", "sep_token",
+                                 "pad_token", "cls_token", "mask_token"};
+  const auto is_token = [](const TokenizerJson& value) {
+    return value.is_string() || (value.is_object() && value.contains("__type"));
+  };
+  for (const auto& [key, value] : files.config.items())
+    if (key.ends_with("_token") && is_token(value) && std::ranges::count(names, key) == 0) names.push_back(key);
+  return names;
+}
+
 }  // namespace
 
 SideFiles::SideFiles(const std::filesystem::path& directory)
     : config(read(directory / "tokenizer_config.json")),
-      special_tokens(read(directory / "special_tokens_map.json")),
       added_tokens(read(directory / "added_tokens.json")),
       model(read(directory / "config.json")),
-      where(directory.string()) {}
+      where(directory.string()) {
+  if (value_or(config, kExtra, TokenizerJson()).empty() && config.contains(kAdditional)) {
+    config[kExtra] = config[kAdditional];
+    config.erase(kAdditional);
+  }
+  // A table of extra tokens gives them names.
+  if (const auto extra = value_or(config, kExtra, TokenizerJson()); extra.is_object()) {
+    config.erase(kExtra);
+    for (const auto& [key, value] : extra.items()) config[key] = value;
+  }
+  if (config.contains(kDecoder)) return;
+  const TokenizerJson older = read(directory / "special_tokens_map.json");
+  for (const auto& [key, value] : older.items()) {
+    if (key != kExtra || !value.is_array()) {
+      config[key] = value;
+      continue;
+    }
+    TokenizerJson& tokens = config[kExtra];
+    for (const auto& token : value)
+      if (std::ranges::find(tokens, token) == tokens.end()) tokens.push_back(token);
+  }
+}
 
 TokenizerJson SideFiles::named_token(const std::string& name) const {
-  for (const TokenizerJson* file : {&config, &special_tokens}) {
-    if (const auto found = file->find(name); found != file->end() && !found->is_null()) return *found;
+  const auto found = config.find(name);
+  return found == config.end() ? TokenizerJson() : *found;
+}
+
+std::vector<std::pair<std::string, std::string>> SideFiles::named_texts() const {
+  std::vector<std::pair<std::string, std::string>> texts;
+  const TokenizerJson defaults = class_defaults(tokenizer_class());
+  for (const auto& name : token_names(*this)) {
+    const TokenizerJson token =
+        config.contains(name) ? config[name] : value_or(defaults, name.c_str(), TokenizerJson());
+    if (!token.is_null()) texts.emplace_back(name, special_token(token).content);
   }
-  return nullptr;
+  return texts;
 }
 
 std::string SideFiles::tokenizer_class() const {
@@ -62,33 +124,39 @@ AddedToken added_token(const TokenizerJson& json, TokenId id) {
 }
 
 void add_side_tokens(TokenizerParts& parts, const SideFiles& files) {
+  const auto extras = value_or(files.config, kExtra, value_or(files.config, kAdditional, TokenizerJson::array()));
+  const auto names = token_names(files);
+  std::set<std::string> special;
+  for (const auto& name : names)
+    if (const auto token = files.named_token(name); !token.is_null()) special.insert(special_token(token).content);
+  for (const auto& token : extras) special.insert(special_token(token).content);
+
   std::vector<AddedToken> declared;
-  const auto by_id = value_or(files.config, "added_tokens_decoder", TokenizerJson::object());
+  const auto by_id = value_or(files.config, kDecoder, TokenizerJson::object());
   for (const auto& [id, json] : by_id.items()) {
     declared.push_back(added_token(json, std::stoi(id)));
   }
   for (const auto& [content, id] : files.added_tokens.items()) {
-    if (!by_id.empty()) break;  // transformers does not open the older file where the newer list is
-    declared.push_back(
-        {.id = token_id(id, files.where + "/added_tokens.json"), .content = content, .normalized = true});
+    if (files.config.contains(kDecoder)) break;  // transformers does not open the older file where the newer list is
+    const bool is_special = special.contains(content);
+    declared.push_back({.id = token_id(id, files.where + "/added_tokens.json"),
+                        .content = content,
+                        .normalized = !is_special,
+                        .special = is_special});
   }
   std::ranges::sort(declared, {}, &AddedToken::id);
   for (auto& token : declared) {
     register_token(parts, std::move(token));
   }
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
-    for (const TokenizerJson* file : {&files.config, &files.special_tokens}) {
-      for (const auto& json : value_or(*file, key, TokenizerJson::array())) {
-        register_token(parts, special_token(json));
-      }
-    }
-  }
+  for (const auto& name : names)
+    if (const auto token = files.named_token(name); !token.is_null()) register_token(parts, special_token(token));
+  for (const auto& token : extras) register_token(parts, special_token(token));
 }
 
-void add_named_tokens(TokenizerParts& parts, const SideFiles& files) {
+void set_named_tokens(TokenizerParts& parts, const SideFiles& files) {
   const auto find = [&](const std::string& name) -> std::optional<TokenId> {
     if (const TokenizerJson token = files.named_token(name + "_token"); !token.is_null()) {
-      return register_token(parts, special_token(token));
+      return parts.id_of(special_token(token).content);
     }
     if (files.config.contains(name + "_token")) return std::nullopt;  // null on purpose
     const auto found = files.model.find(name + "_token_id");
@@ -103,11 +171,6 @@ void add_named_tokens(TokenizerParts& parts, const SideFiles& files) {
   parts.bos = find("bos");
   parts.eos = find("eos");
   parts.pad = find("pad");
-  for (const char* name : {"unk_token", "sep_token", "cls_token", "mask_token"}) {
-    if (const TokenizerJson token = files.named_token(name); !token.is_null()) {
-      register_token(parts, special_token(token));
-    }
-  }
 }
 
 void read_added_ends(TokenizerParts& parts, const SideFiles& files) {

@@ -123,7 +123,7 @@ TokenizerParts read_sentencepiece(const fs::path& path, SideFiles& files) {
       sentencepiece_form(files.tokenizer_class(), value_or<std::string>(files.model, "model_type", ""));
   const TokenizerJson names = named_tokens_of(model, form);
   for (const auto& [name, token] : names.items()) {
-    if (!files.config.contains(name) && !files.special_tokens.contains(name)) files.config[name] = token;
+    if (!files.config.contains(name)) files.config[name] = token;
   }
   return read_tokenizer(tokenizer_json_of(model, form, files.config, path.string()), path.string());
 }
@@ -167,8 +167,7 @@ TokenizerParts read_vocabulary_and_merges(const fs::path& directory, SideFiles& 
                        .bpe = Bpe(vocabulary_of(read_tokenizer_json(vocabulary), where), merges, {}, where),
                        .decoder = make_decoder({{"type", "ByteLevel"}}, where)};
   for (const char* name : form.named) {
-    const bool says = files.config.contains(name) || files.special_tokens.contains(name);
-    if (!says && parts.bpe.id_of("<|endoftext|>")) files.config[name] = "<|endoftext|>";
+    if (!files.config.contains(name) && parts.bpe.id_of("<|endoftext|>")) files.config[name] = "<|endoftext|>";
   }
   return parts;
 }
@@ -193,7 +192,8 @@ TokenizerParts read_parts(const fs::path& directory) {
                          : merges ? read_vocabulary_and_merges(directory, files)
                                   : read_sentencepiece(pieces, files);
   add_side_tokens(parts, files);
-  add_named_tokens(parts, files);
+  set_named_tokens(parts, files);
+  parts.added.split_special(value_or(files.config, "split_special_tokens", false));
   if (!whole) read_added_ends(parts, files);
   complete(parts, (whole ? file : merges ? directory : pieces).string());
   return parts;

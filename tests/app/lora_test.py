@@ -3,7 +3,7 @@
 The directory's model gets an adapter by training (SFT, then a reward model). PEFT, on the same base, must give the saved
 adapter the numbers that `dsengine score` gives it (1e-4), and those are the merged directory's (1e-5). An adapter that
 PEFT made and saved (ranks and alphas by patterns, a linear left out, a head of its own) scores as PEFT has it, trains on,
-and is merged by `dsengine export`. Of the base no byte changes. Runs in the environment of scripts/setup.
+and is merged by `dsengine export`; so are its pissa and olora. Of the base no byte changes. Runs in the environment of scripts/setup.
 """
 import json
 import pathlib
@@ -86,18 +86,20 @@ def configuration(folder, base, lora):
     return config
 
 
-def made_by_peft():
+def made_by_peft(init=True):
     """An adapter with random pairs: of layer 0's first linear with another rank, of the last ones with another alpha."""
     base = base_of(BASE, "language")
     linears = [n for n, m in base.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and n != "lm_head"]
     heads = [] if base.config.tie_word_embeddings else ["lm_head"]
     linears.pop(1)
     model = get_peft_model(base, LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=linears, modules_to_save=heads or None,
+        task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=linears, modules_to_save=heads or None, init_lora_weights=init,
         rank_pattern={r"^.*\.0\..*" + linears[0].rsplit(".", 1)[1]: 7}, alpha_pattern={linears[-1].split(".", 1)[1]: 3.5}))
     for name, parameter in model.named_parameters():
-        if "lora_B" in name or "modules_to_save" in name:
+        if "modules_to_save" in name or (init is True and "lora_B" in name):
             torch.nn.init.normal_(parameter, std=0.1)
+        elif "lora_" in name:
+            parameter.data += 0.1 * torch.randn_like(parameter)
     return model
 
 
@@ -122,6 +124,19 @@ def main():
         dsengine("export", "--model", scratch / "peft", "--output", scratch / "merged")
         expect_close("exported", score(scratch / "merged", "language", scratch), by_peft, 1e-4)
         assert not (scratch / "merged/adapter_config.json").exists()
+        # Pairs whose beginnings PEFT takes out of the base, each time it loads them. (Its olora cannot be made of Conv1D.)
+        transposed = any(isinstance(m, Conv1D) for m in base_of(BASE, "language").modules())
+        for init in ("pissa",) if transposed else ("pissa", "olora"):
+            made_by_peft(init).save_pretrained(scratch / init)
+            reloaded = PeftModel.from_pretrained(base_of(BASE, "language"), scratch / init)
+            expect_close(f"PEFT's {init}", score(scratch / init, "language", scratch), score_by_peft(reloaded, "language"), 1e-4)
+            assert (score(scratch / init, "language", scratch) - score(BASE, "language", scratch)).abs().max() > 1e-2
+            on = scratch / f"on_{init}"
+            dsengine("--plugin", "sft", "--config", configuration(on, scratch / init, "rank = 0"))
+            trained = PeftModel.from_pretrained(base_of(BASE, "language"), on / "sft/adapter")
+            expect_close(f"{init}, trained on", score(on / "sft/adapter", "language", scratch), score_by_peft(trained, "language"), 1e-4)
+            expect_close(f"{init}, merged", score(on / "sft/model", "language", scratch), score(on / "sft/adapter", "language", scratch), 1e-4)
+
         on = scratch / "on"
         dsengine("--plugin", "sft", "--config", configuration(on, scratch / "peft", "rank = 0"))
         trained = PeftModel.from_pretrained(base_of(BASE, "language"), on / "sft/adapter")

@@ -6,6 +6,7 @@
   small/<name>.json   their ids of the strings, and the decodes of those ids
   real/<name>.json    ids of the strings for real tokenizers, whose files are not checked in
   classes.json        which characters a regular expression's classes match
+  side_files.json     the tokens that the files beside a tokenizer.json name, and ids with them
   parts.json          single normalizers, pre-tokenizers and decoders: their JSON, inputs and outputs
 
 Usage: make_tokenizers.py [--data DIR with tokenizers/gpt2, llama2, llama3, mistral]
@@ -333,6 +334,51 @@ def sentencepiece_styles():
         dump(OUT / "small" / f"{name}.json", cases(AutoTokenizer.from_pretrained(folder).backend_tokenizer))
 
 
+SIDE_STRINGS = ["a<A>b<new>c<x>", "<d1><d2>x<e> <z>", "<image>< A><AA>", " <B>\u00e9<C>", "<A>>", "<A"]
+
+
+def side_files():
+    """Which of the files beside a tokenizer.json names a token, in what order new ones are numbered, and split_special_tokens."""
+    from transformers import AutoTokenizer
+    t = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    t.add_special_tokens(["<A>", "<B>", "<C>"])
+    t.add_tokens(["<x>", "A>>"])
+    token = lambda s, special: {"content": s, "special": special, "lstrip": False, "rstrip": False, "normalized": not special, "single_word": False}
+    decoder = {"added_tokens_decoder": {"300": token("<d2>", True), "270": token("<d1>", False)}}
+    made = []
+    for config, older, added in (
+            ({"pad_token": "<A>"}, {"pad_token": "<B>"}, {}),
+            ({"pad_token": "<A>", **decoder}, {"pad_token": "<B>", "eos_token": "<e>"}, {"<z>": 261}),
+            ({"pad_token": "<A>", "added_tokens_decoder": {}}, {"pad_token": "<B>"}, {}),
+            ({"pad_token": "<A>", "eos_token": "<C>"}, {"pad_token": None}, {}),
+            ({"bos_token": None}, {"bos_token": token("<B>", True), "eos_token": {"content": "<e>", "lstrip": False, "rstrip": True, "normalized": False, "single_word": False}}, {}),
+            ({"pad_token": "<new>"}, {"pad_token": "<B>"}, {}),
+            ({}, {"additional_special_tokens": ["<new>", "<x>"]}, {}),
+            ({"additional_special_tokens": ["<x>"]}, {"additional_special_tokens": ["<new>"]}, {}),
+            ({"extra_special_tokens": ["<x>"]}, {"extra_special_tokens": ["<new>", "<x>"]}, {}),
+            ({"extra_special_tokens": ["<new>"], "additional_special_tokens": ["<z>"]}, None, {}),
+            ({"extra_special_tokens": {"image_token": "<image>"}}, None, {}),
+            ({"image_token": "<image>", "unk_token": "<u>", "cls_token": "<c>", "eos_token": "<e>", "bos_token": "<b>", "pad_token": "<p>",
+              "additional_special_tokens": ["<new>"]}, None, {}),
+            ({"eos_token": "<e>", "pad_token": "<p>", "additional_special_tokens": ["<new>"], **decoder}, None, {}),
+            ({"eos_token": "<e>", "additional_special_tokens": ["<new>"]}, None, {"<e>": 261, "<new>": 262, "<z>": 263}),
+            ({"split_special_tokens": True, "eos_token": "<e>", "additional_special_tokens": ["<new>"]}, None, {}),
+            ({"split_special_tokens": False}, {"split_special_tokens": True}, {}),
+            ({"split_special_tokens": True, **decoder}, {"split_special_tokens": False}, {})):
+        with tempfile.TemporaryDirectory() as folder:
+            t.save(f"{folder}/tokenizer.json")
+            config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
+            for name, value in (("tokenizer_config", config), ("special_tokens_map", older), ("added_tokens", added)):
+                if value:
+                    Path(f"{folder}/{name}.json").write_text(json.dumps(value))
+            auto = AutoTokenizer.from_pretrained(folder)
+        made.append({"config": config, "older": older, "added": added, "size": len(auto),
+                     "named": {k: [v, auto.convert_tokens_to_ids(v)] for k, v in auto.special_tokens_map.items() if isinstance(v, str)},
+                     "ids": [auto(s, add_special_tokens=False).input_ids for s in SIDE_STRINGS]})
+    dump(OUT / "side_files.json", {"tokenizer": json.loads(t.to_str()), "strings": SIDE_STRINGS, "cases": made})
+
+
 def real(data):
     from transformers import AutoTokenizer, GPT2Tokenizer
     folder = Path(data) / "tokenizers"
@@ -415,7 +461,7 @@ def main():
     arguments.add_argument("--data", default=os.environ.get("DSENGINE_TEST_DATA", root.parent / "shared" / "data"))
     options = arguments.parse_args()
     dump(OUT / "strings.json", STRINGS)
-    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, parts, classes):
+    for make in (llama3_style, metaspace, mixed, opt_style, qwen_style, gemma_style, neox_style, phi3_style, merges_styles, sentencepiece_styles, side_files, parts, classes):
         make()
     if (Path(options.data) / "tokenizers").exists():
         real(options.data)

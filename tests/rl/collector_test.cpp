@@ -12,6 +12,7 @@
 
 #include "../model/golden_models.h"
 #include "base/check.h"
+#include "rl/forward.h"
 
 namespace dsengine {
 namespace {
@@ -166,6 +167,142 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
     differ += std::abs(texts[i].total - texts[0].total) > 1e-3;
   }
   EXPECT_GT(differ, 0);
+}
+
+// One whose chat template is another than the actor's reads the conversation in its own, whatever its vocabulary.
+TEST_F(Collecting, ARewardModelWithAChatTemplateOfItsOwnIsAskedInIt) {
+  const Model model = actor.clone(ModelKind::value);
+  at::NoGradGuard no_grad;
+  at::manual_seed(1);
+  for (const auto& t : model.tensors())
+    if (t.spec->tensor == "score.weight") at::Tensor(t.tensor).normal_();
+  const fs::path own = folder / "own";
+  fs::create_directories(own);
+  model.save(own, directory);
+  write_text(own / "chat_template.jinja",
+             "{% for m in messages %}{{ '[' + m.role + ']' + m.content + ';' }}{% endfor %}"
+             "{% if add_generation_prompt %}[assistant]{% endif %}");
+  auto scores = scorer({{"", "model", "", 1, {{"normalize", {false, ""}}}}}, {own});
+  std::vector<const Example*> prompts{&data[0], &data[1], &data[2]};
+  const auto answers = Rollout(actor, text, config, 11).to_score(Rollout(actor, text, config, 11).generate(prompts, 0));
+  const auto made = scores.score(answers);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const bool ended = answers[i].finish != DSE_FINISH_LENGTH;
+    auto ids = text.tokenizer.encode("[user]" + answers[i].turns[0].content + ";[assistant]", false);
+    const auto reply = text.tokenizer.encode(answers[i].reply + ";", false);
+    ids.insert(ids.end(), reply.begin(), reply.end());
+    if (ended) ids.push_back(text.eos[0]);
+    EXPECT_NEAR(made[i].total, last_values(model, {ids})[0], 1e-5);
+    EXPECT_GT(std::abs(made[i].total - last_values(model, {answers[i].tokens})[0]), 1e-4);
+  }
+}
+
+// A critic with a chat template of its own is asked in it, and values the actor's own tokens.
+TEST_F(Collecting, ACriticIsAskedInItsOwnWords) {
+  const Model critic = actor.clone(ModelKind::value);
+  at::NoGradGuard no_grad;
+  at::manual_seed(1);
+  for (const auto& t : critic.tensors())
+    if (t.spec->tensor == "score.weight") at::Tensor(t.tensor).normal_();
+  write_text(folder / "tokenizer_config.json", "{}");
+  write_text(folder / "chat_template.jinja", "<{{ messages[0].content }}>{% if add_generation_prompt %}!{% endif %}");
+  data.ask_critic({text.tokenizer, text.eos, ChatFormat::of(folder)}, "the critic");
+  auto scores = scorer({regex_reward("", "e")});
+  const Experience e = collect(scores);
+  const Selection actors = select(e), critics = select(e, true);
+  const at::Tensor values = forward(critic, critics, 1, false, false).value;
+  EXPECT_TRUE(at::equal(actors.targets, critics.targets));  // the answers' own tokens
+  EXPECT_FALSE(at::equal(actors.batch.tokens, critics.batch.tokens));
+  for (int64_t r = 0; r < e.row_count(); ++r) {
+    const auto& row = e.rows[size_t(r)];
+    const std::string question = row.prompt_text.substr(
+        row.prompt_text.find("Question"), row.prompt_text.find('?') + 1 - row.prompt_text.find("Question"));
+    auto ids = text.tokenizer.encode("<" + question + ">!", false);
+    const auto begin = int64_t(ids.size());
+    ids.insert(ids.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
+    const at::Tensor all = critic.values(critic.hidden(pack({ids})), at::arange(int64_t(ids.size())));
+    const int64_t size = row.answer_size();
+    EXPECT_TRUE(at::allclose(values.narrow(0, e.offsets[size_t(r)], size), all.narrow(0, begin - 1, size), 0, 1e-5));
+  }
+}
+
+TEST_F(Collecting, RolloutsStopAtStringsAndTokens) {
+  std::vector<const Example*> prompts;
+  for (size_t i = 0; i < 12; ++i) prompts.push_back(&data[i]);
+  config.max_response_length = 24, config.samples_per_prompt = 1;
+  const auto plain = Rollout(actor, text, config, 11).generate(prompts, 0);
+  const std::string e = "e";
+  const auto without = [&](TokenId id) { return text.tokenizer.decode({{id}}, true).find(e) == std::string::npos; };
+  config.stop = {e}, config.stop_token_ids = {*std::ranges::find_if(plain[0].answer.tokens, without)};
+  const Rollout rollout(actor, text, config, 11);
+  const auto stopped = rollout.generate(prompts, 0);
+  const auto scored = rollout.to_score(stopped);
+  int64_t by_text = 0, by_token = 0;
+  for (size_t i = 0; i < stopped.size(); ++i) {
+    // The same draws: what comes is the plain answer's beginning, up to the first token that completes a stop.
+    const auto &all = plain[i].answer.tokens, &own = stopped[i].answer.tokens;
+    size_t n = 1;
+    const auto ends = [&](size_t count) {
+      return all[count - 1] == config.stop_token_ids[0] ||
+             text.tokenizer.decode(std::span(all).first(count), true).find(e) != std::string::npos;
+    };
+    while (n < all.size() && !ends(n)) ++n;
+    ASSERT_EQ(own, std::vector<TokenId>(all.begin(), all.begin() + int64_t(n))) << i;
+    if (!ends(n)) {
+      EXPECT_EQ(stopped[i].answer.finish, plain[i].answer.finish);
+      continue;
+    }
+    EXPECT_EQ(stopped[i].answer.finish, Finish::stop);
+    EXPECT_EQ(scored[i].finish, uint32_t(DSE_FINISH_STOP));
+    EXPECT_EQ(scored[i].answer_size, int64_t(n));
+    const std::string said = text.tokenizer.decode(own, true);
+    const bool token = own.back() == config.stop_token_ids[0];
+    by_token += token, by_text += !token;
+    EXPECT_EQ(scored[i].reply,
+              token ? text.tokenizer.decode(std::span(own).first(n - 1), true) : said.substr(0, said.find(e)));
+  }
+  EXPECT_GT(by_text, 0);
+  EXPECT_GT(by_token, 0);
+  const Experience kept = Rollout::experience(stopped, std::vector<AnswerScore>(stopped.size()));
+  EXPECT_GT(std::ranges::count(kept.finish, DSE_FINISH_STOP), 0);
+  auto scores = scorer({regex_reward("", "e")});
+  config.batch_size = 12, config.samples_per_prompt = 2;
+  collect(scores);
+  EXPECT_GT(means.mean("eos_fraction"), 0.3);  // ended by themselves
+}
+
+// The settings reach the sampler: the rollout's answers are the generator's under them.
+TEST_F(Collecting, RolloutsSampleAsTheyAreTold) {
+  std::vector<const Example*> prompts{&data[0], &data[1], &data[2], &data[3]};
+  config.samples_per_prompt = 1, config.max_response_length = 12;
+  const auto answers_of = [&] {
+    std::vector<std::vector<TokenId>> all;
+    for (const auto& a : Rollout(actor, text, config, 11).generate(prompts, 0)) all.push_back(a.answer.tokens);
+    return all;
+  };
+  const auto by_generator = [&](const SamplingOptions& sampling) {
+    std::vector<GenerationRequest> requests;
+    for (const auto* p : prompts) requests.push_back({p->prompt, config.max_response_length, requests.size()});
+    std::vector<std::vector<TokenId>> all;
+    for (const auto& g :
+         Generator(actor, {.slots = 4})
+             .run(requests, {.sampling = sampling, .eos = text.eos, .on_token = {}, .on_step = {}}, 11, 0))
+      all.push_back(g.tokens);
+    return all;
+  };
+  const auto plain = answers_of();
+  EXPECT_FALSE(sampling_of(config).filters());
+  config.min_p = 0.9;
+  EXPECT_EQ(answers_of(), by_generator({.min_p = 0.9}));
+  EXPECT_NE(answers_of(), plain);
+  EXPECT_TRUE(sampling_of(config).filters());
+  config.min_p = 0, config.repetition_penalty = 3;
+  EXPECT_EQ(answers_of(), by_generator({.repetition_penalty = 3}));
+  EXPECT_NE(answers_of(), plain);
+  EXPECT_TRUE(sampling_of(config).filters());
+  std::vector<std::vector<TokenId>> greedy;
+  for (const auto& a : Rollout(actor, text, config, 11).generate_greedy(prompts)) greedy.push_back(a.answer.tokens);
+  EXPECT_EQ(greedy, by_generator({.temperature = 0, .repetition_penalty = 3}));
 }
 
 }  // namespace

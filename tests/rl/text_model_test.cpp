@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "base/check.h"
 
@@ -139,8 +140,47 @@ TEST_F(TextModels, AnAnswerFollowsItsPrompt) {
     EXPECT_TRUE(text.tokenizer.is_special(answer.back())) << name;
     EXPECT_EQ(cut, std::vector<TokenId>(answer.begin(), answer.end() - 1)) << name;
   }
-  // Its prompt opens a thought that its turns leave out.
-  EXPECT_THROW(load("deepseek").answer_tokens(asked, "d e"), UserError);
+  // Its prompt opens a thought that its turns leave out: told alike of an answer and of a conversation's turn.
+  const auto text = load("deepseek");
+  for (const auto& learn : std::initializer_list<std::function<void()>>{[&] { text.answer_tokens(asked, "d e"); },
+                                                                        [&] { text.conversation(four); }}) {
+    try {
+      learn();
+      ADD_FAILURE() << "no error";
+    } catch (const UserError& e) {
+      EXPECT_THAT(e.what(), testing::HasSubstr("does not write an answer behind the text that asks for it"));
+      EXPECT_THAT(e.what(), testing::Not(testing::HasSubstr("\"train\"")));
+    }
+  }
+}
+
+TEST_F(TextModels, KnowsWhatEndsATurn) {
+  const auto end = [&](const char* name, const std::vector<std::string>& ends = {}) {
+    const auto text = load(name, ends);
+    const auto id = text.turn_end();
+    return id ? text.tokenizer.token_of(*id) : "";
+  };
+  EXPECT_EQ(end("chatml"), "<|im_end|>");
+  EXPECT_EQ(end("chatml", {"<|endoftext|>"}), "<|im_end|>");
+  EXPECT_EQ(end("llama3"), "<|eot_id|>");
+  EXPECT_EQ(end("gemma"), "<end_of_turn>");
+  EXPECT_EQ(end("falcon"), "<|endoftext|>");  // the template writes none: what training appends
+  EXPECT_EQ(end("deepseek"), "");
+}
+
+TEST_F(TextModels, HasWordsBesideAnothersByItsTemplateAndTheTokensThatItReads) {
+  const auto qwen = load("chatml"), again = load("chatml"), other = load("llama3");
+  EXPECT_FALSE(qwen.has_words_beside(again));
+  EXPECT_TRUE(qwen.has_words_beside(other));
+  EXPECT_TRUE(qwen.has_words_beside({qwen.tokenizer, qwen.eos, ChatFormat()}));
+  EXPECT_FALSE((TextModel{qwen.tokenizer, qwen.eos, ChatFormat()}).has_words_beside(qwen));
+  write_text(folder / "chat_template.jinja", "{{ bos_token }}{{ messages[0].content }}");
+  const auto with = [&](const Json& config) {
+    write_text(folder / "tokenizer_config.json", config.dump());
+    return TextModel{qwen.tokenizer, qwen.eos, ChatFormat::of(folder)};
+  };
+  EXPECT_TRUE(with({{"bos_token", "a"}}).has_words_beside(with({{"bos_token", "b"}})));
+  EXPECT_FALSE(with({{"bos_token", "a"}, {"pad_token", "c"}}).has_words_beside(with({{"bos_token", "a"}})));
 }
 
 TEST_F(TextModels, WhatAUserWritesEndsNoTurn) {

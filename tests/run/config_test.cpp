@@ -206,13 +206,17 @@ TEST_F(ConfigTest, OutputDirIsRelativeToTheWorkingDirectory) {
 }
 
 TEST_F(ConfigTest, ResolvedReadsBackToItself) {
-  const RunConfig first = load(kTwoStages, {"actor.learning_rate=0.1", "rollout.top_p=0.30000000000000004"});
+  const RunConfig first =
+      load(kTwoStages, {"actor.learning_rate=0.1", "rollout.top_p=0.30000000000000004",
+                        "rollout.stop=[\"\\nHuman: \", \"\u00e9\"]", "rollout.stop_token_ids=[7, 0]"});
   const fs::path elsewhere = folder_.path / "deep";
   fs::create_directory(elsewhere);
   write_text(elsewhere / "config.toml", first.resolved);
   const RunConfig second = load_config(elsewhere / "config.toml");
   EXPECT_EQ(second.resolved, first.resolved);
   EXPECT_EQ(second.stages[1].rollout.top_p, 0.30000000000000004);
+  EXPECT_EQ(second.stages[1].rollout.stop, (std::vector<std::string>{"\nHuman: ", "\u00e9"}));
+  EXPECT_EQ(second.stages[1].rollout.stop_token_ids, (std::vector<int64_t>{7, 0}));
   EXPECT_EQ(second.stages[1].reward.options.at("odd key").value, first.stages[1].reward.options.at("odd key").value);
   EXPECT_EQ(second.stages[1].critic.from, first.stages[1].critic.from);
   EXPECT_EQ(stage_settings(second, second.stages[1]), stage_settings(first, first.stages[1]));
@@ -284,6 +288,17 @@ TEST_F(ConfigTest, Ranges) {
             "run.toml:4: 'stage.one.critic.min_lr_ratio' must be from 0 to 1, is 1.5");
   EXPECT_EQ(error(one_stage("rollout.top_p = 0.0\n")),
             "run.toml:4: 'stage.one.rollout.top_p' must be above 0 and at most 1, is 0");
+  EXPECT_EQ(error(one_stage("rollout.min_p = 1.5\n")),
+            "run.toml:4: 'stage.one.rollout.min_p' must be from 0 to 1, is 1.5");
+  EXPECT_EQ(error(one_stage("rollout.repetition_penalty = 0\n")),
+            "run.toml:4: 'stage.one.rollout.repetition_penalty' must be above 0, is 0");
+  EXPECT_EQ(error(one_stage("rollout.stop = [\"a\", \"\"]\n")), "run.toml:4: 'stage.one.rollout.stop[1]' is empty");
+  EXPECT_EQ(error(one_stage("rollout.stop = \"a\"\n")),
+            "run.toml:4: 'stage.one.rollout.stop' expects an array of strings, has a string");
+  EXPECT_EQ(error(one_stage("rollout.stop_token_ids = [2, -1]\n")),
+            "run.toml:4: 'stage.one.rollout.stop_token_ids[1]' must be from 0 to 2147483647, is -1");
+  EXPECT_EQ(error(one_stage("rollout.stop_token_ids = [\"</s>\"]\n")),
+            "run.toml:4: 'stage.one.rollout.stop_token_ids[0]' expects an integer, has a string");
   EXPECT_EQ(error(one_stage("learning_rate = nan\n")),
             "run.toml:4: 'stage.one.learning_rate' must be at least 0, is nan");
   EXPECT_EQ(error(one_stage("reward.weight = inf\n")), "run.toml:4: 'stage.one.reward.weight' must be finite, is inf");

@@ -188,7 +188,10 @@ TEST_F(Chats, SpecialTokensAreTheFilesElseTheClasses) {
   EXPECT_EQ(text_of(format(shown, {{"tokenizer_class", "LlamaTokenizerFast"}, {"bos_token", nullptr}}), {}),
             "[False, '</s>']");
   write_text(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<m>"}, "eos_token": "<n>"})");
-  EXPECT_EQ(text_of(format(shown, {{"eos_token", "<e>"}}), {}), "['<m>', '<e>']");
+  EXPECT_EQ(text_of(format(shown, {{"eos_token", "<e>"}}), {}), "['<m>', '<n>']");
+  EXPECT_EQ(text_of(format(shown, {{"eos_token", "<e>"}, {"added_tokens_decoder", Json::object()}}), {}),
+            "[False, '<e>']");
+  EXPECT_EQ(text_of(format("{{ image_token }}", {{"extra_special_tokens", {{"image_token", "<i>"}}}}), {}), "<i>");
 }
 
 TEST_F(Chats, ARefusalIsOneLineWithItsReason) {

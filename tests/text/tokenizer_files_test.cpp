@@ -1,4 +1,5 @@
 // A tokenizer's files: what is wrong in them is one clear line, and what stands in which of them counts.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -148,10 +149,43 @@ TEST_F(WrittenTokenizer, SideFilesAddTokens) {
   EXPECT_EQ(tokenizer.decode(Ids{2, 3, 1}, true), "cc");
 }
 
+// Which file names a token, what id a new one gets, split_special_tokens: transformers' answers, of
+// tests/golden/make_tokenizers.py.
+TEST_F(WrittenTokenizer, SideFilesAreReadAsTransformersReadsThem) {
+  const Json golden_file = read_json(golden / "side_files.json");
+  ASSERT_GE(golden_file["cases"].size(), 17u);
+  for (const auto& c : golden_file["cases"]) {
+    write_text(directory / "tokenizer.json", golden_file["tokenizer"].dump());
+    for (const auto& [key, file] :
+         {std::pair{"config", "tokenizer_config.json"}, std::pair{"older", "special_tokens_map.json"},
+          std::pair{"added", "added_tokens.json"}}) {
+      fs::remove(directory / file);
+      if (!c[key].empty()) write_text(directory / file, c[key].dump());
+    }
+    const std::string which = fmt::format("{} {} {}", c["config"].dump(), c["older"].dump(), c["added"].dump());
+    const auto tokenizer = Tokenizer::from_directory(directory);
+    EXPECT_EQ(tokenizer.vocab_size(), c["size"].get<int64_t>()) << which;
+    const auto named = [&](const char* name) {
+      return c["named"].contains(name) ? std::optional(c["named"][name][1].get<TokenId>()) : std::nullopt;
+    };
+    EXPECT_EQ(tokenizer.bos_id(), named("bos_token")) << which;
+    EXPECT_EQ(tokenizer.eos_id(), named("eos_token")) << which;
+    EXPECT_EQ(tokenizer.pad_id(), named("pad_token")) << which;
+    for (const auto& [name, token] : c["named"].items()) {
+      EXPECT_EQ(tokenizer.id_of(token[0].get<std::string>()), token[1].get<TokenId>()) << name << which;
+      EXPECT_TRUE(tokenizer.is_special(token[1].get<TokenId>())) << name << which;
+    }
+    for (size_t i = 0; i < golden_file["strings"].size(); ++i)
+      EXPECT_EQ(tokenizer.encode(golden_file["strings"][i].get<std::string>(), false), c["ids"][i].get<Ids>())
+          << golden_file["strings"][i] << which;
+  }
+}
+
 TEST_F(WrittenTokenizer, AWrongSideFileIsOneClearError) {
   const std::string tokenizer = R"({"model":{"vocab":{"a":0,"b":1},"merges":[]}})";
   for (const char* config : {"[", "{\"bos_token\":5}", R"({"added_tokens_decoder":{"x":{"content":"c"}}})",
-                             R"({"added_tokens_decoder":{"7":"c"}})", R"({"extra_special_tokens":7,"pad_token":[]})"}) {
+                             R"({"added_tokens_decoder":{"7":"c"}})", R"({"extra_special_tokens":7,"pad_token":[]})",
+                             R"({"split_special_tokens":"true"})"}) {
     write_text(directory / "tokenizer_config.json", config);
     EXPECT_NE(error_of(tokenizer).find(directory.string()), std::string::npos) << config << ": " << error_of(tokenizer);
   }

@@ -1,0 +1,40 @@
+// What ends an answer beside the model's end tokens: strings that its text comes to hold, and tokens.
+//
+//   Stops stops(tokenizer, {"\nHuman:"}, {});
+//   if (stops.end(tokens)) …                              // asked after each token
+//   std::string reply = stops.text_before(tokens);        // of an answer that one has ended
+//
+// A string that is a special token stands for that token, which no text shows.
+#pragma once
+#include <cstdint>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace dsengine {
+
+class Stops {
+ public:
+  // UserError where a string is empty: it would end every answer at once.
+  Stops(Tokenizer tokenizer, const std::vector<std::string>& strings, const std::vector<int64_t>& ids);
+
+  bool empty() const { return strings_.empty() && ids_.empty(); }
+  const std::set<TokenId>& ids() const { return ids_; }
+  // The newest of an answer's tokens completes a stop; none before it did.
+  bool end(std::span<const TokenId> tokens) const;
+  // Without special tokens and the stop.
+  std::string text_before(std::span<const TokenId> tokens) const;
+
+ private:
+  size_t place_in(const std::string& text) const;  // of the first string; npos: none
+
+  Tokenizer tokenizer_;
+  std::vector<std::string> strings_;
+  std::set<TokenId> ids_;
+  size_t longest_ = 0;
+};
+
+}  // namespace dsengine
