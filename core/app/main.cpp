@@ -212,12 +212,11 @@ int run(int argc, char** argv) {
     return export_command(engine, exported);
   }
   set_up_threads(threads);
-  const Session session(plugin_path);
-  if (*list) std::cout << list_plugins(session.registry());
-  if (*info) std::cout << describe_items(session.registry(), name);
+  const PluginRegistry registry(plugin_path);
+  if (*list) std::cout << list_plugins(registry);
+  if (*info) std::cout << describe_items(registry, name);
   if (*check) {
-    const auto checks =
-        verify(session.registry(), name, model_verify_hooks(config.empty() ? Json() : read_json(config)));
+    const auto checks = verify(registry, name, model_verify_hooks(config.empty() ? Json() : read_json(config)));
     std::cout << format_checks(checks);
     return all_ok(checks) ? 0 : 1;
   }

@@ -342,9 +342,8 @@ constexpr dse_builder kBuilder{
 
 ModelGraph declare(const dse_model& model, const Json& config, const std::string& where) {
   GraphBuilder builder(config);
-  const auto status =
-      model.declare(&kBuilder, reinterpret_cast<const dse_config*>(&builder), reinterpret_cast<dse_graph*>(&builder));
-  check_status(status, where);
+  call_plugin(where, model.declare, &kBuilder, reinterpret_cast<const dse_config*>(&builder),
+              reinterpret_cast<dse_graph*>(&builder));
   ModelGraph graph;
   check_status(guarded([&] { graph = builder.finish(); }), where);
   return graph;

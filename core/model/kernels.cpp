@@ -48,7 +48,7 @@ void Kernels::add(const Item& item) {
   const auto& table = item.kernel();
   if (table.device != DSE_CPU) return;
   void* self = nullptr;
-  check_status(table.create(0, &self), "kernel " + item.name);
+  call_plugin(item.label(), table.create, 0, &self);
   auto& list = kernels_[table.operation];
   list.push_back({item.name, item.sha256, &table, self});
   std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
@@ -64,7 +64,10 @@ std::string Kernels::description() const {
 
 Kernels::~Kernels() {
   for (auto& [_, list] : kernels_)
-    for (auto& kernel : list) kernel.table->destroy(kernel.self);
+    for (auto& kernel : list) {
+      const FloatGuard guard(kernel.name);
+      kernel.table->destroy(kernel.self);
+    }
 }
 
 bool Kernels::run(const std::string& operation, at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs,
@@ -86,6 +89,7 @@ bool Kernels::run(const std::string& operation, at::ArrayRef<at::Tensor> inputs,
                 0,
                 nullptr};
   for (const auto& kernel : it->second) {
+    const FloatGuard guard(kernel.name);
     if (in.empty() || kernel.table->dtype != in[0].dtype || !kernel.table->supports(kernel.self, &call)) continue;
     at::Tensor workspace;
     if (const auto bytes = kernel.table->workspace_bytes(kernel.self, &call); bytes > 0) {

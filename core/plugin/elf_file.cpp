@@ -24,7 +24,43 @@ bool read_at(std::ifstream& file, uint64_t offset, T& value) {
   return static_cast<bool>(file.read(reinterpret_cast<char*>(&value), sizeof value));
 }
 
+// The notes of one section, laid end to end, owner and text each filled up to four bytes. False: malformed.
+bool read_notes(const std::string& section, std::vector<std::string>& texts) {
+  constexpr std::string_view owner{"dsengine", 9};  // its final zero counts
+  const auto filled = [](uint64_t size) { return (size + 3) / 4 * 4; };
+  for (uint64_t at = 0; at < section.size();) {
+    ElfW(Nhdr) note;
+    if (section.size() - at < sizeof note) return false;
+    std::memcpy(&note, section.data() + at, sizeof note);
+    at += sizeof note;
+    if (section.size() - at < filled(note.n_namesz) + filled(note.n_descsz)) return false;
+    if (section.compare(at, note.n_namesz, owner) == 0) {
+      if (note.n_type != 1) return false;
+      texts.push_back(section.substr(at + filled(note.n_namesz), note.n_descsz));
+    }
+    at += filled(note.n_namesz) + filled(note.n_descsz);
+  }
+  return true;
+}
+
 }  // namespace
+
+std::vector<std::string> item_notes(const std::filesystem::path& path) {
+  constexpr uint64_t limit = 1 << 20;  // bytes that a library's notes may have
+  std::ifstream file(path, std::ios::binary);
+  ElfW(Ehdr) header;
+  std::vector<std::string> texts;
+  if (!read_at(file, 0, header)) return {};
+  for (uint64_t i = 0; i < header.e_shnum; ++i) {
+    ElfW(Shdr) section;
+    if (!read_at(file, header.e_shoff + i * header.e_shentsize, section)) return {};
+    if (section.sh_type != SHT_NOTE || section.sh_size > limit) continue;
+    std::string bytes(section.sh_size, '\0');
+    file.seekg(static_cast<std::streamoff>(section.sh_offset));
+    if (!file.read(bytes.data(), std::streamsize(bytes.size())) || !read_notes(bytes, texts)) return {};
+  }
+  return texts;
+}
 
 std::string elf_fault(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);

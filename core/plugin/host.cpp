@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
 
 #include "base/check.h"
 #include "base/printable.h"
@@ -33,9 +35,26 @@ void run_serially(int64_t begin, int64_t end, int64_t, void (*body)(void*, int64
 
 std::atomic<ParallelFor> parallel_for_function{run_serially};
 
+// The plugin's own floating-point state stays with the thread that it set it on: the host's threads may begin here, and
+// would take it over for good.
 void parallel_for(int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
-  parallel_for_function.load()(begin, end, grain, body, context);
+  struct Call {
+    void (*body)(void*, int64_t, int64_t);
+    void* context;
+  } call{body, context};
+  const FloatState of_plugin;
+  std::fesetenv(FE_DFL_ENV);
+  parallel_for_function.load()(
+      begin, end, grain,
+      [](void* to, int64_t first, int64_t last) {
+        const FloatState kept;
+        const auto& c = *static_cast<Call*>(to);
+        c.body(c.context, first, last);
+      },
+      &call);
 }
+
+std::atomic<int64_t> float_changes{0};
 
 // Stored: how an OptionSet holds the type; Out: how the ABI hands it over.
 template <class Stored, class Out>
@@ -73,6 +92,20 @@ const dse_host& host_table() {
 }
 
 void set_parallel_for(ParallelFor function) { parallel_for_function = function ? function : run_serially; }
+
+int64_t FloatGuard::changes() { return float_changes; }
+
+void FloatGuard::note_change(std::string_view who) {
+  ++float_changes;
+  static std::mutex mutex;
+  static std::set<std::string, std::less<>> told;
+  const std::scoped_lock lock(mutex);
+  if (!told.emplace(who).second) return;
+  spdlog::warn(
+      "floating_point changed_by=\"{}\" note=\"rounding or flush-to-zero was set for the whole thread and is put back: "
+      "build the library, and what it links, without -ffast-math\"",
+      who);
+}
 
 void clear_failure() { failure_text.clear(); }
 

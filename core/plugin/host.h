@@ -6,8 +6,10 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "base/float_state.h"
 #include "dsengine/abi.h"
 
 namespace dsengine {
@@ -27,6 +29,23 @@ void clear_failure();
 // thread.
 void check_status(dse_status status, const std::string& context);
 
+// Held around everything that runs code of a plugin: puts the thread's floating-point state back, and says once who
+// changed it. `who` outlives it.
+class FloatGuard {
+ public:
+  explicit FloatGuard(std::string_view who) : who_(who) {}
+  ~FloatGuard() {
+    if (kept_.changed()) note_change(who_);
+  }
+  // How many times it had to be put back in this process.
+  static int64_t changes();
+
+ private:
+  static void note_change(std::string_view who);
+  const FloatState kept_;
+  const std::string_view who_;
+};
+
 // Calls a function of a plugin's table on this thread. Exceptions that break the ABI's rule and cross become
 // UserErrors too.
 [[noreturn]] void crossed_exception(const std::string& context);
@@ -34,6 +53,7 @@ template <class... Parameters, class... Arguments>
 void call_plugin(const std::string& context, dse_status (*function)(Parameters...), Arguments&&... arguments) {
   clear_failure();
   dse_status status = DSE_ERROR;
+  const FloatGuard guard(context);
   try {
     status = function(std::forward<Arguments>(arguments)...);
   } catch (...) {

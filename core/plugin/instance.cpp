@@ -16,7 +16,7 @@ SelfPointer make_self(const Item& item, const char* what, void (*destroy)(void*)
   void* self = nullptr;
   make(fmt::format("{}: {}", item.label(), what), &self);
   // An item without state may leave self NULL; destroy is then not called.
-  return {self, destroy};
+  return {self, Destroy{destroy}};
 }
 
 // "" or why these needs make no sense.

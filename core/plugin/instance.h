@@ -14,12 +14,20 @@
 #include <string_view>
 #include <vector>
 
+#include "plugin/host.h"
 #include "plugin/item.h"
 #include "plugin/options.h"
 
 namespace dsengine {
 
-using SelfPointer = std::unique_ptr<void, void (*)(void*)>;
+struct Destroy {
+  void (*destroy)(void*);
+  void operator()(void* self) const {
+    const FloatGuard guard("the end of an item");
+    destroy(self);
+  }
+};
+using SelfPointer = std::unique_ptr<void, Destroy>;
 
 // Instances refer to their item, which a registry keeps.
 class AlgorithmInstance {

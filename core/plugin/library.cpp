@@ -1,6 +1,7 @@
 #include "plugin/library.h"
 
 #include <dlfcn.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
@@ -45,27 +46,37 @@ std::string loader_text(const fs::path& file) {
 
 PluginLibrary::PluginLibrary(const fs::path& file, const std::string& pinned_sha256)
     : file_(fs::absolute(file).lexically_normal()), what_("plugin " + file_.string()) {
-  check_file(pinned_sha256);
+  sha256_ = check_file(file_, pinned_sha256);
+  spdlog::info("plugin open={}", file_.string());
+  const FloatGuard guard(what_);
   read_plugin(enter());
 }
 
-void PluginLibrary::check_file(const std::string& pinned_sha256) {
+void PluginLibrary::check_form(const fs::path& file) {
+  const std::string what = "plugin " + file.string();
   std::error_code error;
-  const auto status = fs::status(file_, error);
-  DSE_CHECK_USER(fs::exists(status), "{}: there is no such file; check the path", what_);
-  DSE_CHECK_USER(fs::is_regular_file(status), "{}: is not a regular file; give the library itself", what_);
+  const auto status = fs::status(file, error);
+  DSE_CHECK_USER(fs::exists(status), "{}: there is no such file; check the path", what);
+  DSE_CHECK_USER(fs::is_regular_file(status), "{}: is not a regular file; give the library itself", what);
+  const auto fault = elf_fault(file);
+  DSE_CHECK_USER(fault.empty(), "{}: {}", what, fault);
+}
+
+std::string PluginLibrary::check_file(const fs::path& file, const std::string& pinned_sha256) {
+  check_form(file);
+  const std::string what = "plugin " + file.string();
+  std::string sha256;
   try {
-    sha256_ = sha256_file(file_);
+    sha256 = sha256_file(file);
   } catch (const UserError& e) {
-    throw UserError(fmt::format("{}: {}; check its permissions", what_, e.what()));
+    throw UserError(fmt::format("{}: {}; check its permissions", what, e.what()));
   }
   std::string pin = pinned_sha256;
   std::transform(pin.begin(), pin.end(), pin.begin(), [](unsigned char c) { return std::tolower(c); });
-  DSE_CHECK_USER(pin.empty() || pin == sha256_,
-                 "{}: its sha256 is not the pinned one; get the right file or change the pin: {}, pinned {}", what_,
-                 sha256_, pin);
-  const auto fault = elf_fault(file_);
-  DSE_CHECK_USER(fault.empty(), "{}: {}", what_, fault);
+  DSE_CHECK_USER(pin.empty() || pin == sha256,
+                 "{}: its sha256 is not the pinned one; get the right file or change the pin: {}, pinned {}", what,
+                 sha256, pin);
+  return sha256;
 }
 
 const dse_plugin* PluginLibrary::enter() const {

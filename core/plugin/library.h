@@ -5,7 +5,8 @@
 //   for (const Item& item : library.items()) fmt::print("{}\n", item.name);
 //   try { PluginLibrary("bad.so"); } catch (const UserError& e) {}  // "plugin /…/bad.so: what; what to do"
 //
-// Every fault is one UserError line. The pin and the file's shape are checked before any code of it runs.
+// Every fault is one UserError line. The pin and the file's shape are checked before any code of it runs, and the log
+// names the file before it is opened. What its constructor does to the floating-point state is put back.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -25,8 +26,11 @@ class PluginLibrary {
   const std::string& sha256() const { return sha256_; }
   const std::vector<Item>& items() const { return items_; }
 
+  // UserError unless it is a whole library for this machine; its SHA-256, and UserError unless that is the pinned one.
+  static void check_form(const std::filesystem::path& file);
+  static std::string check_file(const std::filesystem::path& file, const std::string& pinned_sha256 = "");
+
  private:
-  void check_file(const std::string& pinned_sha256);
   const dse_plugin* enter() const;
   void read_plugin(const dse_plugin* raw);
 

@@ -36,10 +36,11 @@ std::string aligned(const std::vector<Row>& rows, const std::string& indent) {
 
 std::string list_plugins(const PluginRegistry& registry) {
   std::vector<Row> rows{{"KIND", "NAME", "VERSION", "FILE", "SUMMARY"}};
-  for (uint32_t kind = DSE_ALGORITHM; kind <= DSE_KERNEL; ++kind)
-    for (const Item* item : registry.items(kind))
-      rows.push_back({item_kind_name(kind), item->name, item->version, item->file.filename().string(), item->summary});
+  for (const auto& [item, file] : registry.listing())
+    rows.push_back({item_kind_name(item.kind), item.name, item.version, file.filename().string(), item.summary});
   std::string text = aligned(rows, "");
+  for (const auto& [file, by] : registry.hidden())
+    text += fmt::format("hidden: {} by {}\n", file.string(), by.string());
   for (const auto& failure : registry.failures()) text += "failed to load: " + failure + '\n';
   return text;
 }

@@ -10,7 +10,8 @@
 
 namespace dsengine {
 
-// A table of kind, name, version, file and summary; then the files that could not be loaded.
+// A table of kind, name, version, file and summary; then the files that others hide, and those that cannot be used. No
+// library is opened for it.
 std::string list_plugins(const PluginRegistry& registry);
 // What an item is, where it comes from, and its options with type, default, range and help.
 std::string describe_item(const Item& item);

@@ -5,16 +5,20 @@
 //   const Item& model = registry.find_model("LlamaForCausalLM");
 //
 // Files: those listed, then every libdse_*.so of the given folders, of $DSENGINE_PLUGIN_PATH and of
-// <prefix>/lib/dsengine; never the working directory. A file hides later ones of its name.
-// A broken file that was listed is an error at once; one that was found is remembered, and told when an item
-// is missing. An item that two files have is an error naming both, once it is asked for.
+// <prefix>/lib/dsengine; never the working directory. A file hides later ones of its name, which the log says.
+// What was listed is opened at once, and a fault of it is an error. What was found is opened when one of its items is
+// asked for (PluginIndex knows them); a broken one is remembered, and told when an item is missing. An item that two
+// files have is an error naming both, once it is asked for. Any thread.
 #pragma once
 #include <deque>
 #include <filesystem>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "plugin/library.h"
+#include "plugin/plugin_index.h"
 #include "plugin/settings.h"
 
 namespace dsengine {
@@ -33,22 +37,45 @@ class PluginRegistry {
   // The model whose `architectures` hold this entry of a config.json.
   const Item& find_model(const std::string& architecture) const;
   bool has_model(const std::string& architecture) const;
-  std::vector<const Item*> items(uint32_t kind) const;                    // by name
+  // By name. All libraries with such an item are opened, but for those that do not outlive being opened elsewhere.
+  std::vector<const Item*> items(uint32_t kind) const;
   std::vector<const Item*> require_named(const std::string& name) const;  // of any kind; UserError if none
-  // One line for each file of the search path that could not be loaded.
-  const std::vector<std::string>& failures() const { return failures_; }
-  const std::deque<PluginLibrary>& libraries() const { return libraries_; }
+
+  // What there is, by kind and name, and which files other files hide: no library is opened for it.
+  struct Listed {
+    PluginIndex::Entry item;
+    std::filesystem::path file;
+  };
+  std::vector<Listed> listing() const;
+  struct Hidden {
+    std::filesystem::path file, by;
+  };
+  const std::vector<Hidden>& hidden() const { return hidden_; }
+  // One line for each file of the search path that cannot be used.
+  std::vector<std::string> failures() const;
+  std::vector<std::filesystem::path> opened() const;
 
  private:
+  struct File {
+    std::filesystem::path path;
+    std::optional<PluginIndex> index{};
+    std::optional<PluginLibrary> library{};
+    std::string failure{};
+  };
   void add_listed(const PluginFile& file);
   void add_folder(const std::filesystem::path& folder);
-  bool is_new(const std::filesystem::path& file) const;
+  // Fills the index of every file that has none, and failure.
+  void read_indexes() const;
+  // The items of one kind (0: any) that `wanted` picks, their libraries opened. UserError where one cannot be.
+  template <class Wanted>
+  std::vector<const Item*> open(uint32_t kind, const Wanted& wanted) const;
+  const PluginLibrary& library_of(File& file) const;
   [[noreturn]] void throw_missing(const std::string& what, const std::string& near,
                                   const std::vector<std::string>& known) const;
 
-  std::deque<PluginLibrary> libraries_;  // a deque: items are referred to
-  std::vector<std::string> failures_;
-  std::vector<std::string> broken_;  // file names of failures_: they hide later files too
+  mutable std::mutex mutex_;
+  mutable std::deque<File> files_;  // a deque: items are referred to
+  std::vector<Hidden> hidden_;
   std::vector<std::filesystem::path> searched_;
 };
 

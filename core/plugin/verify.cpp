@@ -5,7 +5,9 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/plugin_index.h"
 
 namespace dsengine {
 namespace {
@@ -96,22 +98,37 @@ Checks verify_item(const Item& item, const OptionValues& given, const VerifyHook
 
 Checks verify(const PluginRegistry& registry, const std::string& file_or_name, const VerifyHooks& hooks) {
   Checks checks;
+  const int64_t changes = FloatGuard::changes();
+  const auto finished = [&] {
+    if (FloatGuard::changes() > changes)
+      checks.push_back({"floating point", true,
+                        "it sets rounding or flush-to-zero for the whole thread, which the engine puts back: build it, "
+                        "and what it links, without -ffast-math",
+                        true});
+    return checks;
+  };
   const auto add = [&](const Item& item) {
     const auto more = verify_item(item, {}, hooks);
     checks.insert(checks.end(), more.begin(), more.end());
   };
   if (file_or_name.find('/') != std::string::npos || file_or_name.ends_with(".so")) {
     try {
-      const PluginLibrary library(file_or_name);
+      const auto file = std::filesystem::absolute(file_or_name).lexically_normal();
+      PluginIndex::of_process(file, /*anew=*/true);
+      const auto noted = PluginIndex::of_notes(file);
+      const PluginLibrary library(file);
       checks.push_back({"loads", true, fmt::format("{} items, sha256 {}", library.items().size(), library.sha256())});
+      if (!noted.items.empty())
+        checks.push_back({"notes", noted.items == PluginIndex::of(library).items,
+                          "its ELF notes and its table of items should say the same"});
       for (const auto& item : library.items()) add(item);
     } catch (const UserError& e) {
       checks.push_back({"loads", false, e.what()});
     }
-    return checks;
+    return finished();
   }
   for (const Item* item : registry.require_named(file_or_name)) add(*item);
-  return checks;
+  return finished();
 }
 
 bool all_ok(const Checks& checks) {
@@ -121,7 +138,11 @@ bool all_ok(const Checks& checks) {
 std::string format_checks(const Checks& checks) {
   std::string text;
   for (const auto& check : checks)
-    text += fmt::format("{:<6} {}: {}\n", check.ok ? "ok" : "FAILED", check.name, check.detail);
+    text += fmt::format("{:<6} {}: {}\n",
+                        !check.ok       ? "FAILED"
+                        : check.warning ? "warning"
+                                        : "ok",
+                        check.name, check.detail);
   return text;
 }
 

@@ -22,6 +22,7 @@ struct Check {
   std::string name;  // "algorithm ppo: gradients"
   bool ok = false;
   std::string detail;  // what was found, or what is wrong
+  bool warning = false;
 };
 using Checks = std::vector<Check>;
 
@@ -29,7 +30,8 @@ using Checks = std::vector<Check>;
 using VerifyHooks = std::map<uint32_t, std::function<Checks(const Item&, const OptionSet&)>>;
 
 // The argument is a file if it holds a '/' or ends in ".so". UserError where no item has that name; a file
-// that cannot be loaded is a failed check.
+// that cannot be loaded is a failed check, found out in a process of its own; one that changes the floating-point state
+// gets a warning.
 Checks verify(const PluginRegistry& registry, const std::string& file_or_name, const VerifyHooks& hooks = {});
 Checks verify_item(const Item& item, const OptionValues& given = {}, const VerifyHooks& hooks = {});
 Checks verify_algorithm(const Item& item, const OptionSet& options);

@@ -88,13 +88,15 @@ Experience Collector::collect(int64_t step, const StepPlan::Items& items, const 
     means.add("groups_replaced", replaced);
   }
   Experience e = Rollout::experience(all.answers, all.scores);
-  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on all {} answers", step + 1, answered);
+  if (e.row_count() == 0)
+    throw RewardError(fmt::format("step {}: the reward failed on all {} answers", step + 1, answered));
   for (const auto& score : all.scores)
     if (scorer && !std::isnan(score.total)) scorer->add_means(score, means);
   means.add("reward_failed", double(failed));
   e = e.whole_groups(group_size_);
-  DSE_CHECK_USER(e.row_count() > 0, "step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,
-                 failed, group_size_);
+  if (e.row_count() == 0)
+    throw RewardError(fmt::format("step {}: the reward failed on {} answers, which leaves no group of {}", step + 1,
+                                  failed, group_size_));
   for (int64_t r = 0; r < e.row_count(); ++r) {
     means.add("reward", e.score[size_t(r)]);
     means.add("response_length", double(e.rows[size_t(r)].answer_size()));

@@ -23,10 +23,13 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
   const auto scored = rollout.to_score(answers);
   MetricMeans means;
   const auto scores = scorer ? scorer->score(scored) : std::vector<AnswerScore>(answers.size());
-  double sum = 0, squares = 0, length = 0, ended = 0, n = 0;
+  double sum = 0, squares = 0, length = 0, ended = 0, n = 0, failed = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
     const double score = scores[i].total;
-    if (std::isnan(score)) continue;
+    if (std::isnan(score)) {
+      failed += 1;
+      continue;
+    }
     if (scorer) scorer->add_means(scores[i], means);
     sum += score, squares += score * score, n += 1;
     length += double(answers[i].answer.tokens.size()), ended += answers[i].answer.finish != Finish::length;
@@ -34,12 +37,13 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
       samples.push_back(
           {{"prompt", scored[i].prompt}, {"reply", scored[i].reply}, {"reward", score}, {"greedy", greedy}});
   }
-  n = std::max(1.0, n);
-  const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
-  Json result{{prefix + "reward", mean},
-              {prefix + "reward_standard_error", std::sqrt(variance / n)},
-              {prefix + "response_length", length / n},
-              {prefix + "eos_fraction", ended / n}};
+  const double mean = sum / n, variance = std::max(squares / n - mean * mean, 0.0);
+  const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(); };  // null where nothing was scored
+  Json result{{prefix + "reward", number(mean)},
+              {prefix + "reward_standard_error", number(std::sqrt(variance / n))},
+              {prefix + "response_length", number(length / n)},
+              {prefix + "eos_fraction", number(ended / n)},
+              {prefix + "reward_failed", failed}};
   means.write_to(result, prefix);
   return result;
 }

@@ -42,7 +42,21 @@ void InputCheck::check_model(const fs::path& model, ModelKind kind, bool random,
               {.kind = kind, .random_init = random, .new_value_head = trained, .values = false});
 }
 
+// Opens the plugins of the models while the log is heard: it names a library before that is opened.
+void InputCheck::open_plugins(const StageInputs& inputs) const {
+  std::vector<fs::path> models{inputs.actor, inputs.reference, inputs.critic, inputs.reward};
+  models.insert(models.end(), inputs.rewards.begin(), inputs.rewards.end());
+  for (const auto& model : models) {
+    if (model.empty()) continue;
+    try {
+      graph_of(origin_of(model), registry_);
+    } catch (const UserError&) {  // told by the check itself
+    }
+  }
+}
+
 void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& inputs) {
+  open_plugins(inputs);
   const Quiet quiet;
   const auto& stage = config_.stages[index];
   const bool language = needs.trained & DSE_ACTOR;

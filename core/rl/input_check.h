@@ -23,6 +23,7 @@ class InputCheck {
   // What a folder of the run will be made from; another folder itself.
   std::filesystem::path origin_of(const std::filesystem::path& model) const;
   void check_model(const std::filesystem::path& model, ModelKind kind, bool random, bool trained);
+  void open_plugins(const StageInputs& inputs) const;
 
   const RunConfig& config_;
   const PluginRegistry& registry_;

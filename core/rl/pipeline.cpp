@@ -99,7 +99,7 @@ void Pipeline::check_stage(size_t index) const {
   std::set<std::string> names;
   for (const auto& reward : stage.reward_sources()) {
     const Item& item = registry_.find(DSE_REWARD_ITEM, reward.adapter);
-    OptionSet(item, reward.options);
+    RewardRules::of(item, reward.options);
     const auto& name = reward.name.empty() ? reward.adapter : reward.name;
     DSE_CHECK_USER(names.insert(name).second, "stage '{}': two rewards are called '{}': give them a name", stage.name,
                    name);

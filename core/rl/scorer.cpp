@@ -1,8 +1,10 @@
 #include "rl/scorer.h"
 
 #include <ATen/ATen.h>
+#include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 
@@ -55,8 +57,9 @@ Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& from = sources[i];
     const Item& item = registry.find(DSE_REWARD_ITEM, from.adapter);
-    Source source{from.name.empty() ? from.adapter : from.name, from.weight,
-                  RewardInstance(item, OptionSet(item, from.options))};
+    RewardRules rules = RewardRules::of(item, from.options);
+    RewardInstance reward(item, rules.options);
+    Source source{from.name.empty() ? from.adapter : from.name, from.weight, std::move(rules), std::move(reward)};
     if (source.reward.needs_model()) {
       DSE_CHECK_USER(!models[i].empty(),
                      "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
@@ -83,7 +86,7 @@ std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer&
   return ids;
 }
 
-std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>& answers) {
+std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>& answers) const {
   std::vector<double> values(answers.size(), 0);
   if (source.model) {
     std::vector<std::vector<int32_t>> ids;
@@ -103,7 +106,47 @@ std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>
                      a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], source.moments.mean,
                      source.moments.sd > 0 ? source.moments.sd : 1, a.answer_size});
   }
-  return source.reward.score(views);
+  leave_where_stopped();
+  std::vector<float> scores;
+  try {
+    CallWatch::Rules rules = watch_;
+    rules.deadline = source.rules.deadline;
+    const CallWatch watch(fmt::format("reward '{}', asked for {} answers", source.name, answers.size()), rules);
+    scores = source.reward.score(views);
+  } catch (const UserError& e) {
+    throw RewardError(e.what());
+  }
+  leave_where_stopped();
+  note_failures(source, scores);
+  return scores;
+}
+
+void Scorer::leave_where_stopped() const {
+  if (watch_.stop && watch_.stop->requested()) throw StepLeft();
+}
+
+void Scorer::note_failures(Source& source, std::vector<float>& scores) {
+  int64_t failed = 0;
+  std::string first;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (std::isfinite(scores[i])) {
+      source.failures_in_a_row = 0;
+      continue;
+    }
+    const auto what = fmt::format("answer {} of {}: the score is {}", i + 1, scores.size(), scores[i]);
+    if (failed++ == 0) first = what;
+    const int64_t in_a_row = ++source.failures_in_a_row, most = source.rules.max_failures;
+    if (source.rules.stop_on_failure || (most > 0 && in_a_row > most))
+      throw RewardError(
+          fmt::format("reward '{}': {}, {}", source.name, what,
+                      source.rules.stop_on_failure
+                          ? "and its on_failure is \"stop\""
+                          : fmt::format("the failure number {} in a row: max_failures is {}", in_a_row, most)));
+    scores[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+  if (failed > 0)
+    spdlog::warn("reward_failed name={} answers={} first=\"{}\" note=\"dropped, not scored 0\"", source.name, failed,
+                 first);
 }
 
 std::vector<AnswerScore> Scorer::score(const std::vector<ScoredAnswer>& answers) {
@@ -114,6 +157,12 @@ std::vector<AnswerScore> Scorer::score(const std::vector<ScoredAnswer>& answers)
       result[i].total += scores[i] * float(source.weight);
       result[i].parts.push_back(scores[i]);
     }
+  }
+  for (size_t i = 0; i < result.size(); ++i) {
+    if (!std::isinf(result[i].total)) continue;
+    spdlog::warn("reward_failed name=sum answer={} score={} note=\"the weighted sum is no finite number of float32\"",
+                 i + 1, result[i].total);
+    result[i].total = std::numeric_limits<float>::quiet_NaN();
   }
   return result;
 }

@@ -11,10 +11,13 @@
 #include <optional>
 #include <vector>
 
+#include "base/check.h"
 #include "model/model.h"
 #include "plugin/instance.h"
+#include "rl/call_watch.h"
 #include "rl/examples.h"
 #include "rl/metric_means.h"
+#include "rl/reward_rules.h"
 #include "run/config.h"
 
 namespace dsengine {
@@ -44,6 +47,13 @@ struct AnswerScore {
   std::vector<float> parts{};  // of each source, before its weight
 };
 
+// A reward ends the run: it failed as a whole, or more often than the configuration allows.
+struct RewardError : UserError {
+  using UserError::UserError;
+};
+// A stop was asked for while answers were scored. The step in hand is left: nothing but answers was made in it.
+struct StepLeft {};
+
 class Scorer {
  public:
   // models: where each source's reward model lies, if its plugin wants one.
@@ -51,7 +61,9 @@ class Scorer {
   Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
          const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
          const std::filesystem::path& base = {});
-  // The sum's weighted total is NaN where any source failed.
+  // What a call of a reward is watched with, but for its deadline; a stop throws StepLeft.
+  void set_watch(CallWatch::Rules watch) { watch_ = std::move(watch); }
+  // The sum's weighted total is NaN where any source failed: gave no score that is finite in float32.
   std::vector<AnswerScore> score(const std::vector<ScoredAnswer>& answers);
   // Adds each source's mean, unweighted, as reward_<name>, where there are several.
   void add_means(const AnswerScore& score, MetricMeans& means) const;
@@ -60,15 +72,21 @@ class Scorer {
   struct Source {
     std::string name;
     double weight;
+    RewardRules rules;
     RewardInstance reward;
+    int64_t failures_in_a_row = 0;
     std::optional<Model> model{};
     ScoreMoments moments{};
     std::optional<TextModel> text{};  // of a reward model with words of its own
   };
-  static std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers);
+  std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers) const;
+  // Makes scores that are none NaN, tells of them, and ends the run where the rules say so.
+  static void note_failures(Source& source, std::vector<float>& scores);
+  void leave_where_stopped() const;
   static std::vector<int32_t> tokens_of(const Source& source, const ScoredAnswer& answer);
 
   std::vector<Source> sources_;
+  CallWatch::Rules watch_;
 };
 
 }  // namespace dsengine

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -219,7 +220,7 @@ void StageRunner::resume() {
                    stage_.name, steps_, directory_.path().string());
     directory_.reopen();
   }
-  first_step_ = state.step, former_steps_ = state.steps;
+  first_step_ = finished_steps_ = saved_steps_ = state.step;
   metrics_->truncate(state.metrics_offset);
   evaluations_->truncate(state.eval_offset);
   if (run_.tensorboard)
@@ -233,17 +234,46 @@ StageEnd StageRunner::stopped(int64_t step) const {
 }
 
 StageEnd StageRunner::run() {
-  const auto stop = [&] { return services_.stop.requested(); };
-  if (stop()) return stopped(0);
+  if (services_.stop.requested()) return stopped(0);
   check_inputs();
   resume();
+  if (scorer_)
+    scorer_->set_watch({.stop = &services_.stop, .save = [this] {
+                          const at::NoGradGuard no_grad;  // on the watch's thread
+                          save_finished_steps();
+                        }});
+  try {
+    return run_steps();
+  } catch (const StepLeft&) {
+    save_finished_steps();
+    return stopped(finished_steps_);
+  } catch (const RewardError&) {
+    save_finished_steps();
+    throw;
+  }
+}
+
+void StageRunner::save_finished_steps() {
+  if (finished_steps_ > saved_steps_) checkpoint(finished_steps_);
+}
+
+// The step of the last line of eval.jsonl; -1: there is none.
+int64_t StageRunner::last_evaluation() const {
+  std::ifstream file(directory_.eval_file());
+  std::string line, last;
+  while (std::getline(file, line)) last.swap(line);
+  return last.empty() ? -1 : parse_json(last, directory_.eval_file().string()).value("step", int64_t{-1});
+}
+
+StageEnd StageRunner::run_steps() {
   spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
                data_.records.size(), data_.heldout.size());
+  const auto stop = [&] { return services_.stop.requested(); };
   const auto evaluates_after = [&](int64_t s) { return stage_.eval_every > 0 && s % stage_.eval_every == 0; };
-  // The last step of the stage as it was is evaluated at its end only.
-  const bool lengthened = first_step_ > 0 && first_step_ == former_steps_ && first_step_ < steps_;
   if (stop()) return stopped(first_step_);
-  if (first_step_ == 0 || (lengthened && evaluates_after(first_step_))) evaluate(first_step_);
+  // One that was left by a stop, or that a stage which was made longer has had at its end only.
+  const bool due = first_step_ == 0 || (first_step_ < steps_ && evaluates_after(first_step_));
+  if (due && last_evaluation() < first_step_) evaluate(first_step_);
   Progress progress(stage_.name, steps_, {.first_step = first_step_, .log_every = stage_.log_every});
   for (int64_t s = first_step_; s < steps_; ++s) {
     if (s == first_step_ && stop()) return stopped(s);  // after a step it is asked below
@@ -254,6 +284,7 @@ StageEnd StageRunner::run() {
     directory_.check_present();
     metrics_->append(line);
     if (tensorboard_) tensorboard_->append_training(line);
+    finished_steps_ = s + 1;
     const bool last = s + 1 == steps_;
     if (!last && evaluates_after(s + 1)) evaluate(s + 1);
     const bool stops = stop();
@@ -324,6 +355,7 @@ void StageRunner::evaluate(int64_t step) {
 void StageRunner::checkpoint(int64_t step) {
   save_checkpoint(directory_, stage_.keep_checkpoints,
                   {step, steps_, metrics_->offset(), evaluations_->offset(), algorithm_.save(), environment()}, roles_);
+  saved_steps_ = step;
 }
 
 void StageRunner::finish() {

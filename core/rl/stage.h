@@ -63,12 +63,16 @@ class StageRunner {
   // The steps of a checkpoint are the first of this stage, if that is longer than it was.
   void check_length(const StageState& state) const;
   StageEnd stopped(int64_t step) const;
+  StageEnd run_steps();
   Json step(int64_t step);
   Experience next_records(int64_t step);
   Rollout rollout_with(const RolloutConfig& config, uint64_t seed) const;
   void load_mixture();
   void evaluate(int64_t step);
   void checkpoint(int64_t step);
+  // Where a reward ends the run, or a stop comes while it is asked: the step in hand has changed nothing yet.
+  void save_finished_steps();
+  int64_t last_evaluation() const;
   void finish();
   ScoreMoments moments_of(const Model& model) const;
   bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }
@@ -96,7 +100,7 @@ class StageRunner {
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null: switched off
   uint64_t key_;                                 // names the stage's draws
   int64_t first_step_ = 0, steps_ = 0;
-  int64_t former_steps_ = 0;  // of the stage when its checkpoint was written; 0: there is none
+  int64_t finished_steps_ = 0, saved_steps_ = 0;
 };
 
 }  // namespace dsengine

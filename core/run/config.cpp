@@ -117,6 +117,7 @@ class Reader {
     }
   }
 
+  void plugin_key(std::string_view, const char*, const char*, std::string_view) {}  // read with the options
   void options(OptionValues& out, std::string_view) { level().rest = &out; }
 
   void named_options(std::string_view name, std::map<std::string, OptionValues>& out, std::string_view help) {

@@ -6,8 +6,9 @@
 //
 // Reading, checking, printing and the docs are visitors of these rows; a default is what the struct is born
 // with. A visitor has value (a leaf), numbers (a list), table, list (of tables), paths, model (a folder or a stage's
-// name), options and named_options (a plugin's own keys), and shared (keys that set defaults for what follows). Within
-// a struct the leaves come before tables and lists, for so must TOML have them.
+// name), options and named_options (a plugin's own keys), plugin_key (one that stands among them, for the docs), and
+// shared (keys that set defaults for what follows). Within a struct the leaves come before tables and lists, for so
+// must TOML have them.
 #pragma once
 #include <limits>
 #include <string_view>
@@ -106,6 +107,15 @@ void describe(Visitor& visit, RewardSource& c) {
   visit.value("adapter", c.adapter, "reward plugin");
   visit.model("from", c.from, "Hugging Face folder or earlier stage, where the adapter needs a model");
   visit.value("weight", c.weight, "factor of the score");
+  visit.plugin_key(
+      "on_failure", "string", "drop",
+      "a score that is none (not finite in float32): drop leaves the answer out, stop ends the run (one of drop, "
+      "stop). These three are the engine's own; a plugin that has an option of that name keeps it for itself");
+  visit.plugin_key(
+      "deadline", "number", "0.0",
+      "seconds that one call, on all of a step's answers, may take; past it the run saves the last finished "
+      "step and ends; 0: any (the adapter process has its own: of one answer, which is then dropped)");
+  visit.plugin_key("max_failures", "integer", "0", "more failed answers in a row end the run; 0: any number may fail");
   visit.options(c.options, "options of the adapter");
 }
 

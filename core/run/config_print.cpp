@@ -54,6 +54,7 @@ class KeyPrinter {
              [&] { describe(*this, items[i]); });
   }
 
+  void plugin_key(std::string_view, const char*, const char*, std::string_view) {}  // printed with the options
   void options(const OptionValues& options, std::string_view) {
     for (const auto& [name, option] : options)
       line(name, std::visit([](const auto& value) { return toml_value(value); }, option.value));
@@ -118,6 +119,9 @@ class KeyList {
     inside(std::string(name) + "[]", [&] { describe(*this, prototype); });
   }
 
+  void plugin_key(std::string_view name, const char* type, const char* default_text, std::string_view help) {
+    add(name, type, default_text, help);
+  }
   void options(const OptionValues&, std::string_view help) { add("*", "option", "", help); }
   void named_options(std::string_view name, const std::map<std::string, OptionValues>&, std::string_view help) {
     add(name, "table", "", help);

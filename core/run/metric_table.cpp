@@ -37,7 +37,8 @@ constexpr std::array kMetrics = {
     MetricRow{"minibatches_skipped", kTraining, "minibatches", "that `target_kl` left out of the step's updates"},
     MetricRow{"groups_replaced", kTraining, "prompts",
               "whose answers all scored the same and which `rollout.dynamic_sampling` replaced"},
-    MetricRow{"reward_failed", kTraining, "answers", "that the reward gave no score and the step left out"},
+    MetricRow{"reward_failed", kBoth, "answers", "that the reward gave no score and the step, or the mean, left out"},
+    MetricRow{"greedy_reward_failed", kEvaluation, "answers", "the same of the likeliest answers"},
     MetricRow{"rollout_logp_difference_mean", kTraining, "nats/token",
               "between a token's log-probability when it was sampled and when it is trained on; near 0 or something is "
               "wrong"},

@@ -1,8 +1,16 @@
 // The reward plugins on hand-worked answers.
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
+#include <fstream>
+#include <sstream>
+#include <thread>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -178,10 +186,71 @@ TEST_F(ProcessReward, AFailedAnswerIsDroppedAndTheRestGoOn) {
   }
 }
 
+TEST_F(ProcessReward, AScoreBeyondFloat32HasFailed) {
+  expect_scores(ask("    print(json.dumps({'id': a['id'], 'score': [1e39, -1e300, 3e38, 10**400, True][n]}))", 5),
+                {NAN, NAN, 3e38f, NAN, NAN});
+}
+
+// Signals that interrupt the wait are no deadline: every answer is waited for.
+TEST_F(ProcessReward, SignalsDropNoAnswer) {
+  struct sigaction noted {
+  }, old{};
+  noted.sa_handler = [](int) {};  // without SA_RESTART, which poll does not heed anyway
+  sigaction(SIGUSR1, &noted, &old);
+  std::atomic<bool> done{false};
+  std::thread sender([&, to = pthread_self()] {
+    while (!done) pthread_kill(to, SIGUSR1), usleep(2000);
+  });
+  expect_scores(ask("    time.sleep(0.2)\n    print(" + std::string(answer) + ")", 4), {0.5f, 1.5f, 2.5f, 3.5f});
+  done = true;
+  sender.join();
+  sigaction(SIGUSR1, &old, nullptr);
+}
+
+// It answers, but only into a buffer.
+TEST_F(ProcessReward, AProgramThatDoesNotFlushIsNamed) {
+  std::ostringstream log;
+  const auto old = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  const std::string never = "    sys.stdout.write(" + std::string(answer) + " + '\\n')\n    continue";
+  expect_scores(ask(never, 2, with({{"deadline", 1.0}})), {NAN, NAN});
+  const auto told = log.str();
+  log.str("");
+  expect_scores(ask("    time.sleep(60)", 1, with({{"deadline", 0.5}})), {NAN});
+  spdlog::set_default_logger(old);
+  EXPECT_NE(told.find("answer 1 of 2: no answer within the deadline, but one as soon as its input ended: it does not "
+                      "flush its output"),
+            told.npos)
+      << told;
+  EXPECT_EQ(log.str().find("flush"), std::string::npos) << log.str();
+}
+
+// Nothing of a program that fails, or is late, is left: nor of what it started in sessions of their own.
+TEST_F(ProcessReward, LeavesNothingBehind) {
+  const auto file = std::filesystem::path(testing::TempDir()) / fmt::format("dse_reward_pids_{}", getpid());
+  const std::string start =
+      "    import subprocess, signal\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+      "    p = subprocess.Popen(['setsid', 'sh', '-c', \"trap '' TERM; sleep 600 & wait\"], stdin=subprocess.DEVNULL, "
+      "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n    time.sleep(0.3)\n    open('" +
+      file.string() + "', 'a').write('%d %d ' % (os.getpid(), p.pid))\n";
+  for (const std::string end :
+       {"    print(json.dumps({'id': a['id'], 'score': 1}))", "    os._exit(3)", "    time.sleep(600)",
+        "    os.kill(os.getpid(), 9)", "    sys.stdout.close(); time.sleep(600)"}) {
+    ask(start + end, 1, with({{"deadline", 1.5}}));
+    std::ifstream pids(file);
+    int pid = 0, count = 0;
+    for (; pids >> pid; ++count) EXPECT_EQ(kill(pid, 0), -1) << end << " left " << pid;
+    EXPECT_EQ(count, 2) << end;
+    std::filesystem::remove(file);
+  }
+}
+
 TEST_F(ProcessReward, MayEndTheRun) {
   const std::string body = "    if n == 1: os._exit(3)\n    print(" + std::string(answer) + ")";
   EXPECT_THROW(ask(body, 3, with({{"on_failure", std::string("stop")}})), UserError);
-  EXPECT_THROW(ask("    os._exit(3)", 9, with({{"max_failures_in_a_row", int64_t{4}}})), UserError);
+  for (const char* key : {"max_failures", "max_failures_in_a_row"})
+    EXPECT_THROW(ask("    os._exit(3)", 9, with({{key, int64_t{4}}})), UserError);
   try {
     ask("    os._exit(3)", 3, with({{"on_failure", std::string("stop")}}));
   } catch (const UserError& e) {

@@ -18,7 +18,8 @@
  *    UTF-8, zero-terminated. A pointer in a dse_plugin table lives as long as the process.
  *  - Threads: the host calls one instance (`self`) from one thread at a time. Plugins start no threads on
  *    the compute path; they use host->parallel_for.
- *  - Libraries are never unloaded.
+ *  - The host puts the thread's floating-point state back after each call: rounding and flush-to-zero are its own.
+ *  - Libraries are never unloaded. One that has ELF notes of its items (plugin.hpp: ItemNote) is opened only for them.
  *
  * v1 freezes entry, option, algorithm, dataset and reward tables (offsets: sdk/abi_v1.txt). The model and
  * kernel tables are marked unstable: a plugin that has such items must have the host's exact minor.
@@ -277,7 +278,7 @@ typedef struct dse_reward {
   uint32_t needs_model; /* 1: the host runs a reward model and fills model_score */
   dse_status (*create)(const dse_values* values, void** self);
   void (*destroy)(void* self);
-  /* scores[i] of answers[i]; NaN: this item failed (it is counted and dropped, never scored 0). */
+  /* scores[i] of answers[i]; NaN or infinite: this item failed (it is counted and dropped, never scored 0). */
   dse_status (*score)(void* self, const dse_answer* answers, int64_t count, float* scores);
 } dse_reward;
 

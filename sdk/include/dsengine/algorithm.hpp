@@ -219,4 +219,6 @@ class Batch {
 
 #include "detail/algorithm_item.hpp"
 
-#define DSE_ALGORITHM(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::algorithm_item<Type>(name)))
+#define DSE_ALGORITHM(name, Type)                                      \
+  DSE_ITEM_NOTE("algorithm", name, "1.0", dse::noted_summary<Type>()); \
+  DSE_PLUGIN(name, "1.0", items.push_back(dse::algorithm_item<Type>(name)))

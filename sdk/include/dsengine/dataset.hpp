@@ -87,4 +87,6 @@ Item dataset_item(const char* name) {
 
 }  // namespace dse
 
-#define DSE_DATASET(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::dataset_item<Type>(name)))
+#define DSE_DATASET(name, Type)                                      \
+  DSE_ITEM_NOTE("dataset", name, "1.0", dse::noted_summary<Type>()); \
+  DSE_PLUGIN(name, "1.0", items.push_back(dse::dataset_item<Type>(name)))

@@ -66,4 +66,6 @@ Item kernel_item(const char* name) {
 
 }  // namespace dse
 
-#define DSE_KERNEL(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::kernel_item<Type>(name)))
+#define DSE_KERNEL(name, Type)                                      \
+  DSE_ITEM_NOTE("kernel", name, "1.0", dse::noted_summary<Type>()); \
+  DSE_PLUGIN(name, "1.0", items.push_back(dse::kernel_item<Type>(name)))

@@ -276,6 +276,7 @@ Item model_item(const char* name, const char* const* architectures, uint32_t cou
 
 #define DSE_MODEL(name, declare, ...)                                          \
   static const char* const dse_architectures[] = {__VA_ARGS__};                \
+  DSE_ITEM_NOTE("model", name, "1.0", "", __VA_ARGS__);                        \
   DSE_PLUGIN(name, "1.0",                                                      \
              items.push_back(dse::model_item<declare>(name, dse_architectures, \
                                                       sizeof dse_architectures / sizeof *dse_architectures)))

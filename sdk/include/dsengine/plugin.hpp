@@ -11,10 +11,12 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <initializer_list>
 #include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "abi.h"
@@ -211,7 +213,49 @@ constexpr const char* summary_of() {
     return "";
 }
 
+// The same for the note below, which is made when the library is compiled: "" where it is no constant then.
+template <class T>
+constexpr const char* noted_summary() {
+  if constexpr (requires { typename std::integral_constant<char, T::summary[0]>; })
+    return T::summary;
+  else
+    return "";
+}
+
+// What the library says of an item without being opened: an ELF note of the owner "dsengine", whose text is the item's
+// kind, name, version, summary and, of a model, architectures, each ended by a zero. The host lists and finds items by
+// it, and opens a library only for an item that is asked for.
+template <size_t size>
+struct ItemNote {
+  uint32_t owner_size = 9, text_size = size, type = 1;
+  char owner[12] = "dsengine";
+  char text[(size + 3) / 4 * 4] = {};
+};
+constexpr size_t note_size(std::initializer_list<const char*> fields) {
+  size_t size = 0;
+  for (const char* field : fields) size += std::char_traits<char>::length(field) + 1;
+  return size;
+}
+template <size_t size>
+constexpr ItemNote<size> item_note(std::initializer_list<const char*> fields) {
+  ItemNote<size> note;
+  size_t at = 0;
+  for (const char* field : fields) {
+    while (*field) note.text[at++] = *field++;
+    ++at;
+  }
+  return note;
+}
+
 }  // namespace dse
+
+#define DSE_JOINED_(a, b) a##b
+#define DSE_JOINED(a, b) DSE_JOINED_(a, b)
+// DSE_ITEM_NOTE("algorithm", "ppo", "1.0", "summary"): of one item. DSE_ALGORITHM and its kin write it; beside
+// DSE_PLUGIN it is written once for each item, or for none: the host then asks the library itself, in a process apart.
+#define DSE_ITEM_NOTE(...)                                                                         \
+  [[gnu::section(".note.dsengine"), gnu::used, gnu::aligned(4)]] static constexpr auto DSE_JOINED( \
+      dse_item_note_, __COUNTER__) = dse::item_note<dse::note_size({__VA_ARGS__})>({__VA_ARGS__})
 
 // DSE_PLUGIN("name", "1.0", items.push_back(dse::algorithm_item<Ppo>("ppo")); …): a library of several items.
 #define DSE_PLUGIN(name, version, ...)                                                                       \

@@ -7,8 +7,8 @@
 //   DSE_REWARD("short", Short)
 //
 // score(answer) per answer, or scores(span of answers, span of scores) for all at once. NaN says that this
-// answer could not be scored: it is counted and dropped. `static constexpr bool needs_model = true` asks the
-// engine to run a reward model first and hand over its value.
+// answer could not be scored, as does any score that is not finite: it is counted and dropped. `static constexpr bool
+// needs_model = true` asks the engine to run a reward model first and hand over its value.
 #pragma once
 #include <span>
 
@@ -42,4 +42,6 @@ Item reward_item(const char* name) {
 
 }  // namespace dse
 
-#define DSE_REWARD(name, Type) DSE_PLUGIN(name, "1.0", items.push_back(dse::reward_item<Type>(name)))
+#define DSE_REWARD(name, Type)                                      \
+  DSE_ITEM_NOTE("reward", name, "1.0", dse::noted_summary<Type>()); \
+  DSE_PLUGIN(name, "1.0", items.push_back(dse::reward_item<Type>(name)))
