@@ -1,12 +1,13 @@
 #include "model/adapter_files.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
 
 #include "base/check.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "files/weights.h"
 #include "model/model.h"
 #include "model/model_files.h"
@@ -138,7 +139,7 @@ std::set<std::string> target_modules(const Adapter& adapter) {
 
 }  // namespace
 
-bool is_adapter(const fs::path& directory) { return fs::exists(directory / kConfig); }
+bool is_adapter(const fs::path& directory) { return file_exists(directory / kConfig); }
 
 fs::path base_directory(const fs::path& directory) {
   if (!is_adapter(directory)) return directory;
@@ -174,7 +175,7 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   model.read_saved_modules(weights, config.value("modules_to_save", Json()), extra);
   if (model.kind_ == ModelKind::language) extra.erase(kPrefix + kScore);
   DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory.string(),
-                 fmt::join(extra, ", "));
+                 shown_list(extra));
   return model;
 }
 

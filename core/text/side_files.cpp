@@ -1,12 +1,14 @@
 #include "text/side_files.h"
 
+#include "base/regular_file.h"
+
 #include <algorithm>
 
 namespace dsengine {
 namespace {
 
 TokenizerJson read(const std::filesystem::path& path) {
-  return std::filesystem::exists(path) ? read_tokenizer_json(path) : TokenizerJson::object();
+  return file_exists(path) ? read_tokenizer_json(path) : TokenizerJson::object();
 }
 
 // A token that a side file names as special: a string, or an object.

@@ -1,7 +1,8 @@
 // A reward that is a program of its own, in any language: one JSON line in for each answer, one JSON line out.
 //   in   {"id": 7, "prompt": "…", "reply": "…", "finish": "eos", "tokens": 12, "metadata": {…} or null}
 //   out  {"id": 7, "score": 0.5}
-// The program is started once and asked one answer after another; its standard error goes where the engine's does. An
+// The program is started once and asked one answer after another; its standard error goes where the engine's does, without
+// control characters. An
 // answer that is late, is no such line, or has no finite score, and one at which the program ends, has failed: it is
 // named in the log, counted and dropped, never scored 0, and the program is started anew where it can no longer be
 // trusted to be in step. `on_failure = "stop"` ends the run instead.
@@ -16,7 +17,10 @@
 
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
+
+#include "error_relay.h"
 
 extern char** environ;
 
@@ -42,6 +46,8 @@ class Child {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    errors_ = std::make_unique<ErrorRelay>();
+    posix_spawn_file_actions_adddup2(&actions, errors_->descriptor(), STDERR_FILENO);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // so that what it starts is ended with it
@@ -50,6 +56,7 @@ class Child {
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(ends[1]);
+    errors_->started();
     if (error != 0) {
       close(ends[0]);
       pid_ = -1;
@@ -77,6 +84,7 @@ class Child {
       waitpid(pid_, &status, 0);
     }
     pid_ = -1;
+    errors_.reset();
     return how;
   }
 
@@ -118,6 +126,7 @@ class Child {
   pid_t pid_ = -1;
   int socket_ = -1;
   std::string buffer_;
+  std::unique_ptr<ErrorRelay> errors_;
   bool closed_ = false;  // its output
 };
 
