@@ -36,12 +36,13 @@ std::string say_answer(const dse::Model& model, const std::vector<dse::ChatTurn>
                  "the conversation fills the model's context of {} tokens: /clear starts a new one",
                  model.max_positions());
   std::string reply;
-  model.generate({prompt}, sampling, [&](size_t, std::string piece) {
+  const auto replies = model.generate({prompt}, sampling, [&](size_t, std::string piece) {
     if (reply.empty() && piece.starts_with(' ')) piece.erase(0, 1);  // the form's space after "Assistant:"
     reply += piece;
-    std::cout << piece << std::flush;
+    std::cout << printable_text(piece) << std::flush;
   });
   std::cout << std::endl;
+  DSE_CHECK_USER(!has_non_finite(replies[0].logprobs), kNotFinite);
   return reply;
 }
 

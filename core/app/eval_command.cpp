@@ -4,12 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <iostream>
 
 #include "app/commands.h"
 #include "app/json_lines.h"
 #include "base/check.h"
+#include "base/printable.h"
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
 #include "model/adapter_files.h"
@@ -61,8 +63,10 @@ OptionValues parse_options(const Item& item, const std::vector<std::string>& giv
     char* end = nullptr;
     OptionVariant parsed = value;
     if (type == DSE_OPTION_BOOLEAN && (value == "true" || value == "false")) parsed = value == "true";
+    errno = 0;
     if (type == DSE_OPTION_INTEGER)
-      if (const int64_t number = std::strtoll(value.c_str(), &end, 10); end != value.c_str() && !*end) parsed = number;
+      if (const int64_t number = std::strtoll(value.c_str(), &end, 10); end != value.c_str() && !*end && errno == 0)
+        parsed = number;
     if (type == DSE_OPTION_REAL)
       if (const double number = std::strtod(value.c_str(), &end); end != value.c_str() && !*end) parsed = number;
     values[key] = {parsed, fmt::format("{} {}", flag, text)};
@@ -88,6 +92,10 @@ Uses uses_of(DatasetInstance& data) {
     uses.asked += record.kind != DSE_RECORD_TEXT;
   }
   return uses;
+}
+
+void check_finite(const Json& numbers, const std::string& directory) {
+  DSE_CHECK_USER(!has_non_finite(numbers), "{}: {}", directory, kNotFinite);
 }
 
 // One evaluation: the records, and the models that read them.
@@ -155,6 +163,7 @@ class Evaluation {
                    options_.data, longest, model.max_positions());
     return fit;
   }
+  const std::string& name_of(size_t model) const { return model == 0 ? options_.model : options_.other; }
   size_t rows_of(const ExampleSet& set) const { return std::min(set.size(), size_t(options_.rows)); }
 
   // Mean over the records' target tokens of -log p, of each model.
@@ -171,6 +180,7 @@ class Evaluation {
         replies.push_back({set[i].prompt, set[i].answer.tokens, {}, "", ""});
       }
       const auto columns = model.log_probs(replies);
+      check_finite(columns, name_of(by_record.size()));
       double sum = 0, tokens = 0;
       auto& means = by_record.emplace_back();
       for (size_t i = 0; i < replies.size(); ++i) {
@@ -198,6 +208,7 @@ class Evaluation {
         sequences.back().insert(sequences.back().end(), answer->tokens.begin(), answer->tokens.end());
       }
     const auto values = reward.rewards(sequences);
+    check_finite(values, options_.reward_model);
     std::vector<double> right, margin;
     for (size_t i = 0; i < values.size(); i += 2) {
       margin.push_back(values[i] - values[i + 1]);
@@ -214,8 +225,9 @@ class Evaluation {
       const auto set = load(text, DSE_SOURCE_ROLLOUT);
       std::vector<dse::Tokens> prompts;
       for (size_t i = 0; i < rows_of(set); ++i) prompts.push_back(set[i].prompt);
-      spdlog::info("eval answering={} prompts={}", m == 0 ? options_.model : options_.other, prompts.size());
+      spdlog::info("eval answering={} prompts={}", name_of(m), prompts.size());
       const auto replies = models_[m].generate(prompts, fitting(models_[m], prompts));
+      for (const auto& reply : replies) check_finite(reply.logprobs, name_of(m));
       auto& own = rewards.emplace_back(replies.size(), NAN);
       if (scored) {
         Scorer scorer({reward_}, {options_.reward_model}, registry_, engine_.impl()->session.kernels(), text,
@@ -269,7 +281,7 @@ std::string with_error(const Json& m) {
 
 std::string indented(const std::string& text) {
   std::string result = "    ";
-  for (const char c : text) result += c == '\n' ? "\n    " : std::string(1, c);
+  for (const char c : printable_text(text)) result += c == '\n' ? "\n    " : std::string(1, c);
   return result;
 }
 

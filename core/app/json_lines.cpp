@@ -3,7 +3,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <span>
@@ -15,6 +17,25 @@ namespace dsengine {
 
 namespace {
 constexpr size_t kWindowBytes = size_t(4) << 20;  // of a window's lines as they are read
+}  // namespace
+
+bool has_non_finite(const Json& json) {
+  if (json.is_number_float()) return !std::isfinite(json.get<double>());
+  return json.is_structured() && std::any_of(json.begin(), json.end(), has_non_finite);
+}
+
+std::string json_line(const Json& json) {
+  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);  // escapes C0
+  std::string line;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = [&](size_t k) { return k < text.size() ? uint8_t(text[k]) : uint8_t{0}; };
+    const bool c1 = byte(i) == 0xC2 && byte(i + 1) >= 0x80 && byte(i + 1) < 0xA0;  // U+0080 to U+009F
+    if (byte(i) == 0x7F || c1)
+      line += fmt::format("\\u{:04x}", c1 ? byte(++i) : byte(i));
+    else
+      line += text[i];
+  }
+  return line;
 }
 
 void check_writable(const std::string& output) {
@@ -64,6 +85,7 @@ void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
   if (failed(i)) return;
   try {
     body(lines_[i]);
+    DSE_CHECK_USER(!has_non_finite(lines_[i]), kNotFinite);
   } catch (const UserError& e) {
     fail(i, e.what());
   }
@@ -71,7 +93,7 @@ void JsonLines::attempt(size_t i, const std::function<void(Json&)>& body) {
 
 void JsonLines::write() {
   std::string text;
-  for (const auto& line : lines_) text += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (const auto& line : lines_) text += json_line(line) + "\n";
   if (output_name_ == "-") return write_all(STDOUT_FILENO, std::as_bytes(std::span(text)), "standard output");
   if (!output_ && !lines_.empty()) output_.emplace(output_name_);
   if (output_) output_->write(text);

@@ -20,6 +20,16 @@
 
 namespace dsengine {
 
+// Of NaN and infinity among a model's results.
+constexpr const char* kNotFinite =
+    "the model's numbers are not finite: its weights hold NaN or infinity, or are too large";
+
+// Whether a number in it is no number or infinite, which JSON cannot say: it would be written as null.
+bool has_non_finite(const Json& json);
+
+// A value on one line. Control characters are escaped, C1 and delete too, so that a terminal shows them and obeys none.
+std::string json_line(const Json& json);
+
 class JsonLines {
  public:
   static constexpr size_t kWindow = 4096;  // lines
@@ -37,7 +47,8 @@ class JsonLines {
   const Json& operator[](size_t i) const { return lines_[i]; }
   // Line i's place in the whole input, from 0; blank lines do not count.
   uint64_t number(size_t i) const { return before_ + i; }
-  // Runs `body` on line i unless it failed before; a UserError becomes its error.
+  // Runs `body` on line i unless it failed before; a UserError becomes its error, and so do numbers that are not
+  // finite.
   void attempt(size_t i, const std::function<void(Json&)>& body);
   // After the last window: a file appears as a whole now, or is replaced; says how many lines failed. 0 or 1.
   int finish();

@@ -4,7 +4,9 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <csignal>
+#include <filesystem>
 #include <iostream>
 
 #include "app/commands.h"
@@ -64,22 +66,43 @@ int run(int argc, char** argv) {
     to->add_option("--input", files.input, "JSON lines; -: standard input");
     to->add_option("--output", files.output, "JSON lines; -: standard output");
   };
+  // What sums and products of counts need to stay within 64 bits. CLI11's own ranges let nan pass.
+  const CLI::Range count(int64_t{1}, int64_t{INT32_MAX}), count_or_none(int64_t{0}, int64_t{INT32_MAX});
+  const CLI::Range side_by_side(int64_t{1}, int64_t{65536});
+  const auto real = [](double least, double most) {
+    return CLI::Validator(
+        [=](std::string& text) {
+          char* end = nullptr;
+          const double value = std::strtod(text.c_str(), &end);
+          const bool good = end != text.c_str() && *end == '\0' && value >= least && value <= most;
+          return good ? std::string() : fmt::format("'{}' is no number from {} to {}", shown(text), least, most);
+        },
+        fmt::format("FLOAT in [{} - {}]", least, most));
+  };
+  const CLI::Validator whole(  // CLI11 takes the largest number for one that is larger
+      [](std::string& text) {
+        uint64_t value = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool good = error == std::errc() && end == text.data() + text.size();
+        return good ? std::string() : fmt::format("'{}' is no whole number from 0 to {}", shown(text), UINT64_MAX);
+      },
+      "UINT");
   const auto sampling_options = [&](CLI::App* to) {
     auto& s = sampling;
-    to->add_option("--max-new-tokens", s.max_new_tokens)->check(CLI::PositiveNumber);
-    to->add_option("--temperature", s.temperature, "0: greedy")->check(CLI::Range(0.0, 1e6));
-    to->add_option("--top-k", s.top_k, "0: all")->check(CLI::NonNegativeNumber);
-    to->add_option("--top-p", s.top_p)->check(CLI::Range(1e-9, 1.0));
-    to->add_option("--min-p", s.min_p)->check(CLI::Range(0.0, 1.0));
-    to->add_option("--repetition-penalty", s.repetition_penalty)->check(CLI::PositiveNumber);
-    to->add_option("--seed", s.seed);
+    to->add_option("--max-new-tokens", s.max_new_tokens)->check(count);
+    to->add_option("--temperature", s.temperature, "0: greedy")->check(real(0, 1e6));
+    to->add_option("--top-k", s.top_k, "0: all")->check(count_or_none);
+    to->add_option("--top-p", s.top_p)->check(real(1e-9, 1));
+    to->add_option("--min-p", s.min_p)->check(real(0, 1));
+    to->add_option("--repetition-penalty", s.repetition_penalty)->check(real(1e-9, 1e9));
+    to->add_option("--seed", s.seed)->check(whole);
   };
 
   const auto base_option = [](CLI::App* to, const char* flag, std::string& base, const char* of) {
     to->add_option(flag, base, fmt::format("directory of the base of {}; none: the one that it names", of));
   };
   const auto compute_options = [&](CLI::App* to) {
-    to->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
+    to->add_option("--threads", threads, "0: all cores")->check(count_or_none);
     to->add_option("--dtype", dtype, "fp32, or bf16: weights rounded to bfloat16")
         ->check(CLI::IsMember({"fp32", "bf16"}));
   };
@@ -95,8 +118,8 @@ int run(int argc, char** argv) {
   score->footer(kScoreKeys);
   auto* gen = app.add_subcommand("generate", "answers to prompts");
   gen->add_option("--model", model.directory, "Hugging Face directory")->required();
-  gen->add_option("--n", sampling.samples, "answers a prompt")->check(CLI::PositiveNumber);
-  gen->add_option("--slots", sampling.slots, "sequences at once")->check(CLI::PositiveNumber);
+  gen->add_option("--n", sampling.samples, "answers a prompt")->check(side_by_side);
+  gen->add_option("--slots", sampling.slots, "sequences at once")->check(side_by_side);
   gen->add_option("--stop", sampling.stop, "a string that ends an answer")->allow_extra_args(false);
   gen->add_flag("--ignore-eos", sampling.ignore_end);
   base_option(gen, "--base", model.base, "an adapter");
@@ -129,10 +152,10 @@ int run(int argc, char** argv) {
   eval->add_option("--data", evaluated.data, "held-out records")->required();
   eval->add_option("--adapter", evaluated.adapter, "dataset plugin that reads them");
   eval->add_option("--data-option", evaluated.data_options, "key=value, of that plugin")->allow_extra_args(false);
-  eval->add_option("--rows", evaluated.rows, "records to read")->check(CLI::PositiveNumber);
-  eval->add_option("--samples", evaluated.shown, "answers to show")->check(CLI::NonNegativeNumber);
+  eval->add_option("--rows", evaluated.rows, "records to read")->check(count);
+  eval->add_option("--samples", evaluated.shown, "answers to show")->check(count_or_none);
   eval->add_option("--output", evaluated.output, "everything as JSON");
-  eval->add_option("--threads", threads, "0: all cores")->check(CLI::NonNegativeNumber);
+  eval->add_option("--threads", threads, "0: all cores")->check(count_or_none);
   eval->add_option("--dtype", evaluated.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
   sampling_options(eval);
   eval->footer(kEvalKeys);
@@ -183,7 +206,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    throw UserError(fmt::format("{} (see --help)", e.what()));
+    throw UserError(error_line("{} (see --help)", e.what()));
   }
   DSE_CHECK_USER(plugin.empty() || app.get_subcommands().empty() || *run_app,
                  "--plugin runs an algorithm and takes no command beside it but 'run'");
@@ -243,6 +266,10 @@ int main(int argc, char** argv) {
     const bool memory =
         what.find("llocate") != what.npos;  // "can't allocate memory", "DefaultCPUAllocator: not enough"
     std::cerr << "dsengine: " << (memory ? "error: not enough memory for this: " : "internal error: ") << what << "\n";
+  } catch (const std::filesystem::filesystem_error& e) {
+    std::cerr << "dsengine: error: "
+              << dsengine::shown(e.path1().string() + (e.path1().empty() ? "" : ": ") + e.code().message(), 1000)
+              << "\n";
   } catch (const std::bad_alloc&) {
     std::cerr << "dsengine: error: not enough memory for this\n";
   } catch (const std::exception& e) {

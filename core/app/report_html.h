@@ -10,11 +10,13 @@
 #include <string>
 #include <string_view>
 
+#include "base/printable.h"
+
 namespace dsengine {
 
 inline std::string html_text(std::string_view text) {
   std::string out;
-  for (const char c : text) switch (c) {
+  for (const char c : printable_text(text)) switch (c) {
       case '<':
         out += "&lt;";
         break;
@@ -29,9 +31,6 @@ inline std::string html_text(std::string_view text) {
         break;
       case '\'':
         out += "&#39;";
-        break;
-      case '\0':
-        out += "\uFFFD";
         break;
       default:
         out += c;

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
 
 namespace dsengine {
 
@@ -89,7 +90,7 @@ toml::table parse_config(const std::string& text, const fs::path& file) try {
   return toml::parse(text, file.string());
 } catch (const toml::parse_error& error) {
   const auto at = error.source().begin;
-  throw UserError(fmt::format("{}:{}:{}: {}", file.string(), at.line, at.column, error.description()));
+  throw UserError(error_line("{}:{}:{}: {}", file.string(), at.line, at.column, error.description()));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/printable.h"
+
 namespace dsengine {
 
 class UserError : public std::runtime_error {
@@ -21,10 +23,10 @@ class InternalError : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
-// Says what, where and what to do; the values come last.
-#define DSE_CHECK_USER(condition, ...)                                         \
-  do {                                                                         \
-    if (!(condition)) throw ::dsengine::UserError(::fmt::format(__VA_ARGS__)); \
+// Says what, where and what to do; the values come last, and each is cut to kMostShown characters (error_line).
+#define DSE_CHECK_USER(condition, ...)                                                  \
+  do {                                                                                  \
+    if (!(condition)) throw ::dsengine::UserError(::dsengine::error_line(__VA_ARGS__)); \
   } while (0)
 
 #define DSE_CHECK(condition, ...)                                                                    \

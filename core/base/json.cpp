@@ -4,9 +4,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 
 #include "base/check.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 
 namespace dsengine {
 
@@ -21,21 +22,13 @@ Json parse_json(std::string_view text, const std::string& where, int max_depth) 
     // nlohmann's text starts with "[json.exception.parse_error.101] "; what follows is for people.
     std::string_view what = e.what();
     if (const auto at = what.find("] "); at != std::string_view::npos) what.remove_prefix(at + 2);
-    throw UserError(fmt::format("{}: not valid JSON: {}", where, what));
+    throw UserError(error_line("{}: not valid JSON: {}", where, what));
   }
 }
 
 Json read_json(const std::filesystem::path& path) { return parse_json(read_text(path), path.string()); }
 
-std::string read_text(const std::filesystem::path& path) {
-  std::error_code ignored;
-  DSE_CHECK_USER(!std::filesystem::is_directory(path, ignored), "cannot read {}: it is a directory", path.string());
-  std::ifstream file(path, std::ios::binary);
-  DSE_CHECK_USER(file.good(), "cannot read {}: {}", path.string(), std::strerror(errno));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return std::move(text).str();
-}
+std::string read_text(const std::filesystem::path& path) { return read_text(path, kMostTextBytes); }
 
 void write_text(const std::filesystem::path& path, std::string_view text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);

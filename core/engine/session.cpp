@@ -3,7 +3,9 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <sched.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "plugin/host.h"
@@ -11,10 +13,11 @@
 namespace dsengine {
 
 void set_up_threads(int64_t threads) {
-  if (threads <= 0) {
-    cpu_set_t cpus;
-    threads = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-  }
+  cpu_set_t cpus;
+  const int64_t cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+  if (threads > cores)
+    spdlog::warn("threads event=capped asked={} cores={} note=\"more would only wait for each other\"", threads, cores);
+  threads = threads <= 0 ? cores : std::min(threads, cores);
   // MKL would otherwise take fewer threads when it sees fit, and sum in another order.
   setenv("MKL_DYNAMIC", "FALSE", 1);
   at::set_num_threads(int(threads));

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/check.h"
+#include "base/printable.h"
 
 namespace dsengine {
 namespace {
@@ -28,7 +29,9 @@ enum class Kind {
 };
 
 // Names and shapes are copied into each tensor; bounding them keeps the work linear in the pickle's size.
-constexpr size_t kMaxDimensions = 64, kMaxStorageName = 255;
+constexpr size_t kMaxDimensions = 16, kMaxStorageName = 255;
+// A tensor of a state dict takes some fifteen values; each is a few hundred bytes here, whatever it took in the file.
+constexpr size_t kMaxValues = 1 << 21;
 
 enum class Function { RebuildTensor, RebuildParameter, OrderedDictionary };
 
@@ -71,7 +74,7 @@ class PickleMachine {
   // --- the bytes -------------------------------------------------------------------------------------
   template <class... Args>
   void check(bool good, fmt::format_string<Args...> format, Args&&... args) const {
-    if (!good) user_error(fmt::format("{}: {}", where_, fmt::format(format, std::forward<Args>(args)...)));
+    if (!good) user_error(fmt::format("{}: {}", where_, error_line(format, std::forward<Args>(args)...)));
   }
 
   std::string_view take(uint64_t size) {
@@ -104,6 +107,7 @@ class PickleMachine {
 
   // --- the stack -------------------------------------------------------------------------------------
   Value* push(Value value) {
+    check(arena_.size() < kMaxValues, "the pickle makes more than {} values", kMaxValues);
     arena_.push_back(std::move(value));
     stack_.push_back(&arena_.back());
     return stack_.back();
@@ -170,9 +174,9 @@ class PickleMachine {
       case 's':  return append(pop_count(2), Kind::Dictionary);
       case 'u':  return append(pop_to_mark(), Kind::Dictionary);
 
-      case 'q':  memo_[number<uint8_t>()] = top(); return;
-      case 'r':  memo_[number<uint32_t>()] = top(); return;
-      case 0x94: memo_[static_cast<uint32_t>(memo_.size())] = top(); return;
+      case 'q':  return keep(number<uint8_t>());
+      case 'r':  return keep(number<uint32_t>());
+      case 0x94: return keep(static_cast<uint32_t>(memo_.size()));
       case 'h':  return recall(number<uint8_t>());
       case 'j':  return recall(number<uint32_t>());
 
@@ -194,9 +198,15 @@ class PickleMachine {
     target->items.insert(target->items.end(), items.begin(), items.end());
   }
 
+  void keep(uint32_t index) {
+    check(memo_.size() < kMaxValues, "the pickle keeps more than {} values", kMaxValues);
+    memo_[index] = top();
+  }
+
   void recall(uint32_t index) {
     const auto found = memo_.find(index);
     check(found != memo_.end(), "the pickle recalls a value that it did not keep");
+    check(stack_.size() < kMaxValues, "the pickle stacks more than {} values", kMaxValues);
     stack_.push_back(found->second);
   }
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "files/numbers.h"
 #include "files/unique_json.h"
 
@@ -88,7 +89,7 @@ std::string header_text(const std::vector<TensorDeclaration>& tensors,
     try {
       text += fmt::format("{}{}:{}", text.size() > 1 ? "," : "", Json(key).dump(), value.dump());
     } catch (const Json::exception&) {
-      user_error(fmt::format("{}: the name or metadata of '{}' is not UTF-8", where, key));
+      user_error(error_line("{}: the name or metadata of '{}' is not UTF-8", where, key));
     }
   };
   if (!metadata.empty()) add(kMetadataKey, metadata);

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/printable.h"
 
 namespace dsengine {
 
@@ -28,7 +29,7 @@ UniqueJson parse_unique_json(std::string_view text, const std::string& where) {
     // nlohmann's text starts with "[json.exception.parse_error.101] "; what follows is for people.
     std::string_view what = e.what();
     if (const auto at = what.find("] "); at != what.npos) what.remove_prefix(at + 2);
-    throw UserError(fmt::format("{}: not valid JSON: {}", where, what));
+    throw UserError(error_line("{}: not valid JSON: {}", where, what));
   }
 }
 

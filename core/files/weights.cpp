@@ -5,6 +5,8 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "files/atomic_directory.h"
 #include "files/numbers.h"
 #include "files/torch_file.h"
@@ -44,7 +46,7 @@ uint64_t byte_count(const TensorDeclaration& tensor) {
 WeightDirectory WeightDirectory::open(const fs::path& directory) {
   DSE_CHECK_USER(fs::is_directory(directory), "{}: no such model directory", directory.string());
   const auto found = std::find_if(kWeightFiles.begin(), kWeightFiles.end(),
-                                  [&](const char* name) { return fs::exists(directory / name); });
+                                  [&](const char* name) { return file_exists(directory / name); });
   DSE_CHECK_USER(found != kWeightFiles.end(), "{}: no weights here: looked for {}", directory.string(),
                  fmt::join(kWeightFiles, ", "));
   const fs::path path = directory / *found;
@@ -82,7 +84,7 @@ void WeightDirectory::add_shards(const fs::path& index) {
   }
   for (const auto& [file, tensors] : tensors_of) {
     const fs::path path = index.parent_path() / file;
-    DSE_CHECK_USER(fs::exists(path), "{}: the shard {} is missing", where, path.string());
+    DSE_CHECK_USER(file_exists(path), "{}: the shard {} is missing", where, path.string());
     sources_.push_back(open_source(path));
     for (const auto& tensor : tensors) {
       const TensorEntry* entry = sources_.back()->find(tensor);
@@ -101,8 +103,8 @@ const WeightDirectory::Place& WeightDirectory::place_of(std::string_view name) c
   const auto found = places_.find(name);
   if (found == places_.end()) {
     const std::string near = nearest_name(name, names_);
-    user_error(fmt::format("{}: no tensor '{}'{}", path_.string(), name,
-                           near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+    user_error(error_line("{}: no tensor '{}'{}", path_.string(), name,
+                          near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
   }
   return found->second;
 }
@@ -136,7 +138,7 @@ void WeightDirectory::read_f32(std::string_view name, int64_t first_row, int64_t
 
 WeightWriter::WeightWriter(fs::path directory, SavePlan plan) : directory_(std::move(directory)), shards_(split(plan)) {
   for (const char* name : kWeightFiles) {
-    DSE_CHECK_USER(!fs::exists(directory_ / name), "{}: already holds {}; give another directory", directory_.string(),
+    DSE_CHECK_USER(!file_exists(directory_ / name), "{}: already holds {}; give another directory", directory_.string(),
                    name);
   }
   for (size_t i = 0; i < shards_.size(); ++i) {

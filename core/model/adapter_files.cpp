@@ -1,7 +1,6 @@
 #include "model/adapter_files.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "files/weights.h"
 #include "model/model.h"
 #include "model/model_files.h"
@@ -166,7 +167,7 @@ std::set<std::string> target_modules(const Adapter& adapter) {
 
 }  // namespace
 
-bool is_adapter(const fs::path& directory) { return fs::exists(directory / kConfig); }
+bool is_adapter(const fs::path& directory) { return file_exists(directory / kConfig); }
 
 fs::path base_directory(const fs::path& directory, const fs::path& given) {
   if (!is_adapter(directory)) return directory;
@@ -249,7 +250,7 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   model.read_saved_modules(weights, config.value("modules_to_save", Json()), extra);
   if (model.kind_ == ModelKind::language) extra.erase(kPrefix + kScore);
   DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory.string(),
-                 fmt::join(extra, ", "));
+                 shown_list(extra));
   return model;
 }
 

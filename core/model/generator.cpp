@@ -213,6 +213,7 @@ void check_request(const Model& model, std::span<const int32_t> prompt, int64_t 
   const ModelGraph& graph = model.graph();
   DSE_CHECK_USER(!prompt.empty(), "an empty prompt: give at least one token");
   DSE_CHECK_USER(max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", max_new_tokens);
+  DSE_CHECK_USER(max_new_tokens <= INT32_MAX, "max_new_tokens must be at most {}, is {}", INT32_MAX, max_new_tokens);
   const int64_t length = int64_t(prompt.size()) + max_new_tokens;
   DSE_CHECK_USER(graph.max_positions == 0 || length <= graph.max_positions,
                  "{} prompt tokens and {} new ones exceed the model's {} positions", prompt.size(), max_new_tokens,

@@ -1,11 +1,13 @@
 #include "model/graph.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "model/operator_arguments.h"
 #include "plugin/host.h"
 #include "plugin/normalise.h"
@@ -22,9 +24,16 @@ std::vector<const Operator*> ModelGraph::attentions() const {
 
 namespace {
 
+// More than any model has; each costs memory when it is declared.
+constexpr int64_t kMostLayers = 10'000;
+constexpr int64_t kMostPositions = int64_t{1} << 40;
+
 RopeSpec rope_of(OperatorArguments& a, int64_t head_dim) {
   RopeSpec rope{a.reals("rope_frequency"), a.reals("rope_long_frequency"), a.integer("rope_long_after"),
                 float(a.not_negative("rope_amplitude"))};
+  for (const auto* list : {&rope.frequencies, &rope.long_frequencies})
+    for (const float f : *list)
+      DSE_CHECK_USER(std::isfinite(f) && f >= 0, "a rotary frequency of {}: see the rope's keys and theta", f);
   DSE_CHECK_USER(int64_t(rope.frequencies.size()) * 2 <= head_dim, "{} rotary frequencies on a head of {} dimensions",
                  rope.frequencies.size(), head_dim);
   DSE_CHECK_USER(
@@ -40,7 +49,7 @@ Activation activation_of(const std::string& name) {
                                                        {"gelu", Activation::gelu},
                                                        {"gelu_tanh", Activation::gelu_tanh}};
   const auto it = known.find(name);
-  DSE_CHECK_USER(it != known.end(), "activation '{}' is not known", name);
+  DSE_CHECK_USER(it != known.end(), "activation '{}' is not known", shown(name));
   return it->second;
 }
 
@@ -51,20 +60,27 @@ class GraphBuilder {
  public:
   explicit GraphBuilder(const Json& config) : config_(config) { begin_section("embed"); }
 
-  // May be null, in both senses.
+  // May be null, in both senses. What stands where a table or a list should is an error, not "absent".
   const Json* look_up(const char* path) const {
     const Json* at = &config_;
     std::string_view rest = path;
     while (!rest.empty()) {
       const auto dot = rest.find('.');
       const auto key = rest.substr(0, dot);
-      if (at->is_array()) {
-        size_t index = 0;
-        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), index);
-        if (error != std::errc() || end != key.data() + key.size() || index >= at->size()) return nullptr;
+      if (at->is_null()) return nullptr;
+      size_t index = 0;
+      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), index);
+      const bool in_list = error == std::errc() && end == key.data() + key.size();
+      const std::string_view before(path, size_t(key.data() - path));
+      DSE_CHECK_USER(in_list ? at->is_array() : at->is_object(), "'{}' should be {}, is {}",
+                     before.substr(0, before.empty() ? 0 : before.size() - 1), in_list ? "a list" : "an object",
+                     shown(at->dump()));
+      if (in_list) {
+        if (index >= at->size()) return nullptr;
         at = &(*at)[index];
+        DSE_CHECK_USER(!at->is_null(), "'{}{}' is null, in a list of values", before, key);
       } else {
-        if (!at->is_object() || !at->contains(key)) return nullptr;
+        if (!at->contains(key)) return nullptr;
         at = &(*at)[std::string(key)];
       }
       rest = dot == rest.npos ? "" : rest.substr(dot + 1);
@@ -84,6 +100,7 @@ class GraphBuilder {
   void layer(int64_t index) {
     if (index >= 0) {
       DSE_CHECK_USER(index == graph_.layers, "layer {} declared after {} layers", index, graph_.layers);
+      DSE_CHECK_USER(index < kMostLayers, "asks for more than {} layers", kMostLayers);
       begin_section(fmt::format("layers.{}", index));
       ++graph_.layers;
     } else {
@@ -112,12 +129,16 @@ class GraphBuilder {
   ModelGraph finish() {
     DSE_CHECK_USER(!graph_.head.tensor.empty(), "the model plugin declared no head");
     const Json* causal = find("is_causal");
-    DSE_CHECK_USER(!causal || *causal != Json(false),
-                   "'is_causal' = false: a model that sees what comes after a "
-                   "token cannot be asked for that token");
-    const Json* positions = find("max_position_embeddings");
-    if (const auto count = positions ? whole_number(*positions, INT64_MIN, INT64_MAX) : std::nullopt)
+    DSE_CHECK_USER(!causal || *causal == Json(true),
+                   "'is_causal' = {}: a model that sees what comes after a token cannot be asked for that token",
+                   shown(causal->dump()));
+    if (const Json* positions = find("max_position_embeddings")) {
+      const auto count = whole_number(*positions, 1, kMostPositions);
+      DSE_CHECK_USER(count, "'max_position_embeddings' should be a whole number from 1 to {}, is {}", kMostPositions,
+                     shown(positions->dump()));
       bound_positions(*count);
+    }
+    check_ids();
     return std::move(graph_);
   }
 
@@ -152,6 +173,19 @@ class GraphBuilder {
                    "fused operator");
     weight = block(section, std::move(weights));
     if (!biases.empty()) bias = block(section, std::move(biases));
+  }
+
+  // What the engine reads beside the declaration: ids that mean something, and how weights are drawn.
+  void check_ids() const {
+    for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"})
+      if (const Json* given = find(name))
+        for (const auto& id : given->is_array() && name != std::string_view("pad_token_id") ? *given : Json{*given})
+          DSE_CHECK_USER(whole_number(id, -1, INT32_MAX), "'{}' should be a token's id, is {}", name,
+                         shown(given->dump()));
+    for (const char* name : {"initializer_range", "init_std"})
+      if (const Json* range = find(name))
+        DSE_CHECK_USER(range->is_number() && range->get<double>() >= 0, "'{}' should be a number of at least 0, is {}",
+                       name, shown(range->dump()));
   }
 
   void bound_positions(int64_t count) {
@@ -191,7 +225,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
   node.width = in;
   if (name == "rms_norm" || name == "layer_norm") {
     node.kind = name == "rms_norm" ? Operator::rms_norm : Operator::layer_norm;
-    node.eps = a.real("eps");
+    node.eps = a.not_negative("eps");
     const bool rms = node.kind == Operator::rms_norm;
     if (rms) node.shift = a.real("offset");
     // Begun as no change: a weight of 1, or what is added to 1.
@@ -223,7 +257,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
     node.kind = Operator::scale;
     node.factor = a.real("factor");
   } else {
-    user_error(fmt::format("this engine does not know the operator '{}'", name));
+    user_error(error_line("this engine does not know the operator '{}'", name));
   }
 }
 
@@ -295,7 +329,7 @@ template <class T, class Check>
 dse_status read_value(const dse_config* config, const char* path, T* out, const char* kind, Check&& fits) {
   return guarded([&] {
     const Json& value = builder_of(config).require(path);
-    DSE_CHECK_USER(fits(value), "'{}' should be {}, is {}", path, kind, value.dump());
+    DSE_CHECK_USER(fits(value), "'{}' should be {}, is {}", path, kind, shown(value.dump()));
     *out = value.get<T>();
   });
 }
@@ -309,7 +343,7 @@ constexpr dse_builder kBuilder{
     [](const dse_config* c, const char* path, int32_t* out) {
       return guarded([&] {
         const Json& value = builder_of(c).require(path);
-        DSE_CHECK_USER(value.is_boolean(), "'{}' should be true or false, is {}", path, value.dump());
+        DSE_CHECK_USER(value.is_boolean(), "'{}' should be true or false, is {}", path, shown(value.dump()));
         *out = value.get<bool>();
       });
     },
@@ -323,7 +357,7 @@ constexpr dse_builder kBuilder{
     [](const dse_config* c, const char* path, const char** out) {
       return guarded([&] {
         const Json& value = builder_of(c).require(path);
-        DSE_CHECK_USER(value.is_string(), "'{}' should be a string, is {}", path, value.dump());
+        DSE_CHECK_USER(value.is_string(), "'{}' should be a string, is {}", path, shown(value.dump()));
         *out = value.get_ref<const std::string&>().c_str();
       });
     },
@@ -341,6 +375,7 @@ constexpr dse_builder kBuilder{
 }  // namespace
 
 ModelGraph declare(const dse_model& model, const Json& config, const std::string& where) {
+  DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   GraphBuilder builder(config);
   call_plugin(where, model.declare, &kBuilder, reinterpret_cast<const dse_config*>(&builder),
               reinterpret_cast<dse_graph*>(&builder));

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "model/adapter_files.h"
 #include "model/model_files.h"
+#include "model/weight_checks.h"
 
 namespace dsengine {
 
@@ -57,6 +58,7 @@ Model Model::create(const Json& config, const std::string& where, const PluginRe
 
 Model Model::declared(const Json& config, const std::string& where, const PluginRegistry& registry,
                       const Kernels& kernels, const ModelOptions& options) {
+  DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   Model model;
   model.config_ = config;
   model.kernels_ = &kernels;
@@ -68,6 +70,7 @@ Model Model::declared(const Json& config, const std::string& where, const Plugin
       model.config_["pad_token_id"] = nullptr;
   }
   model.graph_ = std::make_shared<const ModelGraph>(declare_architecture(config, where, registry));
+  check_memory(*model.graph_, options.dtype, where);
   model.build_units(options.dtype);
   return model;
 }
@@ -82,7 +85,11 @@ Model Model::load(const std::filesystem::path& directory, const PluginRegistry& 
                  directory.string());
   if (is_adapter(directory)) return load_adapted(directory, registry, kernels, options);
   const Json config = read_json(directory / "config.json");
-  Model model = declared(config, (directory / "config.json").string(), registry, kernels, options);
+  const std::string where = (directory / "config.json").string();
+  if (!options.random_init)
+    check_weights(declare_architecture(config, where, registry), options.kind, WeightDirectory::open(directory),
+                  options.new_value_head, directory.string());
+  Model model = declared(config, where, registry, kernels, options);
   model.directory_ = directory;
   if (!options.random_init)
     model.load_weights(directory, options);
@@ -107,7 +114,7 @@ Model Model::clone(ModelKind kind) const {
 void Model::build_units(at::ScalarType dtype) {
   for (const auto& section : graph_->sections) sections_.emplace_back(section.name, section.blocks, dtype);
   if (kind_ == ModelKind::value) {
-    const ParamSpec score{"score.weight", {1, graph_->width}, Init::zeros, false, -1};
+    const ParamSpec score = value_head(*graph_);
     head_ = std::make_unique<ParamUnit>("score", std::vector<ParamBlock>{{{score}}}, dtype);
   } else if (!graph_->head_tied) {
     head_ = std::make_unique<ParamUnit>("head", std::vector<ParamBlock>{{{graph_->head}}}, dtype);

@@ -1,20 +1,24 @@
 #include "model/model_files.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
 #include "base/directory.h"
 #include "base/philox.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "files/weights.h"
 #include "model/adapter_files.h"
 #include "model/model.h"
 #include "model/stored_tensors.h"
+#include "model/weight_checks.h"
+#include "text/tokenizer_files.h"
 
 namespace dsengine {
 
@@ -34,19 +38,6 @@ std::string architecture_of(const Json& config, const std::string& where) {
 std::string with_ending(std::string name, std::string_view from, std::string_view to) {
   if (name.ends_with(from)) name.replace(name.size() - from.size(), from.size(), to);
   return name;
-}
-
-// The name under which a checkpoint keeps a tensor: as declared, or without its outermost parts ("model.", …).
-std::string stored_name(const WeightDirectory& weights, const std::string& name) {
-  for (std::string shorter = name; shorter.find('.') != shorter.npos; shorter.erase(0, shorter.find('.') + 1))
-    if (weights.find(shorter)) return shorter;
-  return name;
-}
-
-// The head's: "lm_head.weight" too, which is what transformers calls every family's.
-std::string stored_head(const WeightDirectory& weights, const ModelGraph& graph) {
-  const auto name = stored_name(weights, graph.head.tensor);
-  return weights.find(name) || !weights.find("lm_head.weight") ? name : "lm_head.weight";
 }
 
 // Whether two tensors of a directory are the same numbers.
@@ -110,30 +101,27 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
 void Model::load_weights(const std::filesystem::path& directory, const ModelOptions& options) {
   at::NoGradGuard no_grad;
   const auto weights = WeightDirectory::open(directory);
-  std::set<std::string> extra(weights.names().begin(), weights.names().end()), missing;
-  const std::string head = stored_head(weights, *graph_);
-  const std::string tied = graph_->head_tied ? sections_[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
+  std::set<std::string> extra(weights.names().begin(), weights.names().end());
+  const std::string where = directory.string();
+  const StoredNames names(weights, *graph_);
+  const std::string& head = names.head();
   for (const auto& stored : stored_tensors(pieces_of(tensors()))) {
-    auto name = stored.name == graph_->head.tensor ? head : stored_name(weights, stored.name);
-    if (stored.name == tied && weights.find(head)) {
-      if (!weights.find(name)) name = head;
+    const std::string name = names.of(stored.name);
+    if (names.is_tied(stored.name)) {
       DSE_CHECK_USER(name == head || same_values(weights, name, head),
                      "{}: config.json ties {} to {}, the weights have both and they differ: set tie_word_embeddings to "
                      "false, or remove one",
-                     directory.string(), head, name);
+                     where, head, name);
     }
     extra.erase(name);
     if (weights.find(name)) {
-      options.values ? stored.read(weights, name, directory.string()) : stored.check(weights, name, directory.string());
-    } else if (stored.name == "score.weight") {
-      DSE_CHECK_USER(options.new_value_head,
-                     "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
-                     directory.string());
+      options.values ? stored.read(weights, name, where) : stored.check(weights, name, where);
+    } else {
+      DSE_CHECK(options.new_value_head && stored.name == "score.weight", "{}: {} passed check_weights", where,
+                stored.name);
       if (!options.values) continue;
       stored.pieces[0].tensor.zero_();
-      spdlog::info("model event=new_value_head directory={}", directory.string());
-    } else {
-      missing.insert(stored.name);
+      spdlog::info("model event=new_value_head directory={}", where);
     }
   }
   // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables, masks.
@@ -141,10 +129,7 @@ void Model::load_weights(const std::filesystem::path& directory, const ModelOpti
     return name == "score.weight" || name == head || name.ends_with("rotary_emb.inv_freq") ||
            name.ends_with(".attn.bias") || name.ends_with(".attention.bias") || name.ends_with(".masked_bias");
   });
-  DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory.string(),
-                 fmt::join(missing, ", "));
-  DSE_CHECK_USER(extra.empty(), "{}: tensors that the model plugin does not declare: {}", directory.string(),
-                 fmt::join(extra, ", "));
+  DSE_CHECK_USER(extra.empty(), "{}: tensors that the model plugin does not declare: {}", where, shown_list(extra));
 }
 
 void Model::save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from,
@@ -196,11 +181,25 @@ void check_model_directory(const std::filesystem::path& directory, const std::st
 namespace {
 
 constexpr const char* kGeneration = "generation_config.json";
+constexpr std::array kGenerationKeys{"eos_token_id",
+                                     "bos_token_id",
+                                     "pad_token_id",
+                                     "_from_model_config",
+                                     "do_sample",
+                                     "temperature",
+                                     "top_k",
+                                     "top_p",
+                                     "min_p",
+                                     "repetition_penalty",
+                                     "max_length",
+                                     "max_new_tokens",
+                                     "transformers_version",
+                                     "decoder_start_token_id"};
 
 // Of an adapter: its own, else its base's.
 std::filesystem::path generation_file(const std::filesystem::path& model, const std::filesystem::path& base) {
   const auto own = model / kGeneration;
-  return std::filesystem::exists(own) ? own : base_directory(model, base) / kGeneration;
+  return file_exists(own) ? own : base_directory(model, base) / kGeneration;
 }
 
 }  // namespace
@@ -212,8 +211,9 @@ std::vector<int32_t> eos_ids(const std::filesystem::path& model, const std::file
 std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::string& key,
                                const std::filesystem::path& base) {
   for (const auto& path : {generation_file(model, base), base_directory(model, base) / "config.json"}) {
-    if (!std::filesystem::exists(path)) continue;
+    if (!file_exists(path)) continue;
     const Json config = read_json(path);
+    DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", path.string());
     const auto it = config.find(key);
     if (it == config.end() || it->is_null()) continue;
     std::vector<int32_t> ids;
@@ -232,9 +232,15 @@ void save_generation_settings(const std::filesystem::path& model, const std::fil
   if (model.empty()) return;  // made from a declaration
   const auto from = generation_file(model, base);
   Json settings = Json::object();
-  if (std::filesystem::exists(from)) {
+  if (file_exists(from)) {
     settings = read_json(from);
     DSE_CHECK_USER(settings.is_object(), "{}: expected a JSON object", from.string());
+    // A link to another file is nobody's business here.
+    if (!settings.empty() && std::ranges::none_of(kGenerationKeys, [&](auto key) { return settings.contains(key); })) {
+      spdlog::warn("model event=file_left_out reason=\"{}: none of its keys is one of such a file\"", from.string());
+      settings = Json::object();
+      if (ends.empty()) return;
+    }
   } else if (ends.empty()) {
     return;
   } else {  // what readers took from config.json until now
@@ -257,18 +263,12 @@ ModelKind stored_kind(const std::filesystem::path& directory, const std::filesys
 }
 
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
-    if (!std::filesystem::exists(from / name)) continue;
-    std::error_code error;
-    std::filesystem::copy_file(from / name, to / name, std::filesystem::copy_options::overwrite_existing, error);
-    DSE_CHECK_USER(!error, "cannot copy {} to {}: {}", (from / name).string(), to.string(), error.message());
+  std::vector<std::string> left_out;
+  for (const auto& file : tokenizer_files(from, left_out)) {
+    std::filesystem::create_directories((to / file.name).parent_path());
+    write_text(to / file.name, file.text);
   }
-  const char* more = "additional_chat_templates";
-  if (!std::filesystem::is_directory(from / more)) return;
-  std::filesystem::create_directories(to / more);
-  for (const auto& entry : std::filesystem::directory_iterator(from / more))
-    if (entry.path().extension() == ".jinja") write_text(to / more / entry.path().filename(), read_text(entry.path()));
+  for (const auto& reason : left_out) spdlog::warn("model event=file_left_out reason=\"{}\"", reason);
 }
 
 }  // namespace dsengine

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "dsengine/abi.h"
 #include "param/param_unit.h"
 #include "plugin/normalise.h"
@@ -31,7 +32,7 @@ class OperatorArguments {
   int64_t integer(const char* name) { return take(name, DSE_OPTION_INTEGER).integer; }
   int64_t positive(const char* name) {
     const auto value = integer(name);
-    DSE_CHECK_USER(value > 0 && value < (int64_t{1} << 40), "operator {}: {} = {} is out of range", name_, name, value);
+    DSE_CHECK_USER(value > 0 && value < (int64_t{1} << 31), "operator {}: {} = {} is out of range", name_, name, value);
     return value;
   }
   bool boolean(const char* name) { return take(name, DSE_OPTION_BOOLEAN).integer != 0; }
@@ -69,9 +70,9 @@ class OperatorArguments {
   // What this engine does not know would be silently wrong.
   void finish() const {
     for (const auto& [name, _] : attributes_)
-      user_error(fmt::format("operator {}: this engine does not know the attribute {}", name_, name));
+      user_error(error_line("operator {}: this engine does not know the attribute {}", name_, name));
     for (const auto& [role, _] : parameters_)
-      user_error(fmt::format("operator {}: this engine does not know the parameter {}", name_, role));
+      user_error(error_line("operator {}: this engine does not know the parameter {}", name_, role));
   }
 
  private:

@@ -113,7 +113,7 @@ void check_status(dse_status status, const std::string& context) {
   if (status == DSE_OK) return;
   const std::string text = std::exchange(failure_text, {});
   DSE_CHECK_USER(!text.empty(), "{}: failed with code {} and gave no reason; ask the plugin's author", context, status);
-  throw UserError(context + ": " + text);
+  throw UserError(context + ": " + shown(text, 5 * kMostShown));  // a sentence of the plugin's, with values in it
 }
 
 void crossed_exception(const std::string& context) {

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "plugin/item.h"
 
 namespace dsengine {
@@ -75,8 +76,12 @@ static_assert(DSE_OPTION_BOOLEAN == 1 && DSE_OPTION_INTEGER == 2 && DSE_OPTION_R
 
 OptionVariant checked_value(const dse_option& option, const OptionValue& given) {
   OptionVariant value = given.value;
-  if (option.type == DSE_OPTION_REAL && std::holds_alternative<int64_t>(value))
-    value = static_cast<double>(std::get<int64_t>(value));
+  if (const auto* whole = std::get_if<int64_t>(&value); whole && option.type == DSE_OPTION_REAL) {
+    const auto real = static_cast<double>(*whole);
+    DSE_CHECK_USER(real < 0x1p63 && static_cast<int64_t>(real) == *whole,
+                   "{}: {} is a whole number that no floating-point number holds exactly", given.where, *whole);
+    value = real;
+  }
   DSE_CHECK_USER(type_matches(option.type, value), "{}: wants {}, not {}", given.where, option_type_name(option.type),
                  to_toml(given.value));
   const auto fault = value_fault(option, value);
@@ -151,9 +156,9 @@ OptionSet::OptionSet(const Item& item, const OptionValues& given) : values_(std:
   for (const auto& [name, value] : given) {
     if (std::find(order_.begin(), order_.end(), name) != order_.end()) continue;
     const auto near = nearest_name(name, order_);
-    throw UserError(fmt::format("{}: {} '{}' has no option '{}'{}; dsengine plugins info {} lists them", value.where,
-                                item_kind_name(item.kind), item.name, name,
-                                near.empty() ? "" : fmt::format("; did you mean '{}'?", near), item.name));
+    throw UserError(error_line("{}: {} '{}' has no option '{}'{}; dsengine plugins info {} lists them", value.where,
+                               item_kind_name(item.kind), item.name, name,
+                               near.empty() ? "" : fmt::format("; did you mean '{}'?", near), item.name));
   }
   for (const auto& option : item.options) {
     auto& value = values_->by_name[option.name];

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/own_folder.h"
+#include "base/printable.h"
 #include "run/config_keys.h"
 #include "run/config_print.h"
 #include "run/config_set.h"
@@ -47,7 +48,7 @@ const char* type_text(const toml::node& node) {
 }
 
 [[noreturn]] void wrong_type(const toml::node& node, const std::string& key, const char* expected) {
-  throw UserError(fmt::format("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
+  throw UserError(error_line("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
 }
 
 // A relative path means the folder of the file it stands in, or the working directory if --set gave it.
@@ -183,9 +184,9 @@ class Reader {
     const Level& at = level();
     const std::string near = nearest_name(name, {at.known.begin(), at.known.end()});
     throw UserError(
-        fmt::format("{}: unknown key '{}'{}", where(node), key(name),
-                    near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
-                                 : fmt::format("; did you mean '{}'?", key(near))));
+        error_line("{}: unknown key '{}'{}", where(node), key(name),
+                   near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
+                                : fmt::format("; did you mean '{}'?", key(near))));
   }
 
   static void check_range(const toml::node& node, const std::string& key, double value, const Limits& limits) {
@@ -204,17 +205,24 @@ class Reader {
     if (!node.is_integer()) wrong_type(node, key, "an integer");
     out = **node.as_integer();
     check_range(node, key, static_cast<double>(out), limits);
+    // Sums and products of counts stay within 64 bits.
+    DSE_CHECK_USER(out <= kMostCount || limits.max != Limits::none, "{}: '{}' must be at most {}, is {}", where(node),
+                   key, kMostCount, out);
   }
 
   static void read(const toml::node& node, const std::string& key, uint64_t& out, const Limits& limits) {
-    int64_t value = 0;
-    read(node, key, value, limits);
+    if (!node.is_integer()) wrong_type(node, key, "an integer");
+    const int64_t value = **node.as_integer();
+    check_range(node, key, static_cast<double>(value), limits);
     out = static_cast<uint64_t>(value);
   }
 
   static void read(const toml::node& node, const std::string& key, double& out, const Limits& limits) {
     if (!node.is_number()) wrong_type(node, key, "a number");
-    out = *node.value<double>();
+    const auto value = node.value<double>();
+    DSE_CHECK_USER(value, "{}: '{}' is {}, which no floating-point number holds exactly", where(node), key,
+                   **node.as_integer());
+    out = *value;
     check_range(node, key, out, limits);
   }
 
@@ -269,7 +277,7 @@ toml::table parse_file(const fs::path& file) {
     return toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
     const auto at = error.source().begin;
-    throw UserError(fmt::format("{}:{}:{}: {}", file.string(), at.line, at.column, error.description()));
+    throw UserError(error_line("{}:{}:{}: {}", file.string(), at.line, at.column, error.description()));
   }
 }
 

@@ -18,6 +18,9 @@
 
 namespace dsengine {
 
+// Of an integer key that states no largest value of its own.
+constexpr int64_t kMostCount = (int64_t{1} << 31) - 1;
+
 struct Limits {
   static constexpr double none = std::numeric_limits<double>::infinity();
   double min = -none, above = -none;      // at least, greater than
@@ -225,7 +228,7 @@ void describe(Visitor& visit, RunConfig& c) {
               {.in_working_directory = true});
   visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir",
               {.choices = {"auto", "never"}});
-  visit.value("threads", c.threads, "0: all cores this process may use", {.min = 0});
+  visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
   visit.value("log_level", c.log_level, "least level that is logged",
               {.choices = {"trace", "debug", "info", "warning", "error"}});
   visit.value("tensorboard", c.tensorboard,

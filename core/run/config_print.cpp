@@ -224,7 +224,9 @@ std::string config_reference_markdown() {
   std::string text;
   std::map<std::string, std::string> titles;  // rows → the section that has them
   for (const auto& [title, rows] : sections) {
-    text += title.empty() ? "## The run\n\n" : fmt::format("\n## `{}`\n\n", title);
+    text += title.empty()
+                ? fmt::format("An integer is at most {} where no other bound is given.\n\n## The run\n\n", kMostCount)
+                : fmt::format("\n## `{}`\n\n", title);
     const auto [same, is_new] = titles.emplace(rows, title);
     if (is_new)
       text += "| key | type | default | meaning |\n|---|---|---|---|\n" + rows;

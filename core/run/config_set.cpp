@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "run/config_print.h"
 
 namespace dsengine {
@@ -49,7 +50,7 @@ toml::table parse_value(const Assignment& set) {
   try {
     return parse(toml_value(set.text));
   } catch (const toml::parse_error& error) {
-    throw UserError(fmt::format("{}: not valid text: {}", set.source, error.description()));
+    throw UserError(error_line("{}: not valid text: {}", set.source, error.description()));
   }
 }
 
@@ -116,9 +117,9 @@ toml::table& stage_named(toml::table& root, const std::string& name, const std::
     if (names.back() == name) return *stage;
   }
   const std::string near = nearest_name(name, names);
-  throw UserError(fmt::format("{}: no stage '{}'; {}", source, name,
-                              near.empty() ? fmt::format("the stages are {}", fmt::join(names, ", "))
-                                           : fmt::format("did you mean '{}'?", near)));
+  throw UserError(error_line("{}: no stage '{}'; {}", source, name,
+                             near.empty() ? fmt::format("the stages are {}", fmt::join(names, ", "))
+                                          : fmt::format("did you mean '{}'?", near)));
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "text/jinja.h"
 #include "text/side_files.h"
 
@@ -20,7 +22,7 @@ struct Source {
 std::map<std::string, Source> read_templates(const fs::path& directory, const Json& config) {
   std::map<std::string, Source> found;
   const fs::path single = directory / "chat_template.jinja", more = directory / "additional_chat_templates";
-  if (fs::exists(single)) found["default"] = {read_text(single), single.string()};
+  if (file_exists(single)) found["default"] = {read_text(single), single.string()};
   if (fs::is_directory(more))
     for (const auto& entry : fs::directory_iterator(more))
       if (entry.path().extension() == ".jinja")
@@ -29,6 +31,8 @@ std::map<std::string, Source> read_templates(const fs::path& directory, const Js
   const std::string where = (directory / "tokenizer_config.json").string() + ": chat_template";
   const Json& given = config["chat_template"];
   if (given.is_string()) found["default"] = {given, where};
+  DSE_CHECK_USER(given.is_string() || given.is_array() || given.is_null(),
+                 "{} should be a text, or a list of {{name, template}}, is {}", where, given.dump());
   if (!given.is_array()) return found;
   for (const auto& item : given) {
     DSE_CHECK_USER(item.is_object() && item.contains("name") && item["name"].is_string() && item.contains("template") &&
@@ -90,7 +94,7 @@ class HumanAssistant {
       pieces_.push_back({});
       add("\n", jinja::scaffold);
     } else {
-      user_error("a message has the role '" + message.role + "': expected system, user or assistant");
+      user_error(error_line("a message has the role '{}': expected system, user or assistant", message.role));
     }
   }
   void open_answer() { add("Assistant:", jinja::scaffold); }
@@ -128,7 +132,7 @@ struct ChatFormat::Templates {
 
 ChatFormat ChatFormat::of(const fs::path& directory) {
   const fs::path file = directory / "tokenizer_config.json";
-  const Json config = fs::exists(file) ? read_json(file) : Json();
+  const Json config = file_exists(file) ? read_json(file) : Json();
   auto templates = std::make_shared<Templates>();
   for (const auto& [name, source] : read_templates(directory, config)) {
     auto& one = templates->by_name[name];

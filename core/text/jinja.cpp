@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "text/jinja_interpreter.h"
 #include "text/utf8.h"
 
@@ -144,7 +145,7 @@ Value value_of(const Json& json, char origin) {
   try {
     return value_of(json, origin, data);
   } catch (const Error& e) {
-    throw UserError(fmt::format("a conversation's data: {}", e.what()));
+    throw UserError(error_line("a conversation's data: {}", e.what()));
   }
 }
 
@@ -157,10 +158,10 @@ Text render(const Template& from, const Named& variables, std::optional<std::tim
     interpreter.run(from.body);
     return interpreter.take();
   } catch (const Refusal& e) {
-    throw UserError(fmt::format("{}:{}: the chat template refuses this conversation: {}", from.where,
-                                interpreter.line(), e.what()));
+    throw UserError(
+        error_line("{}:{}: the chat template refuses this conversation: {}", from.where, interpreter.line(), e.what()));
   } catch (const Error& e) {
-    throw UserError(fmt::format("{}:{}: the chat template fails: {}", from.where, interpreter.line(), e.what()));
+    throw UserError(error_line("{}:{}: the chat template fails: {}", from.where, interpreter.line(), e.what()));
   }
 }
 

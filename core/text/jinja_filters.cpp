@@ -21,8 +21,9 @@ Value cased(Arguments& a, Budget& budget) {
 
 Value trim(Arguments& a, Budget& budget) {
   const TextPtr s = soft(a, budget);
-  budget.allocate(s->bytes.size());
-  return text(strip(*s, a.text("chars").get(), true, true));
+  const TextPtr chars = a.text("chars");
+  budget.allocate(s->bytes.size()), budget.search(s->bytes.size(), chars ? chars->bytes.size() : 1);
+  return text(strip(*s, chars.get(), true, true));
 }
 
 Value replace_filter(Arguments& a, Budget& budget) {

@@ -22,8 +22,9 @@ Value list_of(std::vector<Text> texts, Budget& budget) {
 
 template <bool left, bool right>
 Value stripped(const Text& s, Arguments& a, Budget& budget) {
-  budget.allocate(s.bytes.size());
-  return text(strip(s, a.text("chars").get(), left, right));
+  const TextPtr chars = a.text("chars");
+  budget.allocate(s.bytes.size()), budget.search(s.bytes.size(), chars ? chars->bytes.size() : 1);
+  return text(strip(s, chars.get(), left, right));
 }
 
 template <Case how>
@@ -38,11 +39,12 @@ Value splitted(const Text& s, Arguments& a, Budget& budget) {
 }
 
 template <bool at_end>
-Value begins_or_ends(const Text& s, Arguments& a, Budget&) {
+Value begins_or_ends(const Text& s, Arguments& a, Budget& budget) {
   const Value& wanted = a.need("affix");
   const auto fits = [&](const Value& v) {
     if (!v.text())
       throw Error(fmt::format("startswith and endswith want a string or a tuple of them, not '{}'", type_name(v)));
+    budget.step(1 + int64_t(std::min(s.bytes.size(), v.text()->bytes.size())) / 64);
     return at_end ? s.bytes.ends_with(v.text()->bytes) : s.bytes.starts_with(v.text()->bytes);
   };
   if (const auto* tuple = wanted.sequence(); tuple && tuple->kind == Sequence::Kind::tuple)
@@ -57,7 +59,7 @@ Value found(const Text& s, Arguments& a, Budget& budget) {
   const int64_t size = characters(s);
   const auto placed = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size + 1); };
   const int64_t from = placed(a.integer("start", 0)), to = std::min(placed(a.integer("end", size)), size);
-  budget.step(int64_t(s.bytes.size()) / 16);
+  budget.step(int64_t(s.bytes.size()) / 16), budget.search(s.bytes.size(), wanted.text()->bytes.size());
   std::optional<int64_t> at;
   if (from <= to) {
     const size_t begin = byte_of(s, from);
@@ -74,7 +76,7 @@ Value count(const Text& s, Arguments& a, Budget& budget) {
   if (!wanted.text()) throw Error(fmt::format("must be str, not {}", type_name(wanted)));
   const std::string& sub = wanted.text()->bytes;
   if (sub.empty()) return characters(s) + 1;
-  budget.step(int64_t(s.bytes.size()) / 16);
+  budget.step(int64_t(s.bytes.size()) / 16), budget.search(s.bytes.size(), sub.size());
   int64_t n = 0;
   for (size_t at = 0; (at = s.bytes.find(sub, at)) != std::string::npos; at += sub.size()) ++n;
   return n;
@@ -117,7 +119,7 @@ template <bool from_right>
 Value partition(const Text& s, Arguments& a, Budget& budget) {
   const TextPtr by = a.text("sep");
   if (!by || by->bytes.empty()) throw Error("empty separator");
-  budget.allocate(s.bytes.size());
+  budget.allocate(s.bytes.size()), budget.search(s.bytes.size(), by->bytes.size());
   const size_t at = from_right ? s.bytes.rfind(by->bytes) : s.bytes.find(by->bytes);
   const Value none = text("", scaffold);
   Values parts;

@@ -127,7 +127,7 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
   if (const Text* t = container.text()) {
     if (!item.text())
       throw Error(fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
-    budget.step(int64_t(t->bytes.size()) / 64);
+    budget.search(t->bytes.size(), item.text()->bytes.size());
     return t->bytes.find(item.text()->bytes) != std::string::npos;
   }
   if (const auto* d = container.dict()) {
@@ -172,7 +172,9 @@ Value slice(const Value& of, const Value& from, const Value& to, const Value& st
   if (text_of && step == 1) {
     if (first >= last) return text("", scaffold);
     budget.step(size / 64);
-    return text(cut(*text_of, byte_of(*text_of, first), byte_of(*text_of, last)));
+    const size_t begin = byte_of(*text_of, first), end = byte_of(*text_of, last);
+    budget.allocate(end - begin);
+    return text(cut(*text_of, begin, end));
   }
   const Values all = iterate(of, budget);
   Values items;

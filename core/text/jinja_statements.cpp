@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "text/jinja_parser.h"
 
 namespace dsengine::jinja {
@@ -216,7 +217,7 @@ Template parse(std::string_view source, const std::string& where) {
   try {
     return {where, StatementParser(tokenize(source)).run()};
   } catch (const SyntaxError& e) {
-    throw UserError(fmt::format("{}:{}: the chat template cannot be read: {}", where, e.line, e.what));
+    throw UserError(error_line("{}:{}: the chat template cannot be read: {}", where, e.line, e.what));
   }
 }
 

@@ -38,6 +38,7 @@ Text strip(const Text& text, const Text* characters, bool left, bool right) {
 
 TextPtr replace(const Text& text, const Text& old, const Text& by, int64_t count, Budget& budget) {
   TextBuilder out(budget);
+  budget.search(text.bytes.size(), old.bytes.size());
   size_t at = 0;
   if (old.bytes.empty()) {  // Python puts it before each character and at the end
     for (; count != 0; --count) {
@@ -128,6 +129,7 @@ std::vector<Text> split(const Text& text, const Text* separator, int64_t most, b
   std::vector<std::pair<size_t, size_t>> parts;
   const auto space_at = [&](size_t at) { return is_space(char_at(s, at)); };
   if (separator) {
+    budget.search(s.size(), separator->bytes.size());
     std::vector<size_t> found;
     const std::string& sep = separator->bytes;
     if (from_right) {

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "text/newer_unicode.h"
 #include "text/utf8.h"
 
@@ -78,7 +79,7 @@ class Translation {
     at_ += instead_of;
   }
   void refuse(std::string_view what) {
-    user_error(fmt::format("{}: {} within [ ] is not supported in pattern {}", where_, what, pattern_));
+    user_error(error_line("{}: {} within [ ] is not supported in pattern {}", where_, what, pattern_));
   }
 
   void class_item() {

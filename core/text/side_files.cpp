@@ -1,5 +1,7 @@
 #include "text/side_files.h"
 
+#include "base/regular_file.h"
+
 #include <algorithm>
 #include <set>
 
@@ -10,7 +12,7 @@ constexpr const char *kExtra = "extra_special_tokens", *kAdditional = "additiona
                      *kDecoder = "added_tokens_decoder";
 
 TokenizerJson read(const std::filesystem::path& path) {
-  return std::filesystem::exists(path) ? read_tokenizer_json(path) : TokenizerJson::object();
+  return file_exists(path) ? read_tokenizer_json(path) : TokenizerJson::object();
 }
 
 // A token that a side file names as special: a string, or an object.

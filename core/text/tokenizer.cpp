@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/directory.h"
+#include "base/regular_file.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
@@ -84,7 +85,7 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const std::strin
 }
 
 bool Tokenizer::exists_in(const std::filesystem::path& directory) {
-  const auto has = [&](const char* name) { return std::filesystem::exists(directory / name); };
+  const auto has = [&](const char* name) { return file_exists(directory / name); };
   return has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) || has("tokenizer.model");
 }
 

@@ -7,10 +7,12 @@
 #pragma once
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "text/utf8.h"
 
 namespace dsengine {
@@ -22,19 +24,23 @@ TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& whe
 
 inline std::string type_of(const TokenizerJson& part) { return part.at("type").get<std::string>(); }
 
-// The value of `key`, or `fallback` where it is absent or null.
+// The value of `key`, or `fallback` where it is absent or null. Of another type: std::invalid_argument that names it.
 template <class T>
 T value_or(const TokenizerJson& json, const char* key, T fallback) {
   const auto found = json.find(key);
-  return found == json.end() || found->is_null() ? fallback : found->get<T>();
+  if (found == json.end() || found->is_null()) return fallback;
+  try {
+    return found->get<T>();
+  } catch (const TokenizerJson::exception&) {  // read_tokenizer_parts adds the directory
+    throw std::invalid_argument(fmt::format("'{}' is {}, of the wrong type", key, shown(found->dump())));
+  }
 }
 
 // An id in a file; one out of range is a damaged file's.
 inline int32_t token_id(const TokenizerJson& json, const std::string& where) {
   constexpr int64_t most_tokens = 1 << 24;
   const auto id = whole_number(json, 0, most_tokens - 1);
-  DSE_CHECK_USER(id, "{}: token id {} is not a whole number in 0..{}", where, json.dump().substr(0, 40),
-                 most_tokens - 1);
+  DSE_CHECK_USER(id, "{}: token id {} is not a whole number in 0..{}", where, json.dump(), most_tokens - 1);
   return int32_t(*id);
 }
 
@@ -48,7 +54,7 @@ inline std::string one_char(const TokenizerJson& json, const char* what, const s
 
 [[noreturn]] inline void unsupported(const std::string& where, const char* part, const std::string& type,
                                      const char* supported) {
-  user_error(fmt::format("{}: {} of type {} is not supported (supported: {})", where, part, type, supported));
+  user_error(error_line("{}: {} of type {} is not supported (supported: {})", where, part, type, supported));
 }
 
 }  // namespace dsengine

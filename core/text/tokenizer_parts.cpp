@@ -5,6 +5,8 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "base/printable.h"
+#include "base/regular_file.h"
 #include "text/sentencepiece_model.h"
 #include "text/side_files.h"
 #include "text/tokenizer_json.h"
@@ -50,8 +52,14 @@ Bpe read_bpe(const TokenizerJson& json, const std::string& where) {
   return Bpe(vocabulary_of(json.at("vocab"), where), merges, options, where);
 }
 
+// Far more than any post-processor adds to a text; each adds to all texts.
+constexpr size_t kMostAddedTokens = 1000;
+
 // Puts what a post-processor adds around what is there.
-void surround(TokenizerParts& parts, const std::vector<TokenId>& before, const std::vector<TokenId>& after) {
+void surround(TokenizerParts& parts, const std::vector<TokenId>& before, const std::vector<TokenId>& after,
+              const std::string& where) {
+  DSE_CHECK_USER(parts.prefix.size() + parts.suffix.size() + before.size() + after.size() <= kMostAddedTokens,
+                 "{}: post_processor adds more than {} tokens to a text", where, kMostAddedTokens);
   parts.prefix.insert(parts.prefix.begin(), before.begin(), before.end());
   parts.suffix.insert(parts.suffix.end(), after.begin(), after.end());
 }
@@ -67,11 +75,13 @@ void read_template(TokenizerParts& parts, const TokenizerJson& json, const std::
     const auto& name = piece.at("SpecialToken").at("id").get<std::string>();
     for (const auto& id : json.at("special_tokens").at(name).at("ids")) {
       (sequences == 0 ? before : after).push_back(token_id(id, where));
+      DSE_CHECK_USER(before.size() + after.size() <= kMostAddedTokens,
+                     "{}: post_processor adds more than {} tokens to a text", where, kMostAddedTokens);
     }
   }
   DSE_CHECK_USER(sequences == 1, "{}: post_processor's single template must hold one Sequence, not {}", where,
                  sequences);
-  surround(parts, before, after);
+  surround(parts, before, after, where);
 }
 
 void read_post_processor(TokenizerParts& parts, const TokenizerJson& json, const std::string& where) {
@@ -186,8 +196,8 @@ void complete(TokenizerParts& parts, const std::string& where) {
 TokenizerParts read_parts(const fs::path& directory) {
   SideFiles files(directory);
   const fs::path file = directory / "tokenizer.json", pieces = directory / "tokenizer.model";
-  const bool whole = fs::exists(file);
-  const bool merges = !whole && fs::exists(directory / "vocab.json") && fs::exists(directory / "merges.txt");
+  const bool whole = file_exists(file);
+  const bool merges = !whole && file_exists(directory / "vocab.json") && file_exists(directory / "merges.txt");
   TokenizerParts parts = whole    ? read_whole(file, files)
                          : merges ? read_vocabulary_and_merges(directory, files)
                                   : read_sentencepiece(pieces, files);
@@ -207,13 +217,7 @@ std::string_view without_code(std::string_view what) {
 
 }  // namespace
 
-TokenizerJson read_tokenizer_json(const fs::path& path) {
-  constexpr uintmax_t most_bytes = 1 << 30;  // a hundred times the largest vocabulary's
-  std::error_code ignored;
-  DSE_CHECK_USER(!fs::is_regular_file(path, ignored) || fs::file_size(path) <= most_bytes,
-                 "{}: {} bytes are too many for a tokenizer's file", path.string(), fs::file_size(path));
-  return parse_tokenizer_json(read_text(path), path.string());
-}
+TokenizerJson read_tokenizer_json(const fs::path& path) { return parse_tokenizer_json(read_text(path), path.string()); }
 
 TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& where) {
   constexpr int most_depth = 32;
@@ -224,7 +228,7 @@ TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& whe
   try {
     return TokenizerJson::parse(text, depth_guard);
   } catch (const TokenizerJson::exception& error) {  // a number too large is no parse_error
-    throw UserError(fmt::format("{}: not valid JSON: {}", where, without_code(error.what())));
+    throw UserError(error_line("{}: not valid JSON: {}", where, without_code(error.what())));
   }
 }
 
@@ -233,7 +237,7 @@ namespace {
 template <class Read>
 TokenizerParts as_user_errors(const std::string& where, Read&& read) {
   const auto not_as_expected = [&](const char* what) -> TokenizerParts {
-    user_error(fmt::format("{}: the tokenizer's files are not as expected: {}", where, without_code(what)));
+    user_error(error_line("{}: the tokenizer's files are not as expected: {}", where, without_code(what)));
   };
   try {
     return read();

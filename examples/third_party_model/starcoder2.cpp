@@ -5,11 +5,11 @@
 static void starcoder2(const dse::Config& c, dse::Graph& g) {
   const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
   const auto vocabulary = c.positive("vocab_size");
-  const double eps = c.real("norm_epsilon", 1e-5);
+  const double eps = c.not_negative("norm_epsilon", 1e-5);
   const bool bias = c.boolean("use_bias", true);
   // transformers 5 writes rope_parameters, earlier ones rope_theta.
   const char* theta = c.has("rope_parameters.rope_theta") ? "rope_parameters.rope_theta" : "rope_theta";
-  const dse::Rope rope{.theta = c.real(theta, 10000)};
+  const dse::Rope rope{.theta = c.above_zero(theta, 10000)};
   const std::string rope_type = c.string("rope_parameters.rope_type", "default");
   c.require(rope_type == "default", "rope_type '" + rope_type + "' is not supported");
   c.require(!c.has("sliding_window") || c.integer("sliding_window") >= c.positive("max_position_embeddings", 4096),

@@ -12,7 +12,7 @@ static void gemma(const dse::Config& c, dse::Graph& g) {
   auto activation = c.activation("hidden_act", "gelu_pytorch_tanh");
   if (c.string("hidden_act", "") == "gelu") activation = dse::gelu_tanh;  // what the first releases meant by it
   const auto rope = dse::rope_of(c, head_dim);
-  const auto norm = [&, eps = c.real("rms_norm_eps", 1e-6)](dse_tensor x, const std::string& name) {
+  const auto norm = [&, eps = c.not_negative("rms_norm_eps", 1e-6)](dse_tensor x, const std::string& name) {
     return g.rms_norm(x, {.weight = name, .eps = eps, .offset = 1});
   };
 

@@ -5,9 +5,8 @@
 #include <cmath>
 
 static int64_t window_of(const dse::Config& c, int64_t layer) {
-  const char* otherwise = layer % 2 == 0 ? "sliding_attention" : "full_attention";
-  const std::string kind = c.string(("layer_types." + std::to_string(layer)).c_str(), otherwise);
-  return kind != "sliding_attention" || c.null("sliding_window") ? 0 : c.positive("sliding_window", 4096);
+  const bool sliding = c.sliding_layer(layer, layer % 2 == 0);
+  return !sliding || c.null("sliding_window") ? 0 : c.positive("sliding_window", 4096);
 }
 
 static void gemma2(const dse::Config& c, dse::Graph& g) {
@@ -16,8 +15,8 @@ static void gemma2(const dse::Config& c, dse::Graph& g) {
   const bool bias = c.boolean("attention_bias", false);
   c.require(!c.boolean("use_bidirectional_attention", false), "use_bidirectional_attention is not supported");
   const auto rope = dse::rope_of(c, head_dim);
-  const auto cap = [&](const char* name, double absent) { return c.null(name) ? 0 : c.real(name, absent); };
-  const auto norm = [&, eps = c.real("rms_norm_eps", 1e-6)](dse_tensor x, const std::string& name) {
+  const auto cap = [&](const char* name, double absent) { return c.null(name) ? 0 : c.not_negative(name, absent); };
+  const auto norm = [&, eps = c.not_negative("rms_norm_eps", 1e-6)](dse_tensor x, const std::string& name) {
     return g.rms_norm(x, {.weight = name, .eps = eps, .offset = 1});
   };
 
@@ -30,7 +29,7 @@ static void gemma2(const dse::Config& c, dse::Graph& g) {
                          {.heads = heads,
                           .kv_heads = c.positive("num_key_value_heads", 4),
                           .head_dim = head_dim,
-                          .scale = 1 / std::sqrt(c.real("query_pre_attn_scalar", 256)),
+                          .scale = 1 / std::sqrt(c.above_zero("query_pre_attn_scalar", 256)),
                           .rope = rope,
                           .window = window_of(c, layer.index),
                           .softcap = cap("attn_logit_softcapping", 50),

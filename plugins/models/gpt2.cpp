@@ -12,7 +12,7 @@ static void gpt2(const dse::Config& c, dse::Graph& g) {
   const auto width = size("n_embd", "hidden_size", 768), heads = size("n_head", "num_attention_heads", 12);
   const auto head_dim = width / heads;
   const auto vocabulary = c.positive("vocab_size", 50257);
-  const auto eps = c.real("layer_norm_epsilon", 1e-5);
+  const auto eps = c.not_negative("layer_norm_epsilon", 1e-5);
   c.require(!c.boolean("add_cross_attention", false), "GPT-2 with add_cross_attention is not supported");
   const double scale = c.boolean("scale_attn_weights", true) ? 1 / std::sqrt(double(head_dim)) : 1;
   const bool by_layer = c.boolean("scale_attn_by_inverse_layer_idx", false);

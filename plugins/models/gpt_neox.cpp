@@ -5,10 +5,10 @@
 static void gpt_neox(const dse::Config& c, dse::Graph& g) {
   const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
   const auto vocabulary = c.positive("vocab_size");
-  const auto eps = c.real("layer_norm_eps", 1e-5);
+  const auto eps = c.not_negative("layer_norm_eps", 1e-5);
   const bool bias = c.boolean("attention_bias", true), parallel = c.boolean("use_parallel_residual", true);
-  const auto rope =
-      dse::rope_of(c, width / heads, {.theta = c.real("rotary_emb_base", 10000), .share = c.real("rotary_pct", 0.25)});
+  const auto rope = dse::rope_of(
+      c, width / heads, {.theta = c.above_zero("rotary_emb_base", 10000), .share = c.real("rotary_pct", 0.25)});
 
   auto x = g.embed({.weight = "gpt_neox.embed_in.weight", .vocabulary = vocabulary, .width = width});
   for (auto layer : g.layers(c.positive("num_hidden_layers"), "gpt_neox.layers.{}.")) {

@@ -6,7 +6,7 @@ static void llama(const dse::Config& c, dse::Graph& g) {
   const auto width = c.positive("hidden_size"), heads = c.positive("num_attention_heads");
   const auto head_dim = c.positive("head_dim", width / heads);
   const auto vocabulary = c.positive("vocab_size");
-  const auto eps = c.real("rms_norm_eps", 1e-6);
+  const auto eps = c.not_negative("rms_norm_eps", 1e-6);
   const bool attention_bias = c.boolean("attention_bias", false);
   const auto rope = dse::rope_of(c, head_dim);
 

@@ -5,7 +5,6 @@
 
 inline int64_t qwen_window(const dse::Config& c, int64_t layer) {
   if (!c.boolean("use_sliding_window", false) || c.null("sliding_window")) return 0;
-  const char* full = layer < c.integer("max_window_layers", 28) ? "full_attention" : "sliding_attention";
-  const std::string kind = c.string(("layer_types." + std::to_string(layer)).c_str(), full);
-  return kind == "sliding_attention" ? c.positive("sliding_window", 4096) : 0;
+  const bool sliding = c.sliding_layer(layer, layer >= c.integer("max_window_layers", 28));
+  return sliding ? c.positive("sliding_window", 4096) : 0;
 }

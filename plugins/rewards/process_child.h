@@ -18,8 +18,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
+
+#include "error_relay.h"
 
 extern char** environ;
 
@@ -82,6 +85,7 @@ class Child {
     while (ended == 0 && waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
+    errors_.reset();
     if (!by_itself) return "";
     return WIFEXITED(status) ? "exit status " + std::to_string(WEXITSTATUS(status))
                              : "signal " + std::to_string(WTERMSIG(status));
@@ -133,6 +137,8 @@ class Child {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, line, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions, line, STDOUT_FILENO);
+    errors_ = std::make_unique<ErrorRelay>();
+    posix_spawn_file_actions_adddup2(&actions, errors_->descriptor(), STDERR_FILENO);
     posix_spawn_file_actions_adddup2(&actions, life, 3);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
@@ -148,6 +154,7 @@ class Child {
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(line), close(life);
+    errors_->started();
     return error;
   }
 
@@ -165,6 +172,7 @@ class Child {
 
   pid_t pid_ = -1;  // of its supervisor
   int socket_ = -1, lifeline_ = -1;
+  std::unique_ptr<ErrorRelay> errors_;
   std::string buffer_;
   bool closed_ = false;  // its output
 };

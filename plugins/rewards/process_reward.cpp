@@ -1,11 +1,12 @@
 // A reward that is a program of its own, in any language: one JSON line in for each answer, one JSON line out.
 //   in   {"id": 7, "prompt": "…", "reply": "…", "finish": "eos", "tokens": 12, "metadata": {…} or null}
 //   out  {"id": 7, "score": 0.5}
-// The program is started once and asked one answer after another; its standard error goes where the engine's does. An
-// answer that is late, is no such line, or has no finite score, and one at which the program ends, has failed: it is
-// named in the log, counted and dropped, never scored 0, and the program is started anew where it can no longer be
-// trusted to be in step. `on_failure = "stop"` ends the run instead. These three options are this reward's own way of
-// what the engine does for every other: a program can be ended, code in the process cannot.
+// The program is started once and asked one answer after another; its standard error goes where the engine's does,
+// without control characters. An answer that is late, is no such line, or has no finite score, and one at which the
+// program ends, has failed: it is named in the log, counted and dropped, never scored 0, and the program is started
+// anew where it can no longer be trusted to be in step. `on_failure = "stop"` ends the run instead. These three options
+// are this reward's own way of what the engine does for every other: a program can be ended, code in the process
+// cannot.
 #include <dsengine/reward.hpp>
 #include <nlohmann/json.hpp>
 

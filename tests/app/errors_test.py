@@ -5,6 +5,7 @@ Each case is a command and what its one error line must say. Every run is held t
 """
 import gzip
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -220,6 +221,29 @@ def weights(work):
     bad("no heads", "num_attention_heads", config(num_attention_heads=0))
     bad("a number beyond all", "config.json", lambda f: (f / "config.json").write_text('{"architectures": 1e999}'))
     bad("heads that do not divide", "key-value heads", config(num_key_value_heads=3))
+    # What says how to compute is read or refused by name, never passed over.
+    bad("a scaling that is none", ["config.json", "rope_scaling", "object"], config(rope_scaling=7))
+    bad("a scaling that is a list", ["config.json", "rope_scaling", "object"], config(rope_scaling=[1]))
+    bad("a scaling's type that is none", ["rope_scaling.rope_type", "string"], config(rope_scaling={"rope_type": 7, "factor": 2}))
+    bad("a factor of 0", ["rope_scaling.factor", "above 0"], config(rope_scaling={"rope_type": "linear", "factor": 0}))
+    bad("frequencies with null", ["rope_scaling.long_factor.1", "null"],
+        config(rope_scaling={"rope_type": "longrope", "long_factor": [1, None, 1], "short_factor": [1, 1, 1], "original_max_position_embeddings": 64}))
+    bad("a theta of 0", ["rope_theta", "above 0"], config(rope_parameters={"rope_theta": 0}))
+    bad("a negative theta", ["rope_theta", "above 0"], config(rope_parameters=None, rope_theta=-10000.0))
+    bad("a negative eps", ["rms_norm_eps", "at least 0"], config(rms_norm_eps=-1e-6))
+    bad("an eps that is a text", ["rms_norm_eps", "number"], config(rms_norm_eps="1e-6"))
+    bad("positions that are no number", ["max_position_embeddings", "whole number"], config(max_position_embeddings="64"))
+    bad("half a position", ["max_position_embeddings", "whole number"], config(max_position_embeddings=64.5))
+    bad("causal by another word", ["is_causal", "no"], config(is_causal="no"))
+    bad("a pad token by name", ["pad_token_id", "<pad>"], config(pad_token_id="<pad>"))
+    bad("end tokens with null", ["eos_token_id", "null"], config(eos_token_id=[1, None]))
+    bad("a tied head by a number", ["tie_word_embeddings", "true or false"], config(tie_word_embeddings=1))
+    # Bounded by the weights, before anything is allocated; and at most 200 characters of a value are shown.
+    bad("a billion layers", ["config.json", "more than 10000 layers"], config(num_hidden_layers=10**9))
+    bad("a width of billions", ["shape", "[97, 24]"], config(hidden_size=2**30, head_dim=8))
+    bad("a width beyond all", ["hidden_size", "2147483647"], config(hidden_size=2**62))
+    bad("heads of a billion dimensions", ["head of"], config(head_dim=10**9))
+    bad("a long value", ["hidden_size", "…"], config(hidden_size="x" * 100_000))
     bad("overlapping tensors", "model.safetensors", rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[0, 96])))
     bad("a tensor outside the file", "model.safetensors",
         rewrite(lambda h: h["model.norm.weight"].update(data_offsets=[10**12, 10**12 + 96])))
@@ -256,6 +280,119 @@ def weights(work):
         bad(f"pickle that calls ({malicious.name})", "pytorch_model.bin", use)
     if not sorted(pickles.glob("malicious*.bin")):
         failures.append("the malicious pickles are missing")
+
+
+def not_finite(work):
+    """Weights that hold NaN or infinity: the row's error, never null."""
+    global count
+    for name, number in (("NaN", float("nan")), ("infinity", float("inf"))):
+        for source, option in (("llama_gqa", "--model"), ("llama_reward", "--reward")):
+            folder = work / f"{source}{name}"
+            shutil.copytree(GOLDEN / source, folder)
+            path = folder / "model.safetensors"
+            data = bytearray(path.read_bytes())
+            size = struct.unpack("<Q", data[:8])[0]
+            begin = json.loads(data[8 : 8 + size])["model.norm.weight"]["data_offsets"][0] + 8 + size
+            data[begin : begin + 4] = struct.pack("<f", number)
+            path.write_bytes(data)
+            for command in ["score"] if option == "--reward" else ["score", "generate"]:
+                count += 1
+                extra = ["--max-new-tokens", "4"] if command == "generate" else []
+                p = subprocess.run([BINARY, command, option, folder, *extra], input='{"input_ids": [5, 6, 7]}\n{"input_ids": [97]}\n', capture_output=True, text=True)
+                rows = [json.loads(line) for line in p.stdout.splitlines()]
+                if p.returncode != 1 or len(rows) != 2 or "not finite" not in rows[0].get("error", "") or "no id" not in rows[1].get("error", ""):
+                    failures.append(f"{name} in {command} {option}")
+                    print(f"FAILED {name} in {command} {option}: exit {p.returncode}, {p.stdout}{p.stderr}")
+
+
+def numbers(work):
+    """Counts whose sums would overflow, and reals that are none."""
+    ids = work / "ids.jsonl"
+    ids.write_text('{"input_ids": [5, 6, 7]}\n')
+    model = ["--model", GOLDEN / "llama_gqa", "--input", ids]
+    for option in ("--max-new-tokens", "--top-k", "--n", "--slots"):
+        for number in (2**63 - 1, 2**63, 2**64, 2**31, -1):
+            check(f"{option} {number}", ["generate", *model, option, number], option)
+    for option in ("--temperature", "--top-p", "--min-p", "--repetition-penalty"):
+        for number in ("nan", "-1", "1e999", "0x"):
+            check(f"{option} {number}", ["generate", *model, option, number], option)
+    check("--seed beyond 64 bits", ["generate", *model, "--seed", 2**64], "--seed")
+    check("--threads beyond 63 bits", ["score", *model, "--threads", 2**63], "--threads")
+    for size in ("nan", "1e30GB", "-1", "5XB", ""):
+        check(f"--shard-size {size}", ["export", "--model", GOLDEN / "llama_gqa", "--output", work / "out", "--shard-size", size], "--shard-size")
+    for key in ("--rows", "--samples", "--max-new-tokens"):
+        check(f"eval {key}", ["eval", "--model", TINY / "model", "--data", TINY / "data/sft.jsonl", key, 2**63 - 1], key)
+    p = subprocess.run([BINARY, "score", *map(str, model), "--threads", "2147483647"], capture_output=True, text=True)
+    if p.returncode != 0 or "threads event=capped asked=2147483647" not in p.stderr:
+        failures.append("threads beyond the cores")
+        print(f"FAILED threads beyond the cores: exit {p.returncode}, {p.stderr}")
+
+
+def places(work):
+    """What stands in the place of a model's file: one line each, nothing waited for."""
+    global count
+    text = work / "text.jsonl"
+    text.write_text('{"text": "hello"}\n')
+    kinds = {"a pipe": lambda p: os.mkfifo(p), "a device": lambda p: p.symlink_to("/dev/zero"), "a loop": lambda p: p.symlink_to(p.name),
+             "a lost link": lambda p: p.symlink_to("/nowhere"), "a folder": lambda p: p.mkdir(), "a read error": lambda p: p.symlink_to("/proc/self/mem")}
+    for kind, put in kinds.items():
+        for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "generation_config.json", "config.json"):
+            folder = work / f"{kind} {file}".replace(" ", "_")
+            shutil.copytree(TINY / "model", folder)
+            (folder / file).unlink(missing_ok=True)
+            put(folder / file)
+            check(f"{kind} as {file}", ["tokenize", "--model", folder, "--input", text], file)
+        for file in ("config.json", "model.safetensors"):
+            folder = work / f"{kind} of a model {file}".replace(" ", "_")
+            shutil.copytree(GOLDEN / "llama_gqa", folder)
+            (folder / file).unlink()
+            put(folder / file)
+            check(f"{kind} as a model's {file}", ["score", "--model", folder, "--input", text], file)
+        folder = work / f"{kind} records".replace(" ", "_")
+        folder.mkdir()
+        for file in ("data.jsonl", "data.jsonl.gz"):
+            put(folder / file)
+            run_with(work, f"{kind} as {file}", file, sets=[f'stage.sft.data.sources=[{{path="{folder / file}"}}]'])
+        put(folder / "run.toml")
+        check(f"{kind} as the configuration", ["run", "--config", folder / "run.toml"], "run.toml")
+
+
+def exports(work):
+    """Links of a model's directory are not copied out, but for what was read as what its name says."""
+    global count
+    folder, out = work / "model", work / "out"
+    shutil.copytree(GOLDEN / "llama_gqa", folder)
+    (work / "secret").write_text("user password\ntop secret\n")
+    (work / "secret.json").write_text('{"auths": {"registry": "top secret"}}')
+    for file in ("merges.txt", "tokenizer.model", "chat_template.jinja"):
+        (folder / file).symlink_to(work / "secret")
+    for file in ("vocab.json", "special_tokens_map.json", "generation_config.json"):
+        (folder / file).unlink(missing_ok=True)
+        (folder / file).symlink_to(work / "secret.json")
+    (work / "blob").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (folder / "tokenizer_config.json").symlink_to(work / "blob")
+    p = subprocess.run([BINARY, "export", "--model", folder, "--output", out], capture_output=True, text=True)
+    count += 1
+    written = sorted(path.name for path in out.rglob("*"))
+    if p.returncode != 0 or written != ["config.json", "model.safetensors", "tokenizer_config.json"] or p.stderr.count("file_left_out") != 6 \
+            or (out / "tokenizer_config.json").is_symlink() or "top secret" in p.stderr:
+        failures.append("links in a model's directory")
+        print(f"FAILED links in a model's directory: exit {p.returncode}, {written}, {p.stderr}")
+
+
+def terminals(work):
+    """Escape sequences of a model or a template do not reach the terminal."""
+    global count
+    folder = work / "model"
+    shutil.copytree(TINY / "model", folder)
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('\x1b[2J\x9b31m\u009b32m') }}")
+    p = subprocess.run([BINARY, "tokenize", "--model", folder], input='{"messages": [{"role": "user", "content": "x"}]}\n', capture_output=True)
+    count += 1
+    said = p.stdout + p.stderr
+    if p.returncode != 1 or b"\x1b" in said or b"\xc2\x9b" in said or b"\x9b" in said.replace(b"\xc2", b""):
+        failures.append("escapes of a template")
+        print(f"FAILED escapes of a template: {said}")
+    check("escapes of a name", ["plugins", "info", "\x1b[2Jx\u009b"], "?[2Jx?")
 
 
 def tokenizers(work):
@@ -372,7 +509,7 @@ def lines(work):
 
 
 with tempfile.TemporaryDirectory() as scratch:
-    for part in (configurations, records, weights, tokenizers, plugins, used_directories, lines):
+    for part in (configurations, records, weights, not_finite, numbers, places, exports, terminals, tokenizers, plugins, used_directories, lines):
         folder = pathlib.Path(scratch) / part.__name__
         folder.mkdir()
         part(folder)

@@ -172,6 +172,13 @@ TEST(Pickle, RefusesEachFault) {
     EXPECT_THAT(why(fault.pickle), StartsWith("w.bin: ")) << fault.what;
     EXPECT_THAT(why(fault.pickle), HasSubstr(fault.what));
   }
+  // Each of a byte or two, of which a value takes a few hundred bytes.
+  const std::string many(3 << 20, 'N');
+  EXPECT_THAT(why(pickled(many)), HasSubstr("makes more than"));
+  std::string recalled = "Nq\x01"s, kept = "N";
+  for (int i = 0; i < 3 << 20; ++i) recalled += "h\x01", kept += '\x94';
+  EXPECT_THAT(why(pickled(recalled)), HasSubstr("stacks more than"));
+  EXPECT_THAT(why(pickled(kept)), HasSubstr("keeps more than"));
   // Index arithmetic beyond 63 bits: (2^32)^2 elements, and a stride of 2^62 taken three times.
   const std::string huge = "\x8a\x05"s + std::string(4, '\0') + "\x01";
   const std::string stride = "\x8a\x08"s + std::string(7, '\0') + "\x40";

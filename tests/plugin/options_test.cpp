@@ -12,6 +12,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 class Options : public testing::Test {
@@ -68,6 +69,13 @@ TEST_F(Options, ErrorsNameWhereWhatAndTheNearestName) {
               AllOf(HasSubstr("none of sum | mean"), HasSubstr("did you mean \"mean\"?")));
   EXPECT_EQ(error("scale", 10.0), "");             // bounds are inclusive
   EXPECT_EQ(error("rounds", int64_t{-1000}), "");  // minimum > maximum: no range
+}
+
+// 2^53 + 1 and 2^63 - 1 are no doubles; 2^53 is one.
+TEST_F(Options, WholeNumbersBecomeRealsExactlyOrNotAtAll) {
+  EXPECT_THAT(error("scale", int64_t{9007199254740993}), HasSubstr("9007199254740993 is a whole number that no"));
+  EXPECT_THAT(error("scale", INT64_MAX), HasSubstr("9223372036854775807 is a whole number that no"));
+  EXPECT_THAT(error("scale", INT64_MIN), Not(HasSubstr("whole number that no")));  // -2^63 is a double
 }
 
 TEST_F(Options, RequiredOptionsMustBeGiven) {

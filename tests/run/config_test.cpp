@@ -302,6 +302,18 @@ TEST_F(ConfigTest, Ranges) {
   EXPECT_EQ(error(one_stage("learning_rate = nan\n")),
             "run.toml:4: 'stage.one.learning_rate' must be at least 0, is nan");
   EXPECT_EQ(error(one_stage("reward.weight = inf\n")), "run.toml:4: 'stage.one.reward.weight' must be finite, is inf");
+  // An integer where a number is asked, that no double holds: 2^53 + 1; and counts whose sums would overflow.
+  EXPECT_EQ(error(one_stage("learning_rate = 9007199254740993\n")),
+            "run.toml:4: 'stage.one.learning_rate' is 9007199254740993, which no floating-point number holds exactly");
+  EXPECT_EQ(error("[data]\nsplit = [1, 9007199254740993]\n" + one_stage("")),
+            "run.toml:2: 'data.split[1]' is 9007199254740993, which no floating-point number holds exactly");
+  EXPECT_EQ(load("seed = 9007199254740993\n" + one_stage("learning_rate = 1\n")).seed, 9007199254740993u);
+  for (const char* key : {"max_steps", "mini_batch_size", "eval_rows", "rollout.slots", "rollout.max_response_length",
+                          "rollout.top_k", "data.max_length"}) {
+    EXPECT_EQ(error(one_stage(std::string(key) + " = 2147483648\n")),
+              "run.toml:4: 'stage.one." + std::string(key) + "' must be at most 2147483647, is 2147483648");
+    EXPECT_EQ(error(one_stage(std::string(key) + " = 2147483647\n")), "no error");
+  }
   EXPECT_EQ(error(one_stage("schedule = \"cosin\"\n")),
             "run.toml:4: 'stage.one.schedule' must be one of cosine, linear, constant, is 'cosin'");
 }

@@ -92,6 +92,22 @@ TEST(Jinja, HostileTemplatesEndInOneLine) {
        "n.y] %}"
        "{% endfor %}{{ n.x == n.y }}",
        "too many steps"},
+      // What is copied, compared and searched counts by its bytes.
+      {"\n{% set n = namespace(x=[]) %}{% set s = 'a' * 1000000 %}{% for i in range(999) %}{% set n.x = n.x + [s[1:]] "
+       "%}"
+       "{% endfor %}",
+       "256 MB"},
+      {"\n{% set s = 'a' * 1000000 %}{% set t = 'a' * 1000000 %}{% for i in range(99999) %}{% if s.startswith(t) %}"
+       "{% endif %}{% endfor %}",
+       "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.find('a' * 200000 + 'b') }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.count('a' * 200000 + 'b') }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.split('a' * 200000 + 'b') }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.replace('a' * 200000 + 'b', '') }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.partition('a' * 200000 + 'b') }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ ('a' * 200000 + 'b') in s }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s.strip('b' * 200000) }}", "too many steps"},
+      {"\n{% set s = 'a' * 400000 %}{{ s | trim('b' * 200000) }}", "too many steps"},
       {"\n{{ 'a' * 999999999999 }}", "256 MB"},
       {"\n{{ [1] * 999999999999 }}", "the template"},
       {"\n{{ ('a' * 99999999) | upper | tojson | indent }}", "the template"},

@@ -36,6 +36,20 @@ class WrittenTokenizer : public testing::Test {
       ("dse_tokenizer_" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
 };
 
+// Of a post-processor: pieces that add token 0, and processors that each add it.
+std::string specials(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += R"(,{"SpecialToken":{"id":"a"}})";
+  return text;
+}
+std::string templates(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += std::string(i ? "," : "") + R"({"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}})" +
+            specials(1) + R"(],"special_tokens":{"a":{"ids":[0]}}})";
+  return text;
+}
+
 TEST_F(WrittenTokenizer, IsOneClearError) {
   EXPECT_FALSE(Tokenizer::exists_in(directory));
   EXPECT_THROW(Tokenizer::from_directory(directory), UserError);
@@ -88,6 +102,12 @@ TEST_F(WrittenTokenizer, IsOneClearError) {
            R"(},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},)"
            R"({"SpecialToken":{"id":"</s>"}}],"special_tokens":{"</s>":{"ids":[9]}}}})",
        "adds token 9, which is not in the vocabulary"},
+      {"{" + model + R"(},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}})" +
+           specials(1001) + R"(],"special_tokens":{"a":{"ids":[0]}}}})",
+       "adds more than 1000 tokens"},
+      {"{" + model + R"(},"post_processor":{"type":"Sequence","processors":[)" + templates(1001) + "]}}",
+       "adds more than 1000 tokens"},
+      {"{" + model + R"(},"added_tokens":[{"id":2,"content":"x","special":7}]})", "'special' is 7, of the wrong type"},
       {"{" + model.substr(0, 40), "not valid JSON"},
       {std::string(100000, '['), "nested deeper"},
       {R"({"model":)" + std::string(100000, '[') + std::string(100000, ']') + "}", "nested deeper"}};

@@ -29,15 +29,27 @@ class Config {
   }
   int64_t integer(const char* path) const { return get<int64_t>(builder_.integer, path); }
   int64_t integer(const char* path, int64_t fallback) const { return has(path) ? integer(path) : fallback; }
-  // A size: at least 1.
+  // A size: from 1 to 2^31 - 1, so that what is computed of two stays within 64 bits.
   int64_t positive(const char* path) const {
     const int64_t value = integer(path);
-    require(value > 0, std::string(path) + " should be at least 1, is " + std::to_string(value));
+    require(value > 0 && value <= INT32_MAX,
+            std::string(path) + " should be from 1 to 2147483647, is " + std::to_string(value));
     return value;
   }
   int64_t positive(const char* path, int64_t fallback) const { return has(path) ? positive(path) : fallback; }
   double real(const char* path) const { return get<double>(builder_.real, path); }
   double real(const char* path, double fallback) const { return has(path) ? real(path) : fallback; }
+  // A number of at least 0, or above 0.
+  double not_negative(const char* path, double fallback) const {
+    const double value = real(path, fallback);
+    require(value >= 0, std::string(path) + " should be at least 0, is " + std::to_string(value));
+    return value;
+  }
+  double above_zero(const char* path, double fallback) const {
+    const double value = real(path, fallback);
+    require(value > 0, std::string(path) + " should be above 0, is " + std::to_string(value));
+    return value;
+  }
   bool boolean(const char* path, bool fallback) const {
     return has(path) ? get<int32_t>(builder_.boolean, path) != 0 : fallback;
   }
@@ -56,6 +68,14 @@ class Config {
     for (std::string at = path + ".0"; has(at.c_str()); at = path + "." + std::to_string(values.size()))
       values.push_back(real(at.c_str()));
     return values;
+  }
+  // Whether a layer attends to a window alone, as the list layer_types says; or `otherwise`, where there is none.
+  bool sliding_layer(int64_t layer, bool otherwise) const {
+    if (!has("layer_types")) return otherwise;
+    const std::string at = "layer_types." + std::to_string(layer);
+    const std::string kind = get<const char*>(builder_.string, at.c_str());
+    require(kind == "sliding_attention" || kind == "full_attention", at + " = '" + kind + "' is not supported");
+    return kind == "sliding_attention";
   }
   // An activation by its Hugging Face name.
   Activation activation(const char* path, const char* fallback) const {

@@ -52,6 +52,7 @@ class RopeConfig {
   std::string key(const char* name) const { return at_ + name; }
   bool has(const char* name) const { return config.has(key(name).c_str()); }
   double real(const char* name, double fallback) const { return config.real(key(name).c_str(), fallback); }
+  double above_zero(const char* name, double fallback) const { return config.above_zero(key(name).c_str(), fallback); }
   // In the section, or beside it.
   double either(const char* name, double fallback) const { return real(name, config.real(name, fallback)); }
   std::string type() const {
@@ -65,7 +66,7 @@ class RopeConfig {
     return config.positive(key(name).c_str(), config.positive("max_position_embeddings"));
   }
   double factor() const {
-    if (has("factor")) return real("factor", 1);
+    if (has("factor")) return above_zero("factor", 1);
     return double(config.positive("max_position_embeddings")) / double(original_context());
   }
   const Config& config;
@@ -77,7 +78,9 @@ class RopeConfig {
 
 // Dubey et al. 2024: long waves are slowed, short ones kept, those between mixed.
 inline void scale_llama3(Rope& rope, const RopeConfig& c) {
-  const double low = c.real("low_freq_factor", 1), high = c.real("high_freq_factor", 4), factor = c.factor();
+  const double low = c.above_zero("low_freq_factor", 1), high = c.above_zero("high_freq_factor", 4);
+  const double factor = c.factor();
+  c.config.require(low < high, c.key("high_freq_factor") + " should be above low_freq_factor");
   const double context = double(c.original_context());
   for (double& f : rope.frequencies) {
     const double wavelength = 2 * M_PI / f;
@@ -119,7 +122,10 @@ inline void scale_longrope(Rope& rope, const RopeConfig& c) {
     std::vector<double> result = c.config.reals(c.key(name));
     c.config.require(result.size() == rope.frequencies.size(),
                      c.key(name) + " should have " + std::to_string(rope.frequencies.size()) + " numbers");
-    for (size_t i = 0; i < result.size(); ++i) result[i] = rope.frequencies[i] / result[i];
+    for (size_t i = 0; i < result.size(); ++i) {
+      c.config.require(result[i] > 0, c.key(name) + " should be numbers above 0");
+      result[i] = rope.frequencies[i] / result[i];
+    }
     return result;
   };
   rope.long_frequencies = scaled("long_factor"), rope.frequencies = scaled("short_factor");
@@ -131,13 +137,17 @@ inline void scale_longrope(Rope& rope, const RopeConfig& c) {
 inline Rope rope_of(const Config& config, int64_t head_dim, const RopeFamily& family = {}) {
   const RopeConfig c(config, family.original_context);
   const std::string type = c.type();
+  config.require(head_dim <= 65536, "a head of " + std::to_string(head_dim) + " dimensions is not supported");
   double share = 1;
   if (family.share)
     share = c.real("partial_rotary_factor", *family.share);
   else if (type != "default")  // where transformers does not read it
     config.require(c.either("partial_rotary_factor", 1) == 1, "partial_rotary_factor is not supported");
+  config.require(share > 0 && share <= 1, "the share of a head's dimensions that turn by position, " +
+                                              std::to_string(share) + ", should be above 0 and at most 1");
   const auto turning = int64_t(double(head_dim) * share);
   Rope rope{.theta = c.either("rope_theta", family.theta), .width = turning + turning % 2};
+  config.require(rope.theta > 0, "rope_theta should be above 0, is " + std::to_string(rope.theta));
   config.require(turning > 0 && rope.width <= head_dim, "a head of " + std::to_string(head_dim) +
                                                             " dimensions of which " + std::to_string(turning) +
                                                             " turn by position is not supported");

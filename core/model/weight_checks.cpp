@@ -1,0 +1,86 @@
+#include "model/weight_checks.h"
+
+#include <unistd.h>
+
+#include <set>
+
+#include "base/check.h"
+#include "base/printable.h"
+#include "model/stored_tensors.h"
+
+namespace dsengine {
+namespace {
+
+// The name under which a checkpoint keeps a tensor: as declared, or without its outermost parts ("model.", …).
+std::string stored_name(const WeightDirectory& weights, const std::string& name) {
+  for (std::string shorter = name; shorter.find('.') != shorter.npos; shorter.erase(0, shorter.find('.') + 1))
+    if (weights.find(shorter)) return shorter;
+  return name;
+}
+
+// The graph's parameters, the head left out.
+std::vector<const ParamSpec*> parameters_of(const ModelGraph& graph) {
+  std::vector<const ParamSpec*> specs;
+  for (const auto& section : graph.sections)
+    for (const auto& block : section.blocks)
+      for (const auto& part : block.parts) specs.push_back(&part);
+  return specs;
+}
+
+}  // namespace
+
+// The head's own name, or "lm_head.weight", which is what transformers calls every family's.
+StoredNames::StoredNames(const WeightDirectory& weights, const ModelGraph& graph)
+    : weights_(weights), declared_head_(graph.head.tensor), head_(stored_name(weights, declared_head_)) {
+  if (!weights.find(head_) && weights.find("lm_head.weight")) head_ = "lm_head.weight";
+  if (graph.head_tied) tied_ = graph.sections[0].blocks[size_t(graph.tied_block)].parts[0].tensor;
+}
+
+std::string StoredNames::of(const std::string& declared) const {
+  if (declared == declared_head_) return head_;
+  std::string name = stored_name(weights_, declared);
+  return is_tied(declared) && !weights_.find(name) ? head_ : name;
+}
+
+ParamSpec value_head(const ModelGraph& graph) { return {"score.weight", {1, graph.width}, Init::zeros, false, -1}; }
+
+void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
+                   const std::string& directory) {
+  const StoredNames names(weights, graph);
+  std::vector<StoredPiece> pieces;  // without values
+  for (const auto* spec : parameters_of(graph)) pieces.push_back({spec, {}});
+  const ParamSpec score = value_head(graph);
+  if (kind == ModelKind::value)
+    pieces.push_back({&score, {}});
+  else if (!graph.head_tied)
+    pieces.push_back({&graph.head, {}});
+  std::set<std::string> missing;
+  for (const auto& stored : stored_tensors(pieces)) {
+    const std::string name = names.of(stored.name);
+    if (weights.find(name)) {
+      stored.check(weights, name, directory);
+    } else if (stored.name == score.tensor) {
+      DSE_CHECK_USER(new_value_head,
+                     "{}: no score.weight: this is not a reward model (…ForSequenceClassification with one label)",
+                     directory);
+    } else {
+      missing.insert(stored.name);
+    }
+  }
+  DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory, shown_list(missing));
+}
+
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, const std::string& where) {
+  double count = 0;
+  for (const auto* spec : parameters_of(graph)) {
+    double own = 1;
+    for (const auto size : spec->shape) own *= double(size);
+    count += own;
+  }
+  const double bytes = count * double(c10::elementSize(dtype));
+  const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE));
+  DSE_CHECK_USER(bytes < memory, "{}: asks for {:.3g} parameters, {:.3g} GB; this machine has {:.3g} GB of memory",
+                 where, count, bytes / 1e9, memory / 1e9);
+}
+
+}  // namespace dsengine

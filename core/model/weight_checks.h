@@ -1,0 +1,42 @@
+// What a config.json asks for, held against what is there, before memory is taken for it.
+//
+//   check_weights(graph, ModelKind::language, weights, false, "models/x");
+//   check_memory(graph, at::kFloat, "models/x/config.json");
+//
+// And the names under which a checkpoint keeps what a graph declares.
+#pragma once
+#include <c10/core/ScalarType.h>
+
+#include <string>
+
+#include "files/weights.h"
+#include "model/graph.h"
+#include "model/model.h"
+
+namespace dsengine {
+
+class StoredNames {
+ public:
+  StoredNames(const WeightDirectory& weights, const ModelGraph& graph);
+  const std::string& head() const { return head_; }
+  // Whether the embedding is tied to a head that the checkpoint has too.
+  bool is_tied(const std::string& declared) const { return declared == tied_ && weights_.find(head_); }
+  // A tied embedding may be there as the head alone.
+  std::string of(const std::string& declared) const;
+
+ private:
+  const WeightDirectory& weights_;
+  std::string declared_head_, head_, tied_;
+};
+
+// What a reward model or critic has in the head's place.
+ParamSpec value_head(const ModelGraph& graph);
+
+// UserError unless the weights have every tensor that the graph asks for, in its shape. A value head may be missing
+// where `new_value_head`.
+void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
+                   const std::string& directory);
+// UserError where the graph's parameters are more than this machine's memory; `where` names config.json.
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, const std::string& where);
+
+}  // namespace dsengine
