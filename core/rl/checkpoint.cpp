@@ -98,7 +98,7 @@ FoundCheckpoint read_checkpoint(const fs::path& path, int64_t step) {
   const Json& manifest = found.manifest;
   auto& state = found.state;
   try {
-    state.step = manifest.at("step"), state.steps = manifest.at("steps");
+    state.step = manifest.at("step"), state.max_steps = manifest.at("max_steps"), state.epochs = manifest.at("epochs");
     state.metrics_offset = manifest.at("metrics").at("bytes"), state.eval_offset = manifest.at("eval").at("bytes");
     state.algorithm_state = from_hex(manifest.at("algorithm_state"));
     state.environment = manifest.at("environment");
@@ -168,7 +168,8 @@ void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState
                       {"stage", stage.path().filename().string()},
                       {"settings_sha256", stage.fingerprint()},
                       {"step", state.step},
-                      {"steps", state.steps},
+                      {"max_steps", state.max_steps},
+                      {"epochs", state.epochs},
                       {"metrics", log(stage.metrics_file(), state.metrics_offset)},
                       {"eval", log(stage.eval_file(), state.eval_offset)},
                       {"algorithm_state", to_hex(state.algorithm_state)},

@@ -20,7 +20,7 @@ namespace dsengine {
 
 struct StageState {
   int64_t step = 0;                              // steps done
-  int64_t steps = 0;                             // of the whole stage, as the schedule of its learning rates had it
+  int64_t max_steps = 0, epochs = 1;             // how long the stage was to be
   uint64_t metrics_offset = 0, eval_offset = 0;  // bytes of metrics.jsonl and eval.jsonl that belong to them
   std::string algorithm_state;
   Json environment;  // threads, instruction set, …: what bitwise equality rests on

@@ -74,7 +74,7 @@ void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
   data_ = StageData::load(stage_, needs.source, services_.registry, text_, run_.seed);
   stream_ = std::make_unique<ExampleStream>(data_.records, run_.seed, key_);
-  plan_.emplace(data_.records, run_.seed, key_, items_per_step(), StepPlan::Length{stage_.max_steps, stage_.epochs});
+  plan_ = plan(stage_.max_steps, stage_.epochs);
   steps_ = plan_->steps();
   const auto& rollout = stage_.rollout;
   if (!from_rollouts()) return;
@@ -177,23 +177,32 @@ void StageRunner::ask_critic() {
     set->ask_critic(text, fmt::format("the critic {}", inputs_.critic.string()));
 }
 
+StepPlan StageRunner::plan(int64_t max_steps, int64_t epochs) const {
+  return {data_.records, run_.seed, key_, items_per_step(), {max_steps, epochs}};
+}
+
 void StageRunner::check_length(const StageState& state) const {
   DSE_CHECK_USER(state.step <= steps_,
                  "stage '{}' has {} steps already, its settings ask for {}: delete {} to train it anew", stage_.name,
                  state.step, steps_, directory_.path().string());
-  if (state.steps == steps_) return;
+  if (state.max_steps == stage_.max_steps && state.epochs == stage_.epochs) return;
+  const StepPlan before = plan(state.max_steps, state.epochs);
+  const auto differ = [&](const char* how) {
+    directory_.changed(fmt::format("the first {} steps of stage '{}' {} over {} steps, now it has {}", state.step,
+                                   stage_.name, how, before.steps(), steps_));
+  };
+  for (int64_t s = 0; s < state.step; ++s) {
+    const auto was = before[s], is = (*plan_)[s];
+    if (was.first != is.first || was.count != is.count) return differ("took other records, as epochs cut them,");
+  }
   for (const auto* role : {&roles_.actor, &roles_.critic, &roles_.reward}) {
     if (!*role || !(*role)->optimizer) continue;
-    const auto& settings = (*role)->settings;
     for (int64_t s = 0; s < state.step; ++s)
-      if (learning_rate_at(settings, s, state.steps) != learning_rate_at(settings, s, steps_))
-        return directory_.changed(
-            fmt::format("the first {} steps of stage '{}' followed a {} schedule over {} steps, now it has {} (with "
-                        "schedule = \"constant\" a longer stage would go on as if it had been so)",
-                        state.step, stage_.name, settings.schedule, state.steps, steps_));
+      if (learning_rate_at((*role)->settings, s, before.steps()) != learning_rate_at((*role)->settings, s, steps_))
+        return differ("followed a learning rate's schedule (all but \"constant\" depend on the length)");
   }
   spdlog::info("stage name={} steps={} before={} note=\"goes on as if it had been so from the start\"", stage_.name,
-               steps_, state.steps);
+               steps_, before.steps());
 }
 
 void StageRunner::resume() {
@@ -354,7 +363,9 @@ void StageRunner::evaluate(int64_t step) {
 
 void StageRunner::checkpoint(int64_t step) {
   save_checkpoint(directory_, stage_.keep_checkpoints,
-                  {step, steps_, metrics_->offset(), evaluations_->offset(), algorithm_.save(), environment()}, roles_);
+                  {step, stage_.max_steps, stage_.epochs, metrics_->offset(), evaluations_->offset(), algorithm_.save(),
+                   environment()},
+                  roles_);
   saved_steps_ = step;
 }
 

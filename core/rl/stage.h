@@ -60,8 +60,9 @@ class StageRunner {
   // Compares what the stage works with and what it began with.
   void check_inputs() const;
   void resume();
-  // The steps of a checkpoint are the first of this stage, if that is longer than it was.
+  // The steps of a checkpoint are the first of this stage, if that is to be longer than it was.
   void check_length(const StageState& state) const;
+  StepPlan plan(int64_t max_steps, int64_t epochs) const;
   StageEnd stopped(int64_t step) const;
   StageEnd run_steps();
   Json step(int64_t step);

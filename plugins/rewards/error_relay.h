@@ -20,7 +20,7 @@
 #include <string_view>
 #include <thread>
 
-namespace {
+namespace process_reward {
 
 class ErrorRelay {
  public:
@@ -109,4 +109,4 @@ class ErrorRelay {
   std::thread thread_;
 };
 
-}  // namespace
+}  // namespace process_reward
