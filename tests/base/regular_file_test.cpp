@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "run/scratch_folder.h"
 
 namespace dsengine {
 namespace {
@@ -17,13 +18,6 @@ using ::testing::HasSubstr;
 
 class RegularFileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / "dse_regular_file";
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   static std::string refusal(const fs::path& path, uint64_t most = kMostTextBytes) {
     try {
       read_text(path, most);
@@ -34,7 +28,8 @@ class RegularFileTest : public ::testing::Test {
     return "read";
   }
 
-  fs::path folder_;
+  ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path;
 };
 
 TEST_F(RegularFileTest, ReadsTheWholeOfAFile) {

@@ -28,7 +28,7 @@ TEST(Verify, ASoundAlgorithmInCPasses) {
   for (const char* name : {"nll", "short", "pair_rows"}) {
     const auto checks = verify(no_plugins(), fixture(name).string());
     EXPECT_TRUE(all_ok(checks)) << format_checks(checks);
-    EXPECT_EQ(checks.size(), 8u) << format_checks(checks);
+    EXPECT_EQ(checks.size(), 9u) << format_checks(checks);
     EXPECT_THAT(format_checks(checks), AllOf(HasSubstr("loads"), HasSubstr("gradients")));
   }
 }
