@@ -64,13 +64,23 @@ std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensor
 
 }  // namespace
 
+namespace {
+
+const Item& plugin_of(const std::string& architecture, const std::string& where, const PluginRegistry& registry) try {
+  return registry.find_model(architecture);
+} catch (const UserError& error) {
+  user_error(where + ": " + error.what());
+}
+
+}  // namespace
+
 ModelGraph declare_architecture(const Json& config, const std::string& where, const PluginRegistry& registry) {
   const std::string given = architecture_of(config, where);
   std::string name = with_ending(given, kValue, kLanguage);
   // GPT-2's language model has an ending of its own.
   if (const auto other = with_ending(given, kValue, kOldLanguage); given != other && registry.has_model(other))
     name = other;
-  ModelGraph graph = declare(registry.find_model(name).model(), config, where);
+  ModelGraph graph = declare(plugin_of(name, where, registry).model(), config, where);
   graph.architecture = name;
   return graph;
 }

@@ -15,6 +15,7 @@ import gzip
 import json
 import os
 import pathlib
+import queue
 import random
 import resource
 import shutil
@@ -192,9 +193,10 @@ def cases():
     return table
 
 
-def prepare(fixture, work):
-    """A copy that may be changed: the weights too, for they are small."""
-    shutil.copytree(fixture, work, symlinks=True)
+def prepare(work):
+    """Makes the folder anew, where it was made at first: a run's settings name it."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(work.with_suffix(".whole"), work, symlinks=True)
 
 
 def limit():
@@ -284,24 +286,34 @@ def faults(file, command, work, result):
     return found
 
 
-def run_case(index, binary, fixture, scratch, table):
-    r = random.Random(f"mutations {index}")
-    file, mutation, command = table[index % len(table)]
-    work = pathlib.Path(scratch) / f"case{index}"
-    prepare(fixture, work)
-    path = sorted(work.glob(file))[0]
-    file = str(path.relative_to(work))
-    if path.name == "manifest.json":  # a stage that has not ended
-        (path.parents[2] / "done.json").unlink(missing_ok=True)
-    if r.random() < 0.06:
-        mutation = m.replace_by
-    what = mutation(path, r)
-    stdin = chat_lines() if command[0] == "chat" else ""
-    found = faults(file, command, work, measure(binary, command, work, stdin))
-    tail = ""
-    if found:
-        tail = (work / ".err").read_bytes()[-600:].decode(errors="replace")
-    return index, file, what, command, found, tail, work
+def run_case(index, binary, folders, table, keep):
+    work = folders.get()
+    try:
+        return case_in(work, index, binary, table, keep)
+    finally:
+        folders.put(work)
+
+
+def case_in(work, index, binary, table, keep):
+    for attempt in (1, 2):  # a machine that stands still is no finding: what hangs does so twice
+        r = random.Random(f"mutations {index}")
+        file, mutation, command = table[index % len(table)]
+        prepare(work)
+        path = sorted(work.glob(file))[0]
+        file = str(path.relative_to(work))
+        if path.name == "manifest.json":  # a stage that has not ended
+            (path.parents[2] / "done.json").unlink(missing_ok=True)
+        if r.random() < 0.06:
+            mutation = m.replace_by
+        what = mutation(path, r)
+        result = measure(binary, command, work, chat_lines() if command[0] == "chat" else "")
+        if result[3] <= MOST_SECONDS:
+            break
+    found = faults(file, command, work, result)
+    tail = (work / ".err").read_bytes()[-600:].decode(errors="replace") if found else ""
+    if found and keep:
+        shutil.copytree(work, keep / f"case{index}", symlinks=True, ignore=lambda d, names: [n for n in names if (pathlib.Path(d) / n).is_fifo()])
+    return index, file, what, command, found, tail
 
 
 def main():
@@ -315,20 +327,21 @@ def main():
     binary = str(pathlib.Path(options.binary).resolve())
     begin, findings = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as scratch:
-        fixture = pathlib.Path(scratch) / "fixture"
-        fixture.mkdir()
-        make_fixture(binary, fixture)
+        folders = queue.Queue()
+        for i in range(options.workers):
+            folder = pathlib.Path(scratch) / f"worker{i}"
+            folder.mkdir()
+            make_fixture(binary, folder)
+            shutil.copytree(folder, folder.with_suffix(".whole"), symlinks=True)
+            folders.put(folder)
         table = cases()
         with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
-            work = (pool.submit(run_case, i, binary, fixture, scratch, table) for i in range(options.first, options.first + options.cases))
+            work = (pool.submit(run_case, i, binary, folders, table, options.keep) for i in range(options.first, options.first + options.cases))
             for future in concurrent.futures.as_completed(list(work)):
-                index, file, what, command, found, tail, folder = future.result()
+                index, file, what, command, found, tail = future.result()
                 if found:
                     findings += 1
                     print(f"FAILED case {index}: {'; '.join(found)}\n  {file}: {what}\n  dsengine {' '.join(command)}\n  {tail!r}", flush=True)
-                    if options.keep:
-                        shutil.copytree(folder, options.keep / folder.name, symlinks=True, ignore=lambda d, names: [n for n in names if (pathlib.Path(d) / n).is_fifo()])
-                shutil.rmtree(folder)
     print(f"{options.cases} cases of {len(table)} kinds, {findings} findings, {time.monotonic() - begin:.0f} s")
     return findings > 0
 
