@@ -18,20 +18,21 @@ enum class WhichNumber { first, last };
 
 namespace number_text {
 
-// The smallest piece of text that has to be read as a whole: digits, and what joins them.
+// The smallest piece of text that has to be read as a whole: digits, and what joins them. It never backtracks, so that
+// no text runs it out of steps.
 inline const std::string kRun = R"(
   (?<! \p{N} ) (?<! \p{L}\^ | \}\^ ) (?<! \p{L}\^\{ | \}\^\{ )          # not the exponent of a unit, cm^2
-  (?: \\[dt]?frac \s* \{ \s* )?
+  (?: \\[dt]?frac \s*+ \{ \s*+ )?
   (?: (?<! [\p{L}\p{N}.…] ) \. (?= \p{N} ) )?
   (?! [²³¹⁰⁴-⁹₀-₉] ) \p{N}
   (?: \p{N}
-    | (?: [.,_'’:] | \{,\} | \\[,!;:\ ] | [\x{A0}\x{2007}\x{2009}\x{202F}] | \h+:\h+
+    | (?: [.,_'’:] | \{,\} | \\[,!;:\ ] | [\x{A0}\x{2007}\x{2009}\x{202F}] | \h++:\h++
         | [eE] [-+−]?
-        | \h* (?: \*\* | [-+−–‐‑*×·÷/⁄^±∓xX] | \\(?: times | cdot | div | pm ) ) \h* [({$£€¥]* [-+−]? [({$£€¥]*
-        | \h* \} \s* \{ \s* | \h* (?: and \h+ )? \\[dt]?frac \s* \{ \s*
-        | \h+ (?= \p{N}{3} (?! \p{N} ) ) | \h+ (?: and \h+ )? (?= \p{N}+ \h* [/⁄] \h* \p{N} | [¼-¾⅐-⅞] )
+        | \h*+ (?: \*\* | [-+−–‐‑*×·÷/⁄^±∓xX] | \\(?: times | cdot | div | pm ) ) \h*+ [({$£€¥]* [-+−]? [({$£€¥]*
+        | \h*+ \} \s*+ \{ \s*+ | \h*+ (?: and \h++ )? \\[dt]?frac \s*+ \{ \s*+
+        | \h++ (?= \p{N}{3} (?! \p{N} ) ) | \h++ (?: and \h++ )? (?= \p{N}+ \h*+ [/⁄] \h*+ \p{N} | [¼-¾⅐-⅞] )
       ) (?= \.? \p{N} )
-  )*)";
+  )*+)";
 
 inline const std::string kWhole =
     R"( (?: [1-9][0-9]{0,2} (, | \{,\} | \\[,!;:\ ] | [\x{A0}\x{2007}\x{2009}\x{202F}] | [_'’] )
@@ -47,16 +48,17 @@ inline const std::string kNumber = "^ (?: (?<decimal> " + kDecimal + R"( )
                                    R"( ) \h* [/⁄] \h* (?<bottom> )" + kDecimal + R"( )
              | \\[dt]?frac \s* \{ \s* (?<top> )" +
                                    kDecimal + R"( ) \s* \} \s* \{ \s* (?<bottom> )" + kDecimal + R"( ) )
-       ) $)";
+       ) \z)";
 
-// Between two numbers that are one answer: a range, a choice, a share, hours and minutes.
-inline const std::string kBetween = R"( (?: (?: to | or | through | out \h+ of ) \h+
+// Between two numbers that are one answer: a range, a choice, a share, a sum, hours and minutes.
+inline const std::string kBetween =
+    R"( (?: (?: to | or | through | out \h+ of | plus | minus | times | over | divided \h+ by ) \h+
   | (?i: h | hrs? | hours? | mins? | minutes? | ft | feet | foot | lbs? | pounds? | years? | months? | weeks? | days? | dollars?
        | km | m | kg ) \.? ,? \h* (?: and \h+ )? ))";
 
 // What stands before a run: its sign, and marks around it.
 inline const std::string kOpening = R"(
-  (?<sign> [-+−]? ) (?<marks> (?: \\?[$£€¥₹₩₽¢] | \\[(\[] | [({\["'“‘`*|~≈] )* ) (?<inner> [-+−]? ) $)";
+  (?<sign> [-+−]? ) (?<marks> (?: \\?[$£€¥₹₩₽¢] | \\[(\[] | [({\["'“‘`*|~≈] )* ) (?<inner> [-+−]? ) \z)";
 // Before sign and marks: the number is part of a word, of an expression, or has another sign than it seems.
 inline const std::string kBadBefore = R"(
   (?: [-+−–‐‑﹣－±∓] \h* | [-−] \h* \\ \p{L}+ \{? | (?<! [\p{L}\p{N}] ) [-−] \p{L}{1,3} \.?
@@ -66,9 +68,9 @@ inline const std::string kBadBefore = R"(
     | \b(?i: minus | negative ) \h+
     | [0-9] (?: \h+ | \h* )" + kBetween +
                                       R"( )
-  ) (?: \\?[$£€¥₹₩₽] | [({\["'`] )* $)";
-inline const std::string kWordBefore = R"( [\p{L}\p{N}_] $)";  // where nothing stands between, or a sign, ( or [
-inline const std::string kVariableBefore = R"( (?<! \p{L} ) \p{L} \h+ $)";  // where a sign follows
+  ) (?: \\?[$£€¥₹₩₽] | [({\["'`] )* \z)";
+inline const std::string kWordBefore = R"( [\p{L}\p{N}_] \z)";  // where nothing stands between, or a sign, ( or [
+inline const std::string kVariableBefore = R"( (?<! \p{L} ) \p{L} \h+ \z)";  // where a sign follows
 
 // Behind a run: a power of ten in words, and what makes it part of something else.
 inline const std::string kScale =

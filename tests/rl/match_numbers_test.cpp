@@ -51,6 +51,19 @@ TEST(MatchNumbers, PowersOfTenCostNothing) {
   EXPECT_EQ(score("#### 0e999999999", "0"), 1.0f);
 }
 
+// However long a reply is, its last number is found in a moment, or none is.
+TEST(MatchNumbers, LongRepliesCostLittle) {
+  const auto with_many = [](const char* begin, const char* repeated, const char* end) {
+    std::string text = begin;
+    for (int i = 0; i < 1'000'000; ++i) text += repeated;
+    return text.append(end);
+  };
+  EXPECT_EQ(score(with_many("5", " ", "72"), "72", ""), 1.0f);
+  EXPECT_EQ(score(with_many("72 ", "9", ""), "72", ""), 0.0f);
+  EXPECT_EQ(score(with_many("72\n1", ",1", ""), "72", ""), 0.0f);
+  EXPECT_EQ(score(with_many("72", "(", ""), "72", ""), 1.0f);
+}
+
 TEST(MatchNumbers, TheLastNumberOfAText) {
   EXPECT_EQ(score("48 + 24 = 72", "72", ""), 1.0f);
   EXPECT_EQ(score("48 + 24", "24", ""), 0.0f);
