@@ -9,7 +9,8 @@ writes (a full disk). The same is done with a run that goes on from a checkpoint
 - every directory and checkpoint that is there is whole, and the progress is no less than with an earlier call;
 - the same command without the fault comes to the same weights and metrics, bit for bit, and leaves nothing behind.
 
-Every tenth call is tried (of the run that goes on, every fortieth); with DSENGINE_FULL=1 in the environment each one.
+Every tenth call that reads, writes, syncs, renames or makes something is tried, every hundredth of the others (of the
+run that goes on a quarter of that); with DSENGINE_FULL=1 in the environment each one.
 """
 import collections
 import errno
@@ -25,6 +26,7 @@ BINARY, SHIM = (pathlib.Path(p).resolve() for p in sys.argv[1:3])
 SLOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 FULL = os.environ.get("DSENGINE_FULL") == "1"
 EVERY = int(sys.argv[4]) if len(sys.argv) > 4 else 1 if FULL else 10
+MANY = ("open", "stat", "list", "close", "remove")  # tried less often
 # Operations that may fail while the run goes on, where its results are the same: what was closed or removed is no
 # longer needed, leftovers that cannot be listed stay for the next start, and a log is a copy of what standard error
 # shows.
@@ -111,19 +113,21 @@ def main():
             wholes[slot]["every_checkpoint"] = every_checkpoint
             calls = calls_of(slot, "none")
             expect_equal(slot, wholes[slot])
-            counts["none"] = len(calls)
+            counts["none"] = calls
             # A run that stopped in the last stage after a checkpoint: where it writes the next line of metrics.
             saved = next(i for i, call in enumerate(calls) if call.startswith("rename ") and "ppo/checkpoints/step-00000001" in call)
             next_line = next(i for i in range(saved, len(calls)) if calls[i].startswith("write ") and calls[i].endswith("ppo/metrics.jsonl"))
             done, _ = disturbed(slot, "none", next_line + 1, errno.EIO, False)
             assert slot.progress() == (2, "step-00000001"), (slot.progress(), done.stderr)
             slot.keep("stopped")
-            counts["stopped"] = len(calls_of(slot, "stopped"))
+            counts["stopped"] = calls_of(slot, "stopped")
 
         cases = []
-        for snapshot, count in counts.items():
-            for number in range(1, count + 1, EVERY if snapshot == "none" or FULL else 4 * EVERY):
-                turn = number // EVERY
+        for snapshot, calls in counts.items():
+            every = EVERY if FULL or snapshot == "none" else 4 * EVERY
+            of_kind = [[n for n, call in enumerate(calls, 1) if (call.split(" ")[0] in MANY) == many] for many in (False, True)]
+            numbers = range(1, len(calls) + 1) if EVERY == 1 else sorted(of_kind[0][::every] + of_kind[1][::10 * every])
+            for turn, number in enumerate(numbers):
                 lasting = turn % 2 == 1
                 cases.append((snapshot, number, errno.ENOSPC if lasting or turn % 4 == 0 else errno.EIO, lasting))
         results = side_by_side(slots, lambda slot, case: trial(slot, wholes[slot], *case), cases)
@@ -138,7 +142,7 @@ def main():
             furthest[snapshot, lasting] = max(progress, furthest.get((snapshot, lasting), (0, "")))
         failures += bool(wrong)
     print("; ".join(f"{operation}: {count} with exit {status}" for (operation, status), count in sorted(met.items())))
-    print(f"{len(cases)} of {counts} calls failed in turn, {failures} wrong, {time.monotonic() - started:.0f} s")
+    print(f"{len(cases)} of {sum(map(len, counts.values()))} calls failed in turn, {failures} wrong, {time.monotonic() - started:.0f} s")
     assert all(met[operation, 1] > 0 for operation in ("open", "read", "write", "sync", "rename")), "operations that none met"
     return bool(failures)
 
