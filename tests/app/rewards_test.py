@@ -168,7 +168,7 @@ def programs():
         wait_for(lambda: asked(here) >= at, f"question {at}", process)
         begun = time.time()
         process.send_signal(signal.SIGTERM)
-        output = end(process, (0, 143), timeout=30)
+        output = end(process, (143,), timeout=30)
         took = time.time() - begun
         assert took < 8, f"{what}: stopped after {took:.1f} s\n{output}"
         assert not (folder / "ppo/done.json").exists(), output
