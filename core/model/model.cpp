@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cmath>
+
 #include "base/check.h"
 #include "model/adapter_files.h"
 #include "model/model_files.h"
@@ -129,6 +131,17 @@ std::vector<ParamUnit*> Model::units() {
   if (adapter_)
     for (auto* unit : adapter_->units()) result.push_back(unit);
   return result;
+}
+
+bool Model::finite() const {
+  const auto numbers = [](const ParamUnit* unit) {
+    if (unit->flat().numel() == 0) return true;
+    const auto [least, most] = at::aminmax(unit->flat());  // NaN where there is one
+    return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
+  };
+  for (const auto* unit : const_cast<Model*>(this)->units())
+    if (!numbers(unit)) return false;
+  return true;
 }
 
 int64_t Model::parameter_count() const {

@@ -84,6 +84,7 @@ class Model {
   // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
   std::vector<ParamUnit*> units();
   int64_t parameter_count() const;          // without an adapter's
+  bool finite() const;                      // all parameters are numbers
   int64_t trained_parameter_count() const;  // of what enable_training chose
   at::ScalarType dtype() const { return sections_[0].flat().scalar_type(); }
 

@@ -138,6 +138,7 @@ void StageRunner::load_roles() {
         Role{Model::load(from, services_.registry, services_.kernels,
                          {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
              nullptr, config.optimizer, config.lora});
+    DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
     role->model.set_recompute(stage_.recompute);
     if (train) role->enable_training(run_.seed ^ name_hash(name));
     spdlog::info("role name={} parameters={} trained={} from={}", name, role->model.parameter_count(),

@@ -101,7 +101,12 @@ bool has_results(const fs::path& stage) {
 void check_unchanged(const fs::path& stage_path, const std::string& now) {
   if (!fs::exists(settings_file(stage_path)) || !has_results(stage_path)) return;
   const std::string before = read_text(settings_file(stage_path));
-  const auto changed = changed_settings(before, now);
+  constexpr size_t kShown = 5;
+  auto changed = changed_settings(before, now);
+  if (const size_t more = changed.size() > kShown ? changed.size() - kShown : 0; more > 0) {
+    changed.resize(kShown);
+    changed.push_back(fmt::format("and {} more", more));
+  }
   DSE_CHECK_USER(changed.empty(),
                  "{} was begun with other settings, by {} ({}): go back to them, delete that folder, or choose another "
                  "output_dir",
