@@ -250,11 +250,11 @@ def on_the_path():
         assert part in p.stdout, f"{part}\n{p.stdout}"
     assert "plugin open=" not in p.stderr and "loud" not in p.stdout.splitlines(), p.stderr
     model = str(TINY.parent.parent / "tests/golden/llama_gqa")
-    begun = time.time()
     p = command("generate", "--model", model, "--plugin-path", bad, "--max-new-tokens", "2", stdin='{"input_ids": [1, 2, 3]}\n')
     assert "output_ids" in p.stdout and f"plugin open=" in p.stderr and "libdse_llama.so" in p.stderr, p.stderr
     assert p.stderr.count("plugin open=") == 1, p.stderr
-    assert time.time() - begun < 9, "a library that hung is waited for once"
+    known = [json.loads(f.read_text()) for f in (scratch / "cache/dsengine/plugins").glob("*.json")]
+    assert known.count({"hangs": True}) == 1, f"a library that hung is waited for once: {known}"
     command("plugins", "--plugin-path", bad, "info", "older_plain")
     p = command("plugins", "--plugin-path", bad, "verify", bad / "libdse_aborts_on_load.so", expect=1)
     assert "FAILED loads" in p.stdout and "signal 6" in p.stdout, p.stdout
