@@ -39,14 +39,18 @@ std::string json_line(const Json& json) {
 }
 
 void check_writable(const std::string& output) {
+  namespace fs = std::filesystem;
   std::error_code none;
-  if (output == "-" || std::filesystem::exists(output, none)) {
-    DSE_CHECK_USER(output == "-" || access(output.c_str(), W_OK) == 0, "--output {}: {}", output, std::strerror(errno));
-    return;
+  if (output == "-") return;
+  DSE_CHECK_USER(!fs::is_directory(output, none), "--output {}: is a directory: name a file", output);
+  if (fs::exists(output, none)) {
+    DSE_CHECK_USER(access(output.c_str(), W_OK) == 0, "--output {}: {}", output, std::strerror(errno));
+    if (!fs::is_regular_file(output, none)) return;
   }
-  const auto folder = std::filesystem::absolute(output).parent_path();
-  DSE_CHECK_USER(access(folder.c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output, folder.string(),
-                 std::strerror(errno));
+  // A file is replaced by one that is written beside it.
+  const auto file = fs::weakly_canonical(fs::absolute(output), none);
+  DSE_CHECK_USER(!none && access(file.parent_path().c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output,
+                 file.parent_path().string(), none ? none.message() : std::strerror(errno));
 }
 
 JsonLines::JsonLines(const std::string& input, const std::string& output)

@@ -169,10 +169,18 @@ def files(model, folder):
         assert left() == ["lines", "link"], left()
     p = subprocess.run([BINARY, *map(str, tokenize)], stdin=open("/proc/self/mem"), capture_output=True, text=True)
     assert p.returncode == 1 and "cannot read standard input" in p.stderr, p.stderr
+    for command in (["reference"], ["--help"], ["plugins", "list"]):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([BINARY, *command], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert p.returncode == 1 and p.stderr == "dsengine: error: standard output cannot be written to\n", (command, p.stderr)
     for target in (["--output", "/dev/full"], []):
         with open("/dev/full", "w") as full:
             p = subprocess.run([BINARY, *map(str, tokenize), "--input", file, *target], stdout=full, stderr=subprocess.PIPE, text=True)
         assert p.returncode == 1 and "No space left" in p.stderr and len(p.stderr.splitlines()) == 1, p.stderr
+
+    for target, reason in ((folder, "is a directory"), ("/nowhere/x", "cannot write in /nowhere: No such file")):
+        p = run(*tokenize, "--input", file, "--output", target, status=1)
+        assert f"--output {target}: {reason}" in p.stderr, p.stderr
 
     # A window is written as soon as it is done, before the input ends.
     for named in (False, True):
