@@ -18,16 +18,17 @@ struct ModelFolder {
 // UserError where a base is given for what is no adapter.
 void check_base(const ModelFolder& model);
 
-// input_ids | text -> input_ids, logprobs (length n - 1: log p(token t | before), t = 1 … n - 1). With
-// `reward`: reward, the value at the last token.
+// What these three read and write: app/json_keys.h.
+
+// Log-probabilities under `model`, or rewards by `reward`: one of the two directories is given.
 int score_command(const dse::Engine& engine, const ModelFolder& model, const std::string& reward,
                   const LineFiles& files, const std::string& dtype);
 
-// input_ids | text | prompt | messages -> output_ids, text, logprobs, finish_reason.
+// Answers to prompts.
 int generate_command(const dse::Engine& engine, const ModelFolder& model, const LineFiles& files,
                      const std::string& dtype, const dse::Sampling& sampling);
 
-// text -> input_ids; input_ids -> text; messages -> both.
+// Text to ids and back.
 int tokenize_command(const ModelFolder& model, const LineFiles& files);
 
 // A conversation on the terminal or through a pipe: /clear, /set temperature T, /quit.

@@ -10,7 +10,7 @@ inline constexpr const char* kScoreKeys =
   text                 a string, with the tokenizer's special tokens around it
   messages             [{role, content}]: a conversation in the model's chat template; beside it tools, documents,
                        chat_template_kwargs
-  prompt, completion   a user's turn and the answer to it, as training reads them
+  prompt, completion   a user's turn, or a list of turns, and the answer to it, as training reads them
 Lines of --output are these objects with:
   input_ids            the ids that were scored
   logprobs             with --model: log p(token t | before), t = 1 … n - 1
@@ -23,7 +23,7 @@ inline constexpr const char* kGenerateKeys =
   text                 a string, with the tokenizer's special tokens around it; empty: bos_token_id
   messages             [{role, content}]: a conversation in the model's chat template; beside it tools, documents,
                        chat_template_kwargs
-  prompt               a user's turn
+  prompt               a user's turn, or a list of turns
 Lines of --output are these objects with (lists of --n where it is more than 1):
   output_ids           the answer's ids, the ending one included
   reply                the answer's text, without special tokens and stop string

@@ -39,14 +39,18 @@ std::string json_line(const Json& json) {
 }
 
 void check_writable(const std::string& output) {
+  namespace fs = std::filesystem;
   std::error_code none;
-  if (output == "-" || std::filesystem::exists(output, none)) {
-    DSE_CHECK_USER(output == "-" || access(output.c_str(), W_OK) == 0, "--output {}: {}", output, std::strerror(errno));
-    return;
+  if (output == "-") return;
+  DSE_CHECK_USER(!fs::is_directory(output, none), "--output {}: is a directory: name a file", output);
+  if (fs::exists(output, none)) {
+    DSE_CHECK_USER(access(output.c_str(), W_OK) == 0, "--output {}: {}", output, std::strerror(errno));
+    if (!fs::is_regular_file(output, none)) return;
   }
-  const auto folder = std::filesystem::absolute(output).parent_path();
-  DSE_CHECK_USER(access(folder.c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output, folder.string(),
-                 std::strerror(errno));
+  // A file is replaced by one that is written beside it.
+  const auto file = fs::weakly_canonical(fs::absolute(output), none);
+  DSE_CHECK_USER(!none && access(file.parent_path().c_str(), W_OK) == 0, "--output {}: cannot write in {}: {}", output,
+                 file.parent_path().string(), none ? none.message() : std::strerror(errno));
 }
 
 JsonLines::JsonLines(const std::string& input, const std::string& output)
@@ -106,8 +110,8 @@ int JsonLines::finish() {
   return failures_ > 0;
 }
 
-std::vector<dse::ChatTurn> turns_of(const Json& messages) {
-  DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'messages' should be a list of {{role, content}}");
+std::vector<dse::ChatTurn> turns_of(const Json& messages, const char* key) {
+  DSE_CHECK_USER(messages.is_array() && !messages.empty(), "'{}' should be a list of {{role, content}}", key);
   std::vector<dse::ChatTurn> turns;
   for (const auto& m : messages) {
     DSE_CHECK_USER(
@@ -152,6 +156,25 @@ std::string string_of(const Json& line, const char* key) {
   return line[key];
 }
 
+namespace {
+
+// The turns that "prompt" stands for.
+std::vector<dse::ChatTurn> prompt_of(const Json& line) {
+  if (line["prompt"].is_array()) return turns_of(line["prompt"], "prompt");
+  return {{"user", string_of(line, "prompt")}};
+}
+
+// The text of "completion": a string, or the assistant's turn.
+std::string completion_of(const Json& line) {
+  if (!line["completion"].is_array()) return string_of(line, "completion");
+  const auto turns = turns_of(line["completion"], "completion");
+  DSE_CHECK_USER(turns.size() == 1 && turns[0].role == "assistant" && turns[0].fields.empty(),
+                 "'completion' should be a string, or a list of one turn of the assistant with text alone");
+  return turns[0].content;
+}
+
+}  // namespace
+
 std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, Reading reading, int64_t vocabulary) {
   if (line.contains("input_ids")) return ids_of(line, vocabulary);
   DSE_CHECK_USER(text, "the model's directory has no tokenizer: give 'input_ids'");
@@ -164,9 +187,10 @@ std::vector<int32_t> tokens_of(const Json& line, const dse::Text* text, Reading 
     const auto turns = turns_of(line["messages"]);
     ids = whole ? text->conversation(turns, options) : text->prompt(turns, options);
   } else if (line.contains("prompt") && (!whole || line.contains("completion"))) {
-    const std::vector<dse::ChatTurn> turns{{"user", string_of(line, "prompt")}};
+    const auto turns = prompt_of(line);
+    DSE_CHECK_USER(!whole || turns.back().role != "assistant", "the turns of 'prompt' end with an answer");
     ids = text->prompt(turns, options);
-    const auto answer = whole ? text->answer(turns, string_of(line, "completion"), options) : dse::Tokens();
+    const auto answer = whole ? text->answer(turns, completion_of(line), options) : dse::Tokens();
     ids.insert(ids.end(), answer.begin(), answer.end());
   } else {
     user_error(whole ? "expected 'input_ids', 'text', 'messages', or 'prompt' with 'completion'"

@@ -69,7 +69,7 @@ class JsonLines {
 void check_writable(const std::string& output);
 
 // What a line's tokens are: of "input_ids", else "text" (with special tokens), else "messages", else "prompt" (a user's
-// turn), which are written as the model's chat template says.
+// turn, or a list of turns), which are written as the model's chat template says.
 enum class Reading {
   question,  // messages and prompt up to the opening of the answer
   whole      // messages, and prompt with "completion", as training reads them: the answer's end token included
@@ -81,8 +81,8 @@ std::vector<int32_t> ids_of(const Json& line, int64_t vocabulary);
 // The string at `key`.
 std::string string_of(const Json& line, const char* key);
 
-// The line's "messages": a list of {role, content, …}.
-std::vector<dse::ChatTurn> turns_of(const Json& messages);
+// A list of {role, content, …}, which the line has as `key`.
+std::vector<dse::ChatTurn> turns_of(const Json& messages, const char* key = "messages");
 // What its chat template may read besides: "tools", "documents", "chat_template_kwargs".
 dse::ChatOptions chat_options_of(const Json& line);
 

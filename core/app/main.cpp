@@ -257,7 +257,10 @@ int main(int argc, char** argv) {
   }
 #endif
   try {
-    return dsengine::run(argc, argv);
+    const int status = dsengine::run(argc, argv);
+    std::cout.flush();
+    DSE_CHECK_USER(std::cout.good(), "standard output cannot be written to");
+    return status;
   } catch (const dsengine::ClosedPipe&) {  // nobody is left to be told
   } catch (const dsengine::UserError& e) {
     std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";

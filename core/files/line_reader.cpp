@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kBlock = size_t(1) << 20;
 }
 
-LineReader::LineReader(std::string path) : path_(std::move(path)) {
+LineReader::LineReader(std::string path, size_t longest) : path_(std::move(path)), longest_(longest) {
   std::error_code none;
   DSE_CHECK_USER(path_ == "-" || !std::filesystem::is_directory(path_, none), "cannot read {}: it is a directory",
                  path_);
@@ -46,7 +46,7 @@ bool LineReader::next(std::string& line) {
   while (at_ < buffer_.size() || fill()) {
     if (!std::exchange(any, true)) ++number_;
     const size_t end = std::min(buffer_.find('\n', at_), buffer_.size());
-    const size_t taken = std::min(end - at_, kLongest - line.size());
+    const size_t taken = std::min(end - at_, longest_ - line.size());
     line.append(buffer_, at_, taken);
     whole_ = whole_ && taken == end - at_;
     at_ = end + 1;

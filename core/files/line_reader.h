@@ -13,13 +13,13 @@ class LineReader {
   static constexpr size_t kLongest = size_t(1) << 28;  // bytes of a line
 
   // UserError where it cannot be opened.
-  explicit LineReader(std::string path);
+  explicit LineReader(std::string path, size_t longest = kLongest);
   ~LineReader();
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
   // The next line without its end; false where there is none. A read that fails is a UserError, never an end. Of a line
-  // beyond kLongest the beginning, which says whole() == false.
+  // beyond `longest` the beginning, which says whole() == false.
   bool next(std::string& line);
   size_t number() const { return number_; }  // of the last line, from 1
   bool whole() const { return whole_; }      // the last line is
@@ -28,6 +28,7 @@ class LineReader {
   bool fill();
 
   std::string path_, buffer_;
+  size_t longest_;
   int file_ = -1;
   size_t at_ = 0, number_ = 0;  // at_: what of the buffer is read
   bool whole_ = true;

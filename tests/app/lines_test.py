@@ -169,10 +169,18 @@ def files(model, folder):
         assert left() == ["lines", "link"], left()
     p = subprocess.run([BINARY, *map(str, tokenize)], stdin=open("/proc/self/mem"), capture_output=True, text=True)
     assert p.returncode == 1 and "cannot read standard input" in p.stderr, p.stderr
+    for command in (["reference"], ["--help"], ["plugins", "list"]):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([BINARY, *command], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert p.returncode == 1 and p.stderr == "dsengine: error: standard output cannot be written to\n", (command, p.stderr)
     for target in (["--output", "/dev/full"], []):
         with open("/dev/full", "w") as full:
             p = subprocess.run([BINARY, *map(str, tokenize), "--input", file, *target], stdout=full, stderr=subprocess.PIPE, text=True)
         assert p.returncode == 1 and "No space left" in p.stderr and len(p.stderr.splitlines()) == 1, p.stderr
+
+    for target, reason in ((folder, "is a directory"), ("/nowhere/x", "cannot write in /nowhere: No such file")):
+        p = run(*tokenize, "--input", file, "--output", target, status=1)
+        assert f"--output {target}: {reason}" in p.stderr, p.stderr
 
     # A window is written as soon as it is done, before the input ends.
     for named in (False, True):
@@ -270,10 +278,17 @@ def conversations(folder):
     make_llama(model)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TINY / name, model)
+    turns, answer = [{"role": "user", "content": "Is it?"}], [{"role": "assistant", "content": "Yes"}]
+    made = answers("score", "--model", model, given=[{"prompt": turns, "completion": answer}, {"prompt": turns, "completion": turns},
+                                                     {"prompt": turns + answer, "completion": "Yes"}, {"messages": turns + answer}], status=1)
+    whole = made[3]["input_ids"]
+    assert made[0]["input_ids"] == whole and "one turn of the assistant" in made[1]["error"] and "end with an answer" in made[2]["error"], made
+    asked = answers("generate", "--model", model, "--max-new-tokens", 3, "--temperature", 0, given=[{"prompt": "Is it?"}, {"prompt": turns}])
+    assert asked[0]["output_ids"] == asked[1]["output_ids"], asked
     made = answers("score", "--model", model, given=[{"prompt": "Is it?", "completion": "Yes"}, {"prompt": "Is it?"},
                                                      {"prompt": "Is it?", "completion": ""}, {"messages": []}], status=1)
     text = answers("tokenize", "--model", model, given=[{"text": "Human: Is it?\nAssistant: Yes</s>"}])[0]["input_ids"]
-    assert made[0]["input_ids"] == text, (made[0], text)
+    assert made[0]["input_ids"] == text == whole, (made[0], text)
     assert "'prompt' with 'completion'" in made[1]["error"] and "messages" in made[3]["error"], made
     assert made[2]["input_ids"][-1] == 1 and len(made[2]["logprobs"]) == len(made[2]["input_ids"]) - 1
 
