@@ -68,6 +68,7 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
   if (needs.roles & DSE_REFERENCE) check(inputs.reference, ModelKind::language, false);
   if (needs.roles & DSE_CRITIC) check(inputs.critic, ModelKind::value, needs.trained & DSE_CRITIC);
   if (needs.trained & DSE_REWARD) check(inputs.reward, ModelKind::value, true);
+  if (!inputs.rewards.empty()) Scorer::check_models(stage.reward_sources(), inputs.rewards, registry_);
   for (const auto& model : inputs.rewards)
     if (!model.empty()) check(model, ModelKind::value, false);
 

@@ -51,9 +51,18 @@ void ScoreMoments::write(const std::filesystem::path& model_directory) const {
   write_text(model_directory / "score_moments.json", Json{{"mean", mean}, {"sd", sd}}.dump(2) + "\n");
 }
 
+void Scorer::check_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
+                          const PluginRegistry& registry) {
+  for (size_t i = 0; i < sources.size(); ++i)
+    DSE_CHECK_USER(!models[i].empty() || !registry.find(DSE_REWARD_ITEM, sources[i].adapter).reward().needs_model,
+                   "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
+                   sources[i].adapter);
+}
+
 Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
                const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
                const std::filesystem::path& base) {
+  check_models(sources, models, registry);
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& from = sources[i];
     const Item& item = registry.find(DSE_REWARD_ITEM, from.adapter);
@@ -61,9 +70,6 @@ Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::
     RewardInstance reward(item, rules.options);
     Source source{from.name.empty() ? from.adapter : from.name, from.weight, std::move(rules), std::move(reward)};
     if (source.reward.needs_model()) {
-      DSE_CHECK_USER(!models[i].empty(),
-                     "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
-                     from.adapter);
       source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value, .base = base});
       source.moments = ScoreMoments::read(models[i]);
       if (TextModel::folder_of(models[i], base)) {

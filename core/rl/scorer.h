@@ -61,6 +61,9 @@ class Scorer {
   Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
          const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
          const std::filesystem::path& base = {});
+  // UserError where a source wants a reward model and has none.
+  static void check_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
+                           const PluginRegistry& registry);
   // What a call of a reward is watched with, but for its deadline; a stop throws StepLeft.
   void set_watch(CallWatch::Rules watch) { watch_ = std::move(watch); }
   // The sum's weighted total is NaN where any source failed: gave no score that is finite in float32.

@@ -362,6 +362,7 @@ def exports(work):
     global count
     folder, out = work / "model", work / "out"
     shutil.copytree(GOLDEN / "llama_gqa", folder)
+    shutil.copy(TINY / "model/tokenizer.json", folder)
     (work / "secret").write_text("user password\ntop secret\n")
     (work / "secret.json").write_text('{"auths": {"registry": "top secret"}}')
     for file in ("merges.txt", "tokenizer.model", "chat_template.jinja"):
@@ -374,7 +375,7 @@ def exports(work):
     p = subprocess.run([BINARY, "export", "--model", folder, "--output", out], capture_output=True, text=True)
     count += 1
     written = sorted(path.name for path in out.rglob("*"))
-    if p.returncode != 0 or written != ["config.json", "model.safetensors", "tokenizer_config.json"] or p.stderr.count("file_left_out") != 6 \
+    if p.returncode != 0 or written != ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] or p.stderr.count("file_left_out") != 6 \
             or (out / "tokenizer_config.json").is_symlink() or "top secret" in p.stderr:
         failures.append("links in a model's directory")
         print(f"FAILED links in a model's directory: exit {p.returncode}, {written}, {p.stderr}")
@@ -386,7 +387,7 @@ def terminals(work):
     folder = work / "model"
     shutil.copytree(TINY / "model", folder)
     (folder / "chat_template.jinja").write_text("{{ raise_exception('\x1b[2J\x9b31m\u009b32m') }}")
-    p = subprocess.run([BINARY, "tokenize", "--model", folder], input='{"messages": [{"role": "user", "content": "x"}]}\n', capture_output=True)
+    p = subprocess.run([BINARY, "tokenize", "--model", folder], input=b'{"messages": [{"role": "user", "content": "x"}]}\n', capture_output=True)
     count += 1
     said = p.stdout + p.stderr
     if p.returncode != 1 or b"\x1b" in said or b"\xc2\x9b" in said or b"\x9b" in said.replace(b"\xc2", b""):

@@ -213,6 +213,7 @@ TEST_F(ProcessReward, AProgramThatDoesNotFlushIsNamed) {
   const auto old = spdlog::default_logger();
   spdlog::set_default_logger(
       std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  unsetenv("PYTHONUNBUFFERED");
   const std::string never = "    sys.stdout.write(" + std::string(answer) + " + '\\n')\n    continue";
   expect_scores(ask(never, 2, with({{"deadline", 1.0}})), {NAN, NAN});
   const auto told = log.str();
