@@ -13,11 +13,25 @@
 #include "base/printable.h"
 
 namespace dsengine {
+namespace {
+
+[[noreturn]] void read_error(const std::filesystem::path& path, int error) {
+  throw ReadError(error_line("cannot read {}: {}", path.string(), std::strerror(error)));
+}
+
+bool is_absence(int error) { return error == ENOENT || error == ENOTDIR; }
+
+}  // namespace
 
 RegularFile::RegularFile(std::filesystem::path path) : path_(std::move(path)) {
   // Non-blocking, so that a named pipe is refused below rather than waited for; files do not notice.
   file_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  DSE_CHECK_USER(file_ >= 0, "cannot read {}: {}", path_.string(), std::strerror(errno));
+  if (const int error = errno; file_ < 0) {
+    // A link in a loop, a name that is not there, a socket: nothing kept a file from being read.
+    DSE_CHECK_USER(!is_absence(error) && error != ELOOP && error != ENXIO, "cannot read {}: {}", path_.string(),
+                   std::strerror(error));
+    read_error(path_, error);
+  }
   struct stat status {};
   const bool known = ::fstat(file_, &status) == 0;
   const int error = errno;
@@ -26,7 +40,7 @@ RegularFile::RegularFile(std::filesystem::path path) : path_(std::move(path)) {
     return;
   }
   ::close(file_);
-  DSE_CHECK_USER(known, "cannot read {}: {}", path_.string(), std::strerror(error));
+  if (!known) read_error(path_, error);
   DSE_CHECK_USER(!S_ISDIR(status.st_mode), "cannot read {}: it is a directory, not a regular file", path_.string());
   user_error(fmt::format("cannot read {}: it is not a regular file", shown(path_.string())));
 }
@@ -38,7 +52,7 @@ size_t RegularFile::read(std::span<char> out) {
   while (filled < out.size()) {
     const ssize_t count = ::read(file_, out.data() + filled, out.size() - filled);
     if (count < 0 && errno == EINTR) continue;
-    DSE_CHECK_USER(count >= 0, "cannot read {}: {}", path_.string(), std::strerror(errno));
+    if (count < 0) read_error(path_, errno);
     if (count == 0) break;
     filled += size_t(count);
   }
@@ -48,13 +62,11 @@ size_t RegularFile::read(std::span<char> out) {
 bool file_exists(const std::filesystem::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) return true;
-  const int error = errno;
-  if (error == ENOENT || error == ENOTDIR) {
-    DSE_CHECK_USER(::lstat(path.c_str(), &status) != 0, "cannot read {}: it is a link to what is not there",
-                   path.string());
-    return false;
-  }
-  user_error(error_line("cannot read {}: {}", path.string(), std::strerror(error)));
+  if (!is_absence(errno)) read_error(path, errno);
+  DSE_CHECK_USER(::lstat(path.c_str(), &status) != 0, "cannot read {}: it is a link to what is not there",
+                 path.string());
+  if (!is_absence(errno)) read_error(path, errno);
+  return false;
 }
 
 std::string read_text(const std::filesystem::path& path, uint64_t most_bytes) {

@@ -9,7 +9,15 @@
 #include <span>
 #include <string>
 
+#include "base/check.h"
+
 namespace dsengine {
+
+// The disk, or a right that is missing, kept a file from being read: what is in it is not known.
+class ReadError : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 class RegularFile {
  public:

@@ -92,9 +92,31 @@ void prune(const fs::path& folder, int64_t keep) {
   }
 }
 
-// A checkpoint's manifest and files, compared with their hashes. UserError: it is damaged.
-FoundCheckpoint read_checkpoint(const fs::path& path, int64_t step) {
-  FoundCheckpoint found{path, {}, read_sealed(path / kManifest)};
+// The checkpoint is whole, but it is not for this program or this stage: no older one mends that.
+class NotOurs : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// A checkpoint's sealed manifest. UserError: it is damaged.
+Json read_manifest(const fs::path& path, const StageDirectory& stage) {
+  const Json raw = read_json(path / kManifest);
+  if (raw.is_object() && !raw.contains("sha256") && raw.value("format", Json()) == 1)
+    throw NotOurs(fmt::format("{}: checkpoint format 1 is of an older version, this one reads {}: delete {}",
+                              path.string(), kFormat, stage.path().string()));
+  Json manifest = read_sealed(path / kManifest);
+  if (manifest.value("format", Json()) != kFormat)
+    throw NotOurs(fmt::format("{}: checkpoint format {} is not known to this version", path.string(),
+                              manifest.value("format", Json()).dump()));
+  if (manifest.value("stage", "") != stage.path().filename().string() ||
+      manifest.value("settings_sha256", "") != stage.fingerprint())
+    throw NotOurs(fmt::format("{} is of another stage or of other settings: delete it", path.string()));
+  return manifest;
+}
+
+// The manifest, its own files compared with their hashes. UserError: it is damaged.
+FoundCheckpoint read_checkpoint(const fs::path& path, int64_t step, const StageDirectory& stage) {
+  FoundCheckpoint found{path, {}, read_manifest(path, stage)};
   const Json& manifest = found.manifest;
   auto& state = found.state;
   try {
@@ -116,32 +138,6 @@ void check_log(const FoundCheckpoint& checkpoint, const char* name, const fs::pa
   if (sha256_file(file, bytes) != log.at("sha256"))
     stage.changed(fmt::format("the first {} bytes of {} have changed since {} was written", bytes, file.string(),
                               checkpoint.path.string()));
-}
-
-// What no older checkpoint mends: this one is whole, but it is not for this program or this stage.
-void check_ours(const fs::path& path, const StageDirectory& stage) {
-  Json manifest;
-  try {
-    manifest = read_json(path / kManifest);
-  } catch (const UserError&) {
-    return;  // damaged
-  }
-  if (!manifest.is_object()) return;
-  const Json format = manifest.value("format", Json());
-  const bool sealed = manifest.contains("sha256");
-  DSE_CHECK_USER(sealed || format != 1, "{}: checkpoint format 1 is of an older version, this one reads {}: delete {}",
-                 path.string(), kFormat, stage.path().string());
-  if (!sealed) return;
-  try {
-    manifest = read_sealed(path / kManifest);
-  } catch (const UserError&) {
-    return;
-  }
-  DSE_CHECK_USER(format == kFormat, "{}: checkpoint format {} is not known to this version", path.string(),
-                 format.dump());
-  DSE_CHECK_USER(manifest.value("stage", "") == stage.path().filename().string() &&
-                     manifest.value("settings_sha256", "") == stage.fingerprint(),
-                 "{} is of another stage or of other settings: delete it", path.string());
 }
 
 }  // namespace
@@ -188,9 +184,10 @@ std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage) {
   std::optional<FoundCheckpoint> found;
   for (auto it = all.rbegin(); it != all.rend() && !found; ++it) {
     const auto& [step, path] = *it;
-    check_ours(path, stage);
     try {
-      found = read_checkpoint(path, step);
+      found = read_checkpoint(path, step, stage);
+    } catch (const NotOurs&) {
+      throw;
     } catch (const UserError& error) {
       damage += (damage.empty() ? "" : "; ") + std::string(error.what());
       damaged.push_back(path);

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/check.h"
+#include "base/regular_file.h"
 #include "model/adapter_files.h"
 #include "model/model_files.h"
 
@@ -49,7 +50,10 @@ void InputCheck::open_plugins(const StageInputs& inputs) const {
   for (const auto& model : models) {
     if (model.empty()) continue;
     try {
+      check_model_directory(origin_of(model));
       graph_of(origin_of(model), registry_);
+    } catch (const ReadError&) {
+      throw;
     } catch (const UserError&) {  // told by the check itself
     }
   }

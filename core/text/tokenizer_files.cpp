@@ -20,7 +20,8 @@ TokenizerJson object_of(const std::string& text, const std::string& where) {
 }
 
 void check_vocabulary(const TokenizerJson& json, const std::string& where) {
-  for (const auto& [token, id] : json.items()) token_id(id, where);
+  for (const auto& [token, id] : json.items())  // what else is in it is not shown
+    DSE_CHECK_USER(id.is_number_integer(), "{}: not each of its values is a token's id", where);
 }
 
 // Each line of merges.txt joins two tokens of the vocabulary to a third.
@@ -97,6 +98,8 @@ std::vector<TokenizerFile> tokenizer_files(const fs::path& directory, std::vecto
       std::string text = read_text(directory / name);
       check(text, where);
       files.push_back({name, std::move(text)});
+    } catch (const ReadError&) {
+      throw;
     } catch (const UserError& error) {
       left_out.push_back(error.what());
     }
