@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/own_folder.h"
+#include "base/printable.h"
 
 namespace dsengine {
 namespace {
@@ -214,13 +215,13 @@ std::vector<const Item*> PluginRegistry::require_named(const std::string& name) 
   std::vector<std::string> known;
   for (const auto& listed : listing()) known.push_back(listed.item.name);
   if (std::find(known.begin(), known.end(), name) == known.end())
-    throw_missing(fmt::format("plugin item '{}'", name), nearest_name(name, known), known);
+    throw_missing(fmt::format("plugin item '{}'", shown(name)), nearest_name(name, known), known);
   const std::scoped_lock lock(mutex_);
   return open(0, [&](const auto& entry) { return entry.name == name; });
 }
 
 const Item& PluginRegistry::find(uint32_t kind, const std::string& name) const {
-  const auto what = fmt::format("{} '{}'", item_kind_name(kind), name);
+  const auto what = fmt::format("{} '{}'", item_kind_name(kind), shown(name));
   std::vector<std::string> known;
   std::vector<Listed> found;
   for (auto& listed : listing()) {
@@ -247,8 +248,8 @@ const Item& PluginRegistry::find_model(const std::string& architecture) const {
     known.insert(known.end(), names.begin(), names.end());
     if (serves(listed.item, architecture)) found.push_back(std::move(listed));
   }
-  if (found.empty()) throw_missing(fmt::format("model plugin for architecture '{}'", architecture), "", known);
-  check_one(found, fmt::format("architecture '{}'", architecture));
+  if (found.empty()) throw_missing(fmt::format("model plugin for architecture '{}'", shown(architecture)), "", known);
+  check_one(found, fmt::format("architecture '{}'", shown(architecture)));
   const std::scoped_lock lock(mutex_);
   return *open(DSE_MODEL, [&](const auto& entry) { return serves(entry, architecture); })[0];
 }

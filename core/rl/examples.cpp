@@ -100,7 +100,7 @@ class Encoder {
  private:
   void set_prompt(Example& e, const std::vector<ChatMessage>& turns) {
     e.prompt = text_.prompt_tokens(turns);
-    DSE_CHECK(!e.prompt.empty(), "an empty prompt");
+    DSE_CHECK_USER(!e.prompt.empty(), "the chat template leaves nothing of the prompt");
     cut_prompt(e);
     e.prompt_text = text_.prompt_text(turns, false);
   }

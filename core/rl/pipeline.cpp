@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/directory.h"
+#include "base/printable.h"
 #include "rl/fingerprint.h"
 #include "rl/input_check.h"
 #include "run/config_print.h"
@@ -20,8 +21,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
+const Item& algorithm_of(const PluginRegistry& registry, const StageConfig& stage) try {
+  return registry.find(DSE_ALGORITHM, stage.algorithm);
+} catch (const UserError& error) {
+  throw UserError(stage.name.empty() ? error.what() : error_line("stage '{}': {}", stage.name, error.what()));
+}
+
 dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
-  const Item& item = registry.find(DSE_ALGORITHM, stage.algorithm);
+  const Item& item = algorithm_of(registry, stage);
   const auto it = stage.plugin.find(item.name);
   return AlgorithmInstance(item, OptionSet(item, it == stage.plugin.end() ? OptionValues{} : it->second)).needs();
 }
@@ -45,12 +52,25 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
     : config_(config), registry_(registry), kernels_(kernels), stop_(stop) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
   std::vector<size_t> open;
-  for (size_t i = 0; i < config.stages.size(); ++i)
-    if (!fs::exists(config.output_dir / config.stages[i].name / "done.json")) open.push_back(i);
+  std::vector<fs::path> done;
+  for (size_t i = 0; i < config.stages.size(); ++i) {
+    const fs::path folder = config.output_dir / config.stages[i].name;
+    if (fs::exists(folder / "done.json"))
+      done.push_back(folder);
+    else
+      open.push_back(i);
+  }
   for (const size_t i : open) check_stage(i);
-  InputCheck check(config, registry, kernels);
-  for (const size_t i : open)
-    if (!stop.requested()) check.stage(i, needs_of(registry, config.stages[i]), inputs_of(i));
+  try {
+    InputCheck check(config, registry, kernels);
+    for (const size_t i : open)
+      if (!stop.requested()) check.stage(i, needs_of(registry, config.stages[i]), inputs_of(i));
+  } catch (const UserError&) {
+    // What an earlier stage left may have been changed since: that is the reason, then.
+    for (const auto& folder : done)
+      if (const auto what = changed_output(folder); what && changes == Changes::refused) throw UserError(*what);
+    throw;
+  }
   directory_.emplace(config, changes);
 }
 

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -269,10 +268,11 @@ void StageRunner::save_finished_steps() {
 
 // The step of the last line of eval.jsonl; -1: there is none.
 int64_t StageRunner::last_evaluation() const {
-  std::ifstream file(directory_.eval_file());
-  std::string line, last;
-  while (std::getline(file, line)) last.swap(line);
-  return last.empty() ? -1 : parse_json(last, directory_.eval_file().string()).value("step", int64_t{-1});
+  std::string lines = read_text(directory_.eval_file());
+  if (lines.empty()) return -1;
+  lines.pop_back();
+  const std::string last = lines.substr(lines.rfind('\n') + 1);
+  return parse_json(last, directory_.eval_file().string()).value("step", int64_t{-1});
 }
 
 StageEnd StageRunner::run_steps() {

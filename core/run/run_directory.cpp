@@ -178,17 +178,22 @@ void StageDirectory::reopen() const {
 
 Json StageDirectory::outputs() const { return read_done(path_)["outputs"]; }
 
-void StageDirectory::check_outputs() const {
-  const Json done = read_done(path_);
-  for (const auto& [name, hashes] : done["outputs"].items()) {
-    if (hashes.is_object() && !fs::exists(path_ / name)) continue;
+std::optional<std::string> changed_output(const fs::path& stage) {
+  const Json outputs = read_done(stage)["outputs"];
+  for (const auto& [name, hashes] : outputs.items()) {
+    if (hashes.is_object() && !fs::exists(stage / name)) continue;
     const auto found =
-        hashes.is_object() ? changed_file(path_ / name, hashes) : changed_file(path_, Json{{name, hashes}});
-    if (!found) continue;
-    changed(*found);
-    finish(done["summary"]);  // what is there now is what later stages begin with
-    return;
+        hashes.is_object() ? changed_file(stage / name, hashes) : changed_file(stage, Json{{name, hashes}});
+    if (found) return found;
   }
+  return std::nullopt;
+}
+
+void StageDirectory::check_outputs() const {
+  const auto found = changed_output(path_);
+  if (!found) return;
+  changed(*found);
+  finish(read_done(path_)["summary"]);  // what is there now is what later stages begin with
 }
 
 void StageDirectory::check_inputs(const Json& inputs) const {

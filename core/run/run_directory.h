@@ -74,6 +74,9 @@ class StageDirectory {
   std::shared_ptr<const Handle> handle_;  // of the folder, open
 };
 
+// The first output of a stage that has ended which is another than its done.json says, as a line.
+std::optional<std::string> changed_output(const std::filesystem::path& stage);
+
 class RunDirectory {
  public:
   // Creates config.output_dir, locks it, compares the settings of every stage there and writes config.toml.

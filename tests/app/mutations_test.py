@@ -260,7 +260,7 @@ def faults(file, command, work, result):
     if status == 1 and not by_lines and "verify" not in command:
         names = [pathlib.PurePath(file).name, str(pathlib.PurePath(file).parent)]
         names += ["run/"] if file.startswith("run/") else []
-        names += ["stage '"] if file == "run.toml" else []  # what a stage lacks is said with its key
+        names += ["stage '", "data.max_length ="] if file == "run.toml" else []  # what a stage lacks is said with its key
         names += ["the chat template "] if file.endswith(".jinja") else []  # of a record that it cannot be asked for
         names += ["the loss is not finite"] if file.endswith(".safetensors") else []  # trained from weights that hold NaN
         if not last.startswith("dsengine: error: ") or error.count("dsengine: error: ") != 1:
