@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "base/regular_file.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
 #include "files/entries.h"
@@ -72,12 +73,16 @@ Json output_hashes(const fs::path& stage) {
 }
 
 // done.json, checked for what every reader of it needs.
-Json read_done(const fs::path& stage) {
+Json read_done(const fs::path& stage) try {
   const Json done = read_sealed(done_file(stage));
   DSE_CHECK_USER(done.contains("summary") && done.contains("settings_sha256") && done.contains("outputs") &&
                      done["outputs"].is_object(),
                  "{} is not a stage's done.json", done_file(stage).string());
   return done;
+} catch (const ReadError&) {
+  throw;
+} catch (const UserError& error) {
+  throw UserError(error_line("{}: bring it back, or delete {} to run the stage again", error.what(), stage.string()));
 }
 
 // How an input that `before` and `now` describe differs: the files that are others, else the input as a whole.
@@ -196,21 +201,33 @@ void StageDirectory::check_outputs() const {
   finish(read_done(path_)["summary"]);  // what is there now is what later stages begin with
 }
 
+// What check_inputs wrote; nothing where changes are accepted and it is gone or damaged.
+std::optional<Json> StageDirectory::remembered_inputs() const {
+  const fs::path file = inputs_file(path_);
+  if (!fs::exists(file)) return changed(fmt::format("{} is missing", file.string())), std::nullopt;
+  try {
+    return read_sealed(file);
+  } catch (const ReadError&) {
+    throw;
+  } catch (const UserError& error) {
+    return changed(error.what()), std::nullopt;
+  }
+}
+
 void StageDirectory::check_inputs(const Json& inputs) const {
   const fs::path file = inputs_file(path_);
   Json all = inputs;
-  if (has_results(path_) && !fs::exists(file)) {
-    changed(fmt::format("{} is missing", file.string()));
-  } else if (has_results(path_)) {
-    all = read_sealed(file);
+  if (has_results(path_)) {
+    const auto before = remembered_inputs();
+    if (before) all = *before;
     std::vector<std::string> others;
     for (const auto& [name, now] : inputs.items()) {
-      const Json before = all.value(name, Json::object());
-      if (before.value("sha256", "") != now.value("sha256", "")) others.push_back(difference(name, before, now));
+      const Json was = all.value(name, Json::object());
+      if (was.value("sha256", "") != now.value("sha256", "")) others.push_back(difference(name, was, now));
       all[name] = now;
     }
-    if (others.empty()) return;
-    changed(fmt::format("{} was begun with another {}", path_.string(), fmt::join(others, "; another ")));
+    if (before && others.empty()) return;
+    if (before) changed(fmt::format("{} was begun with another {}", path_.string(), fmt::join(others, "; another ")));
   }
   atomic_write_file(file, sealed_text(all));
 }

@@ -68,6 +68,8 @@ class StageDirectory {
     const int descriptor;
   };
 
+  std::optional<Json> remembered_inputs() const;
+
   std::filesystem::path path_;
   std::string fingerprint_;
   Changes changes_;
