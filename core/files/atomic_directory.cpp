@@ -123,6 +123,12 @@ void AtomicDirectory::recover(const fs::path& final_path) {
   sweep(parent, sibling(path, ".tmp-").filename().string());
 }
 
+void remove_directory(const fs::path& path) {
+  const fs::path target = normal(path), leftover = sibling(target, temporary_ending());
+  move_to(target, leftover);
+  remove_tree(leftover);
+}
+
 void remove_leftovers(const fs::path& directory) { sweep(directory, "."); }
 
 AtomicFile::AtomicFile(const fs::path& path) : path_(path) {

@@ -36,6 +36,10 @@ class AtomicDirectory {
   bool committed_ = false;
 };
 
+// Removes a directory and all in it: whatever moment the machine stops at, or a call fails, it is there complete or it
+// is gone; what is left of it is a leftover then. UserError where it stays.
+void remove_directory(const std::filesystem::path& path);
+
 // Removes what writers that no longer run left in a directory, of whatever file or directory. For a directory
 // that has one writing process.
 void remove_leftovers(const std::filesystem::path& directory);

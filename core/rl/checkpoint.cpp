@@ -84,12 +84,11 @@ std::map<int64_t, fs::path> checkpoints_in(const fs::path& folder) {
 
 void prune(const fs::path& folder, int64_t keep) {
   auto all = checkpoints_in(folder);
-  for (; int64_t(all.size()) > keep; all.erase(all.begin())) {
-    std::error_code error;
-    fs::remove_all(all.begin()->second, error);
-    if (error)
-      spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all.begin()->second.string(), error.message());
-  }
+  for (; int64_t(all.size()) > keep; all.erase(all.begin())) try {
+      remove_directory(all.begin()->second);
+    } catch (const UserError& error) {
+      spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all.begin()->second.string(), error.what());
+    }
 }
 
 // The checkpoint is whole, but it is not for this program or this stage: no older one mends that.

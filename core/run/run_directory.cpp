@@ -295,6 +295,7 @@ StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConf
   fs::create_directories(folder, error);
   DSE_CHECK_USER(!error, "cannot make {}: {}", folder.string(), error.message());
   remove_leftovers(folder);
+  if (fs::exists(folder / "checkpoints")) remove_leftovers(folder / "checkpoints");
   const std::string settings = stage_settings(config, stage);
   check_unchanged(folder, settings);
   const fs::path file = settings_file(folder);
