@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "files/entries.h"
 #include "files/output_file.h"
 
@@ -86,8 +87,7 @@ AtomicDirectory::AtomicDirectory(const fs::path& final_path)
     : final_(normal(final_path)), temporary_(sibling(final_, temporary_ending())) {
   DSE_CHECK_USER(!is_there(final_) || fs::is_directory(final_), "{}: a file is where a directory shall be written",
                  final_.string());
-  attempt("create", final_.parent_path(),
-          [&](std::error_code& error) { fs::create_directories(final_.parent_path(), error); });
+  make_directories(final_.parent_path());
   recover(final_);
   attempt("create", temporary_, [&](std::error_code& error) { fs::create_directory(temporary_, error); });
 }

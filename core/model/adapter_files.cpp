@@ -72,10 +72,10 @@ std::string init_of(const Json& config, const std::string& where) {
     if (name == plain) return "";
   if (name == "pissa" || name == "olora") return name;
   user_error(
-      fmt::format("{}: init_lora_weights = '{}' changed the base model when the adapter was made, in a way that cannot "
-                  "be repeated: "
-                  "with PEFT, merge it, or save it as a plain adapter (path_initial_model_for_weight_conversion)",
-                  where, name));
+      error_line("{}: init_lora_weights = '{}' changed the base model when the adapter was made, in a way that cannot "
+                 "be repeated: "
+                 "with PEFT, merge it, or save it as a plain adapter (path_initial_model_for_weight_conversion)",
+                 where, name));
 }
 
 // Where base_model_name_or_path may lie: as PEFT finds it, from the working directory; then beside the adapter.

@@ -275,7 +275,7 @@ ModelKind stored_kind(const std::filesystem::path& directory, const std::filesys
 void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
   std::vector<std::string> left_out;
   for (const auto& file : tokenizer_files(from, left_out)) {
-    std::filesystem::create_directories((to / file.name).parent_path());
+    make_directories((to / file.name).parent_path());
     write_text(to / file.name, file.text);
   }
   for (const auto& reason : left_out) spdlog::warn("model event=file_left_out reason=\"{}\"", reason);

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/json.h"
 #include "base/own_folder.h"
 
@@ -54,9 +55,8 @@ void write_new_plugin(const std::string& name, const std::string& kind, const fs
   const fs::path source = templates / (kind + ".cpp.in");
   DSE_CHECK_USER(fs::exists(source), "no template for the kind '{}': one of algorithm, model, dataset, reward, kernel",
                  kind);
-  std::error_code error;
   DSE_CHECK_USER(!fs::exists(folder), "{} is there already: choose another --output", folder.string());
-  DSE_CHECK_USER(fs::create_directories(folder, error), "cannot make {}: {}", folder.string(), error.message());
+  make_directories(folder);
   const std::map<std::string, std::string> values{
       {"@NAME@", name}, {"@TYPE@", type_name(name)}, {"@KIND@", kind}, {"@USE@", use_of(kind, name)}};
   write_text(folder / (name + ".cpp"), filled(read_text(source), values));

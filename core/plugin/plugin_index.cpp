@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/own_folder.h"
 #include "base/sha256.h"
 #include "plugin/elf_file.h"
@@ -66,9 +67,9 @@ Json read_cache(const fs::path& file) {
 void write_cache(const fs::path& file, const Json& json) {
   if (file.empty()) return;
   std::error_code error;
-  fs::create_directories(file.parent_path(), error);
   const fs::path fresh = file.string() + fmt::format(".tmp-{}", getpid());
   try {
+    make_directories(file.parent_path());
     write_text(fresh, json.dump() + "\n");
     fs::rename(fresh, file, error);
   } catch (const UserError&) {

@@ -89,6 +89,11 @@ void prune(const fs::path& folder, int64_t keep) {
     } catch (const UserError& error) {
       spdlog::warn("checkpoint_not_removed path={} reason=\"{}\"", all.begin()->second.string(), error.what());
     }
+  try {
+    remove_leftovers(folder);  // of a removal that failed half-way
+  } catch (const UserError& error) {
+    spdlog::warn("leftovers_not_removed path={} reason=\"{}\"", folder.string(), error.what());
+  }
 }
 
 // The checkpoint is whole, but it is not for this program or this stage: no older one mends that.

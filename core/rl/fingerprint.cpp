@@ -81,6 +81,8 @@ Json model_fingerprint(const fs::path& directory, const Json& hashes) {
   return fingerprint_of(directory, files);
 }
 
+Json plugin_fingerprint(const Item& item) { return {{"from", item.file.string()}, {"sha256", item.sha256}}; }
+
 Json folder_fingerprint(const fs::path& folder) { return fingerprint_of(folder, file_hashes(folder)); }
 
 Json records_fingerprint(const ExampleSet& set, const std::vector<DataSource>& sources) {

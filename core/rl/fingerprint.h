@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "base/json.h"
+#include "plugin/registry.h"
 #include "rl/examples.h"
 
 namespace dsengine {
@@ -22,6 +23,8 @@ Json text_fingerprint(const std::filesystem::path& directory);
 // The examples that are made of the sources. Their files are told, but do not count: the same records from other files
 // are the same.
 Json records_fingerprint(const ExampleSet& set, const std::vector<DataSource>& sources);
+// The library that an item of a plugin comes from.
+Json plugin_fingerprint(const Item& item);
 // All files of a folder.
 Json folder_fingerprint(const std::filesystem::path& folder);
 

@@ -251,7 +251,7 @@ Json Pipeline::fingerprints_of(size_t index, const StageInputs& inputs) const {
   all["tokenizer"] = text_fingerprint(inputs.tokenizer);
   const auto add_plugin = [&](uint32_t kind, const std::string& name) {
     const Item& item = registry_.find(kind, name);
-    all["plugin " + item.name] = Json{{"from", item.file.string()}, {"sha256", item.sha256}};
+    all["plugin " + item.name] = plugin_fingerprint(item);
   };
   add_plugin(DSE_ALGORITHM, stage.algorithm);
   for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/json.h"
 #include "files/atomic_directory.h"
 
@@ -65,7 +66,7 @@ void Rollout::record(const std::vector<Answered>& answers, uint64_t step) const 
                     {"logprobs", a.answer.logp},
                     {"finish", int(a.answer.finish)},
                     {"prompt", a.prompt_id}});
-  std::filesystem::create_directories(config_.record);
+  make_directories(config_.record);
   atomic_write_file(file_of(config_.record, step), rows.dump() + "\n");
 }
 

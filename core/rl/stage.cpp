@@ -114,7 +114,7 @@ void StageRunner::check_inputs() const {
   for (const auto* role : {&roles_.actor, &roles_.reference, &roles_.critic, &roles_.reward}) {
     if (!*role) continue;
     const Item& item = services_.registry.find_model((*role)->model.graph().architecture);
-    inputs["plugin " + item.name] = Json{{"from", item.file.string()}, {"sha256", item.sha256}};
+    inputs["plugin " + item.name] = plugin_fingerprint(item);
   }
   if (!stage_.rollout.replay.empty()) inputs["replayed rollouts"] = folder_fingerprint(stage_.rollout.replay);
   directory_.check_inputs(inputs);

@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "base/regular_file.h"
 #include "base/sha256.h"
 #include "files/atomic_directory.h"
@@ -250,10 +251,7 @@ void StageDirectory::check_present() const {
 }
 
 RunDirectory::RunDirectory(const RunConfig& config, Changes changes) : path_(config.output_dir), changes_(changes) {
-  std::error_code error;
-  fs::create_directories(path_, error);
-  DSE_CHECK_USER(!error && fs::is_directory(path_), "cannot make output_dir {}: {}", path_.string(),
-                 error ? error.message() : "it is a file");
+  make_directories(path_, "output_dir");
   lock();
   try {
     remove_leftovers(path_);
@@ -291,9 +289,7 @@ void RunDirectory::lock() {
 
 StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConfig& stage) const {
   const fs::path folder = path_ / stage.name;
-  std::error_code error;
-  fs::create_directories(folder, error);
-  DSE_CHECK_USER(!error, "cannot make {}: {}", folder.string(), error.message());
+  make_directories(folder);
   remove_leftovers(folder);
   if (fs::exists(folder / "checkpoints")) remove_leftovers(folder / "checkpoints");
   const std::string settings = stage_settings(config, stage);

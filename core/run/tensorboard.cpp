@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/directory.h"
 #include "files/atomic_directory.h"
 #include "files/entries.h"
 
@@ -134,9 +135,7 @@ std::string new_file_name(double now) {
 }  // namespace
 
 TensorBoardLog::TensorBoardLog(fs::path folder, const fs::path& metrics_file, const fs::path& eval_file) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  DSE_CHECK_USER(!error, "cannot make {}: {}", folder.string(), error.message());
+  make_directories(folder);
   remove_leftovers(folder);
   std::vector<fs::path> older;
   for (const auto& entry : entries_of(folder))
@@ -151,8 +150,9 @@ TensorBoardLog::TensorBoardLog(fs::path folder, const fs::path& metrics_file, co
   file_path_ = folder / new_file_name(now);
   atomic_write_file(file_path_, record_of(version) + record_of(start) + records_of_file(metrics_file, training_record) +
                                     records_of_file(eval_file, evaluation_record));
+  std::error_code ignored;
   for (const auto& path : older)
-    if (path != file_path_) fs::remove(path, error);
+    if (path != file_path_) fs::remove(path, ignored);
   file_ = open(file_path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   DSE_CHECK_USER(file_ >= 0, "cannot open {}: {}", file_path_.string(), std::strerror(errno));
 }

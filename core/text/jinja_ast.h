@@ -80,7 +80,7 @@ struct Template {
   Body body;
 };
 
-// `source` is valid UTF-8; a syntax error is a UserError with the line.
+// A source that is not UTF-8 is a UserError; a syntax error one with the line.
 Template parse(std::string_view source, const std::string& where);
 bool has_generation(const Body& body);  // a {% generation %} block somewhere in it
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "text/jinja_parser.h"
+#include "text/utf8.h"
 
 namespace dsengine::jinja {
 namespace {
@@ -214,6 +215,7 @@ bool has_generation(const Body& body) {
 }
 
 Template parse(std::string_view source, const std::string& where) {
+  DSE_CHECK_USER(is_valid_utf8(source), "{} is not valid UTF-8: convert it", where);
   try {
     return {where, StatementParser(tokenize(source)).run()};
   } catch (const SyntaxError& e) {

@@ -103,7 +103,7 @@ TEST(AtomicDirectory, RefusesAFileInItsPlace) {
   TemporaryDirectory directory;
   write_text(directory.path() / "save", "");
   EXPECT_THAT(refusal([&] { AtomicDirectory(directory.path() / "save"); }), HasSubstr("a file is where"));
-  EXPECT_THAT(refusal([&] { AtomicDirectory(directory.path() / "save" / "x"); }), HasSubstr("cannot create"));
+  EXPECT_THAT(refusal([&] { AtomicDirectory(directory.path() / "save" / "x"); }), HasSubstr("cannot make"));
   EXPECT_THAT(refusal([] { AtomicDirectory("/"); }), HasSubstr("cannot be replaced"));
 }
 

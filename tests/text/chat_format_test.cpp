@@ -176,6 +176,8 @@ TEST_F(Chats, TemplatesComeFromWhereTransformersFindsThem) {
   write_text(folder / "additional_chat_templates/tool_use.jinja", "more");
   EXPECT_EQ(of(tools), "more");
   EXPECT_EQ(of(), "file");
+  write_text(folder / "chat_template.jinja", "a \xff {{ messages }}");
+  EXPECT_THAT(of(), testing::HasSubstr("chat_template.jinja is not valid UTF-8"));
   write_text(folder / "chat_template.jinja", "a\n{% if %}");
   EXPECT_TRUE(ChatFormat::of(folder).has_template());  // texts and ids can still be encoded
   EXPECT_THAT(of(), testing::HasSubstr("chat_template.jinja:2: the chat template cannot be read"));
