@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "base/regular_file.h"
-#include "text/jinja.h"
+#include "text/jinja/jinja.h"
 #include "text/side_files.h"
 
 namespace dsengine {

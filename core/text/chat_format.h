@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "text/jinja_origin.h"
+#include "text/jinja/origin.h"
 
 namespace dsengine {
 

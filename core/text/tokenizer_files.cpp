@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "base/regular_file.h"
-#include "text/jinja.h"
+#include "text/jinja/jinja.h"
 #include "text/sentencepiece_model.h"
 #include "text/tokenizer_json.h"
 

@@ -1,7 +1,7 @@
 // A chat template, rendered with a small conversation.
 #include "fuzz.h"
-#include "text/jinja.h"
-#include "text/jinja_parser.h"
+#include "text/jinja/jinja.h"
+#include "text/jinja/parser.h"
 #include "text/utf8.h"
 
 using namespace dsengine;

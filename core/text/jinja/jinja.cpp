@@ -1,4 +1,4 @@
-#include "text/jinja.h"
+#include "text/jinja/jinja.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/printable.h"
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

@@ -6,9 +6,9 @@
 #pragma once
 #include <deque>
 
-#include "text/jinja_ast.h"
-#include "text/jinja_operations.h"
-#include "text/jinja_text.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/operations.h"
+#include "text/jinja/text.h"
 
 namespace dsengine::jinja {
 

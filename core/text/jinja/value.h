@@ -14,7 +14,7 @@
 #include <variant>
 #include <vector>
 
-#include "text/jinja_origin.h"
+#include "text/jinja/origin.h"
 
 namespace dsengine::jinja {
 

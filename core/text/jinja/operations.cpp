@@ -1,11 +1,11 @@
-#include "text/jinja_operations.h"
+#include "text/jinja/operations.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "text/jinja_text.h"
+#include "text/jinja/text.h"
 
 namespace dsengine::jinja {
 

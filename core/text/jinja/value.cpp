@@ -1,4 +1,4 @@
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <optional>
 
-#include "text/jinja_text.h"
+#include "text/jinja/text.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

@@ -1,5 +1,5 @@
 // Jinja against transformers' own environment: tests/golden/make_templates.py wrote the texts. And hostile templates.
-#include "text/jinja.h"
+#include "text/jinja/jinja.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

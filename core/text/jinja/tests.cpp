@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <map>
 
-#include "text/jinja_operations.h"
-#include "text/jinja_text.h"
+#include "text/jinja/operations.h"
+#include "text/jinja/text.h"
 
 namespace dsengine::jinja {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "text/jinja_operations.h"
-#include "text/jinja_text.h"
+#include "text/jinja/operations.h"
+#include "text/jinja/text.h"
 
 namespace dsengine::jinja {
 namespace {

@@ -1,7 +1,7 @@
 // The interpreter's expressions.
 #include <fmt/format.h>
 
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 namespace dsengine::jinja {
 

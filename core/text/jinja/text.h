@@ -5,7 +5,7 @@
 //   TextPtr whole = out.take();
 //   Text middle = slice(*whole, 2, 5);                       // characters 2, 3, 4
 #pragma once
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 namespace dsengine::jinja {
 

@@ -7,7 +7,7 @@
 #pragma once
 #include <optional>
 
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 namespace dsengine::jinja {
 

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "base/printable.h"
-#include "text/jinja_parser.h"
+#include "text/jinja/parser.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

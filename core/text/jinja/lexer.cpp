@@ -1,11 +1,11 @@
-#include "text/jinja_lexer.h"
+#include "text/jinja/lexer.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
 
-#include "text/jinja_text.h"
+#include "text/jinja/text.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

@@ -6,7 +6,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "text/jinja_text.h"
+#include "text/jinja/text.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

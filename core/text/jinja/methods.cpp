@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <map>
 
-#include "text/jinja_operations.h"
-#include "text/jinja_text.h"
+#include "text/jinja/operations.h"
+#include "text/jinja/text.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

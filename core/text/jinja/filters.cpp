@@ -6,8 +6,8 @@
 #include <cmath>
 #include <map>
 
-#include "text/jinja_operations.h"
-#include "text/jinja_text.h"
+#include "text/jinja/operations.h"
+#include "text/jinja/text.h"
 
 namespace dsengine::jinja {
 namespace {

@@ -6,12 +6,22 @@
 //   r.bytes, r.origin;              // each byte: of the template, or of the data
 //
 // Any template ends, in bounded time and memory: with a text, or with one UserError that names the template's line.
+//
+// The way of a template through this folder:
+//   source     lexer → tokens                 lexer.h
+//   tokens     statements, expressions,       parser.h: statements.cpp, expressions.cpp, postfix.cpp
+//              postfix → a tree               ast.h
+//   the tree   interpreter (statements),      interpreter.h: interpreter.cpp, evaluate.cpp
+//              evaluate (expressions)
+//   values     operators, attributes,         operations.h: operations, attributes, methods, filters, list_filters,
+//              methods, filters, tests        tests .cpp
+//              what they are, their print     value.h, text.h, origin.h: value.cpp, print.cpp, text.cpp
 #pragma once
 #include <ctime>
 #include <optional>
 
 #include "base/json.h"
-#include "text/jinja_ast.h"
+#include "text/jinja/ast.h"
 
 namespace dsengine::jinja {
 

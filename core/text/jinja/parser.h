@@ -3,8 +3,8 @@
 //   ExpressionParser parser(tokens);
 //   ExpressionPtr e = parser.expression();   // tokens up to what no longer belongs to it
 #pragma once
-#include "text/jinja_ast.h"
-#include "text/jinja_lexer.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/lexer.h"
 
 namespace dsengine::jinja {
 
