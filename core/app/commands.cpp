@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "base/directory.h"
 #include "base/printable.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "model/model_files.h"
 
 namespace dsengine {

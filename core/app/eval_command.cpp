@@ -14,7 +14,7 @@
 #include "base/printable.h"
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "rl/scorer.h"
 
 namespace dsengine {
@@ -106,7 +106,7 @@ class Evaluation {
     DSE_CHECK_USER(!o.model.empty() || !o.reward_model.empty(), "eval: give --model, --reward-model or both");
     DSE_CHECK_USER(o.other.empty() || !o.model.empty(), "eval: --other is compared with --model: give that too");
     const Item& item = registry_.find(DSE_DATASET, o.adapter);
-    source_.adapter = o.adapter, source_.path = std::filesystem::absolute(o.data);
+    source_.reader = o.adapter, source_.path = std::filesystem::absolute(o.data);
     source_.options = parse_options(item, o.data_options, "--data-option");
     DatasetInstance data(item, OptionSet(item, source_.options), source_.path);
     uses_ = uses_of(data);
@@ -119,10 +119,10 @@ class Evaluation {
           directory, {.head = dse::HeadKind::language, .rounded_to_bf16 = o.dtype == "bf16", .base = o.base}));
       DSE_CHECK_USER(models_.back().text(), "{}: eval needs a tokenizer", directory);
     }
-    if (!o.reward.empty()) reward_.adapter = o.reward;
-    const Item& reward = registry_.find(DSE_REWARD_ITEM, reward_.adapter);
+    if (!o.reward.empty()) reward_.plugin = o.reward;
+    const Item& reward = registry_.find(DSE_REWARD_ITEM, reward_.plugin);
     reward_.options = parse_options(reward, o.reward_options, "--reward-option");
-    OptionSet(reward, reward_.options);  // checked before anything is answered
+    [[maybe_unused]] const OptionSet checked(reward, reward_.options);  // before anything is answered
     result_ = {{"data", o.data}, {"records", data.size()}, {"rows", std::min(data.size(), o.rows)}};
     if (!o.model.empty()) result_["model"] = o.model;
     if (!o.other.empty()) result_["other"] = o.other;
@@ -237,14 +237,12 @@ class Evaluation {
           ScoredAnswer a{set[i].prompt_text, replies[i].text, set[i].metadata, set[i].prompt};
           a.tokens.insert(a.tokens.end(), replies[i].tokens.begin(), replies[i].tokens.end());
           a.answer_size = int64_t(replies[i].tokens.size()), a.turns = set[i].turns;
-          a.finish = replies[i].finish == "eos"    ? DSE_FINISH_EOS
-                     : replies[i].finish == "stop" ? DSE_FINISH_STOP
-                                                   : DSE_FINISH_LENGTH;
+          a.finish = choice_named<Finish>(replies[i].finish).value_or(Finish::length);
           answers.push_back(std::move(a));
         }
         const auto scores = scorer.score(answers);
         for (size_t i = 0; i < scores.size(); ++i) own[i] = scores[i].total;
-        DSE_CHECK_USER(moments_of(own).count > 0, "the reward '{}' failed on all {} answers", reward_.adapter,
+        DSE_CHECK_USER(moments_of(own).count > 0, "the reward '{}' failed on all {} answers", reward_.plugin,
                        own.size());
         result_["reward"].push_back(to_json(moments_of(own)));
       }

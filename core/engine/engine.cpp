@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "model/model_files.h"
 #include "rl/forward.h"
 #include "rl/scorer.h"
@@ -108,12 +108,9 @@ dsengine::Experience experience_of(const std::vector<Reply>& replies, const std:
   for (size_t i = 0; i < replies.size(); ++i) {
     const auto& r = replies[i];
     if (i > 0 && r.prompt != replies[i - 1].prompt) ++prompt;
-    dsengine::ExperienceRow row{r.prompt, int64_t(r.prompt.size()), r.logprobs, r.text, ""};
+    dsengine::ExperienceRow row{r.prompt, int64_t(r.prompt.size()), r.logprobs};
     row.tokens.insert(row.tokens.end(), r.tokens.begin(), r.tokens.end());
-    const int32_t finish = r.finish == "eos"      ? DSE_FINISH_EOS
-                           : r.finish == "length" ? DSE_FINISH_LENGTH
-                           : r.finish == "stop"   ? DSE_FINISH_STOP
-                                                  : DSE_FINISH_RECORD;
+    const auto finish = dsengine::choice_named<dsengine::Finish>(r.finish).value_or(dsengine::Finish::record);
     e.add_row(std::move(row), prompt, finish, 1, std::vector<uint8_t>(r.tokens.size(), 1));
     if (!scores.empty()) e.score.back() = scores[i];
   }
@@ -157,7 +154,8 @@ int64_t Text::vocabulary() const { return impl_->text.tokenizer.vocab_size(); }
 Tokens Text::end_tokens() const { return impl_->text.eos; }
 
 Engine::Engine(const EngineOptions& options) {
-  if (!dsengine::logging_is_set_up()) dsengine::set_up_logging({.level = "warning", .file = {}, .quiet = true});
+  if (!dsengine::logging_is_set_up())
+    dsengine::set_up_logging({.level = dsengine::LogLevel::warning, .file = {}, .quiet = true});
   dsengine::set_up_threads(options.threads);
   impl_ = std::make_shared<const Impl>(options.plugin_path);
 }
@@ -187,7 +185,7 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
                      .epsilon = t->epsilon,
                      .weight_decay = t->weight_decay,
                      .grad_clip = t->grad_clip,
-                     .schedule = "constant"};
+                     .schedule = dsengine::Schedule::constant};
     role.lora.rank = t->lora_rank, role.lora.alpha = t->lora_alpha, role.lora.targets = t->lora_targets;
     role.enable_training(loading.seed);
   }

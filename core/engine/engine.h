@@ -4,7 +4,7 @@
 //   dse::Engine engine({.threads = 4});
 //   dse::Model actor = engine.load("models/tiny", {.training = dse::Training{.learning_rate = 1e-5}});
 //   auto replies = actor.generate({actor.text()->prompt({{"user", "Hello"}})}, {.max_new_tokens = 32});
-//   dse::train_step(&actor, nullptr, replies, {}, [](dse::Pass& pass) { …; return loss; });
+//   dse::train_step(&actor, nullptr, replies, {}, [](dse::MicroBatch& micro) { …; return loss; });
 //   actor.save("out/model");
 //
 // Link dsengine::dsengine (find_package(dsengine)); no header of LibTorch is needed. Every function throws
@@ -171,7 +171,7 @@ class [[gnu::visibility("default")]] Engine {
 
 // A part of a step's replies in the middle of a training step: what the models say of their tokens now, and the slopes
 // of the caller's loss by it, zeroed, to be filled.
-struct Pass {
+struct MicroBatch {
   size_t first;                        // its first reply's place in the step
   Columns logp, entropy, value;        // logp, entropy: of the actor; value: of the critic
   Columns d_logp, d_entropy, d_value;  // of the loss that is returned
@@ -191,7 +191,7 @@ struct StepOptions {
 // time, it returns their share of the loss.
 [[gnu::visibility("default")]] StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies,
                                                      const StepOptions& options,
-                                                     const std::function<double(Pass&)>& loss);
+                                                     const std::function<double(MicroBatch&)>& loss);
 
 using Option = std::variant<bool, int64_t, double, std::string>;
 

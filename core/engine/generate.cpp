@@ -3,19 +3,11 @@
 
 #include "base/check.h"
 #include "engine/engine_impl.h"
+#include "files/hf_directory.h"
 #include "model/generator.h"
-#include "model/model_files.h"
 #include "text/stops.h"
 
 namespace dse {
-
-namespace {
-
-const char* name_of(dsengine::Finish finish) {
-  return finish == dsengine::Finish::eos ? "eos" : finish == dsengine::Finish::stop ? "stop" : "length";
-}
-
-}  // namespace
 
 Tokens Model::empty_prompt() const {
   const Tokens ids = dsengine::token_ids(impl_->model().directory(), "bos_token_id", impl_->model().base());
@@ -64,7 +56,7 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
   for (size_t i = 0; i < generations.size(); ++i) {
     auto& g = generations[i];
     if (on_text) on_text(i, streams[i].finish());
-    Reply reply{std::move(requests[i].prompt), std::move(g.tokens), std::move(g.logp), "", name_of(g.finish)};
+    Reply reply{std::move(requests[i].prompt), std::move(g.tokens), std::move(g.logp), "", dsengine::name_of(g.finish)};
     if (text()) reply.text = text()->decode(reply.tokens);
     if (g.finish == dsengine::Finish::stop) reply.text = stops->text_before(reply.tokens);
     replies.push_back(std::move(reply));

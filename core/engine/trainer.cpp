@@ -45,7 +45,7 @@ dsengine::Role* trained(Model* model, const char* name, bool value) {
 }  // namespace
 
 StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& replies, const StepOptions& o,
-                      const std::function<double(Pass&)>& loss) {
+                      const std::function<double(MicroBatch&)>& loss) {
   auto* policy = trained(actor, "actor", false);
   auto* valuer = trained(critic, "critic", true);
   DSE_CHECK_USER(policy || valuer, "train_step: nothing to train");
@@ -60,17 +60,17 @@ StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& rep
     const auto selection = dsengine::select(e);
     at::AutoGradMode grad(true);
     dsengine::Outputs of_actor, of_critic;
-    Pass pass{first, {}, {}, {}, {}, {}, {}};
+    MicroBatch micro{first, {}, {}, {}, {}, {}, {}};
     if (policy) of_actor = dsengine::forward(policy->model, selection, o.temperature, true, false);
     if (valuer) of_critic = dsengine::forward(valuer->model, selection, 1, false, false);
-    fill(of_actor.logp, e, pass.logp, pass.d_logp), fill(of_actor.entropy, e, pass.entropy, pass.d_entropy);
-    fill(of_critic.value, e, pass.value, pass.d_value);
-    const double part = loss(pass);
+    fill(of_actor.logp, e, micro.logp, micro.d_logp), fill(of_actor.entropy, e, micro.entropy, micro.d_entropy);
+    fill(of_critic.value, e, micro.value, micro.d_value);
+    const double part = loss(micro);
     DSE_CHECK_USER(std::isfinite(part), "train_step: the loss is not finite");
     result.loss += part;
     if (policy)
-      dsengine::backward(of_actor, joined(pass.d_logp, e, "d_logp"), joined(pass.d_entropy, e, "d_entropy"), {});
-    if (valuer) dsengine::backward(of_critic, {}, {}, joined(pass.d_value, e, "d_value"));
+      dsengine::backward(of_actor, joined(micro.d_logp, e, "d_logp"), joined(micro.d_entropy, e, "d_entropy"), {});
+    if (valuer) dsengine::backward(of_critic, {}, {}, joined(micro.d_value, e, "d_value"));
   }
   if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * o.rate_factor);
   if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * o.rate_factor);
@@ -141,7 +141,7 @@ std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, c
   auto e = experience_of(replies, scores);
   e.allocate(i.algorithm.needs());
   dsengine::MetricMeans means;
-  i.learner->score(e, means);
+  i.learner->fill_columns(e, means);
   dsengine::prepare(i.algorithm, e, means);
   i.learner->update(
       e, i.seed, i.steps++, [&](const dsengine::OptimizerConfig& o) { return o.learning_rate * rate_factor; }, means);

@@ -1,5 +1,9 @@
-#include "model/adapter_files.h"
-
+// A LoRA directory as PEFT writes it: adapter_config.json and adapter_model.safetensors, on a base that the
+// configuration names.
+//
+// Read and written: r, lora_alpha, rank_pattern, alpha_pattern, use_rslora, init_lora_weights, and modules_to_save: the
+// score of reward models; an untied head or embedding, norms. What would change the numbers and is not known here
+// (DoRA, biases) is refused. Which modules have a pair is read from the weights.
 #include <ATen/ATen.h>
 #include <spdlog/spdlog.h>
 
@@ -11,11 +15,12 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "base/regular_file.h"
+#include "files/hf_directory.h"
 #include "files/weights.h"
 #include "model/model.h"
-#include "model/model_files.h"
 #include "model/stored_tensors.h"
 #include "text/regex.h"
+#include "text/tokenizer_files.h"
 
 namespace dsengine {
 
@@ -78,37 +83,6 @@ std::string init_of(const Json& config, const std::string& where) {
                  where, name));
 }
 
-// Where base_model_name_or_path may lie: as PEFT finds it, from the working directory; then beside the adapter.
-std::vector<fs::path> places_of_base(const fs::path& directory, const fs::path& named) {
-  if (named.is_absolute()) return {named};
-  return {named, directory / named};
-}
-
-bool is_model(const fs::path& directory) {
-  std::error_code none;
-  return fs::exists(directory / "config.json", none) || fs::exists(directory / kConfig, none);
-}
-
-Json read_config(const fs::path& directory) {
-  const Json config = read_json(directory / kConfig);
-  DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", (directory / kConfig).string());
-  return config;
-}
-
-// One line where a relative base can be read in two ways.
-void warn_of_two_bases(const fs::path& directory) {
-  const auto named = read_config(directory).value("base_model_name_or_path", Json());
-  if (!named.is_string()) return;
-  const auto places = places_of_base(directory, named.get<std::string>());
-  std::error_code none;
-  if (places.size() < 2 || !is_model(places[0]) || !is_model(places[1]) || fs::equivalent(places[0], places[1], none))
-    return;
-  spdlog::warn(
-      "adapter directory={} base={} other={} note=\"both are models: the working directory's is taken, as PEFT "
-      "does; --base takes another\"",
-      directory.string(), places[0].string(), places[1].string());
-}
-
 // rank_pattern, alpha_pattern: the value of the first pattern that ends a module's name, as PEFT matches them.
 class Pattern {
  public:
@@ -167,29 +141,6 @@ std::set<std::string> target_modules(const Adapter& adapter) {
 
 }  // namespace
 
-bool is_adapter(const fs::path& directory) { return file_exists(directory / kConfig); }
-
-fs::path base_directory(const fs::path& directory, const fs::path& given) {
-  if (!is_adapter(directory)) return directory;
-  const auto where = (directory / kConfig).string();
-  fs::path base = given;
-  if (given.empty()) {
-    const fs::path named = field<std::string>(read_config(directory), "base_model_name_or_path", where);
-    const auto places = places_of_base(directory, named);
-    const auto found = std::ranges::find_if(places, is_model);
-    DSE_CHECK_USER(found != places.end(),
-                   "{}: the base model {} is no model's directory{}: put its path in base_model_name_or_path, or give "
-                   "it with --base",
-                   where, named.string(),
-                   places.size() > 1 ? ", neither from the working directory nor beside the adapter" : "");
-    base = *found;
-  }
-  DSE_CHECK_USER(is_model(base), "the base {} of {} is no model's directory", base.string(), directory.string());
-  DSE_CHECK_USER(!is_adapter(base), "{}: the base model {} is an adapter itself: merge that one first (export)", where,
-                 base.string());
-  return base.lexically_normal();
-}
-
 // What is left of each adapted weight W when the pair that PEFT begins with is taken out of it: of pissa the part of
 // the r largest singular values (Meng et al. 2024), of olora scale times the first r columns of QR (Büyükakyüz 2024).
 void Model::take_out_initial_pairs(const std::string& init) {
@@ -227,7 +178,7 @@ void Model::take_out_initial_pairs(const std::string& init) {
 Model Model::load_adapted(const fs::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                           const ModelOptions& options) {
   const auto where = (directory / kConfig).string();
-  const Json config = read_config(directory);
+  const Json config = read_adapter_config(directory);
   check_plain(config, where);
   const std::string init = init_of(config, where);
   const auto weights = WeightDirectory::open(directory);

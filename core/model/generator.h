@@ -10,12 +10,11 @@
 #include <span>
 #include <vector>
 
+#include "base/finish.h"
 #include "model/model.h"
 #include "model/sampler.h"
 
 namespace dsengine {
-
-enum class Finish { eos, length, stop };
 
 struct GenerationRequest {
   std::vector<int32_t> prompt;

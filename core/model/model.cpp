@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "model/model_files.h"
 #include "model/weight_checks.h"
 

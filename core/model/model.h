@@ -17,6 +17,7 @@
 #include <span>
 
 #include "base/json.h"
+#include "files/hf_directory.h"
 #include "files/tensor_entry.h"
 #include "files/weights.h"
 #include "model/adapter.h"
@@ -33,9 +34,6 @@ struct Packed {
   std::vector<int64_t> offsets;  // [B + 1]
 };
 Packed pack(const std::vector<std::span<const int32_t>>& sequences);
-
-// What a model's head gives: logits over the vocabulary, or one number per position (reward, critic).
-enum class ModelKind { language, value };
 
 struct ModelOptions {
   ModelKind kind = ModelKind::language;

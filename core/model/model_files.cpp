@@ -4,17 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
-#include "base/directory.h"
 #include "base/philox.h"
 #include "base/printable.h"
-#include "base/regular_file.h"
+#include "files/hf_directory.h"
 #include "files/weights.h"
-#include "model/adapter_files.h"
 #include "model/model.h"
 #include "model/stored_tensors.h"
 #include "model/weight_checks.h"
@@ -24,15 +21,7 @@ namespace dsengine {
 
 namespace {
 
-constexpr std::string_view kLanguage = "ForCausalLM", kValue = "ForSequenceClassification",
-                           kOldLanguage = "LMHeadModel";
-
-std::string architecture_of(const Json& config, const std::string& where) {
-  const auto it = config.find("architectures");
-  DSE_CHECK_USER(it != config.end() && it->is_array() && it->size() == 1 && (*it)[0].is_string(),
-                 "{}: 'architectures' should be a list of one name", where);
-  return (*it)[0];
-}
+constexpr std::string_view kLanguage = "ForCausalLM", kValue = kValueModel, kOldLanguage = "LMHeadModel";
 
 // "LlamaForSequenceClassification" -> "LlamaForCausalLM", and the other way.
 std::string with_ending(std::string name, std::string_view from, std::string_view to) {
@@ -177,108 +166,6 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   writer.close();
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
   save_generation_settings(directory_, base_, options.ends, directory);
-}
-
-void check_model_directory(const std::filesystem::path& directory, const std::string& name) {
-  check_directory(directory, name);
-  if (std::filesystem::exists(directory / "config.json") || is_adapter(directory)) return;
-  const auto within = directory / "model";
-  user_error(fmt::format("{}{}{}: no config.json is in it: this is no model's directory{}", name,
-                         name.empty() ? "" : " ", directory.string(),
-                         std::filesystem::exists(within / "config.json") ? "; give " + within.string() : ""));
-}
-
-namespace {
-
-constexpr const char* kGeneration = "generation_config.json";
-constexpr std::array kGenerationKeys{"eos_token_id",
-                                     "bos_token_id",
-                                     "pad_token_id",
-                                     "_from_model_config",
-                                     "do_sample",
-                                     "temperature",
-                                     "top_k",
-                                     "top_p",
-                                     "min_p",
-                                     "repetition_penalty",
-                                     "max_length",
-                                     "max_new_tokens",
-                                     "transformers_version",
-                                     "decoder_start_token_id"};
-
-// Of an adapter: its own, else its base's.
-std::filesystem::path generation_file(const std::filesystem::path& model, const std::filesystem::path& base) {
-  const auto own = model / kGeneration;
-  return file_exists(own) ? own : base_directory(model, base) / kGeneration;
-}
-
-}  // namespace
-
-std::vector<int32_t> eos_ids(const std::filesystem::path& model, const std::filesystem::path& base) {
-  return token_ids(model, "eos_token_id", base);
-}
-
-std::vector<int32_t> token_ids(const std::filesystem::path& model, const std::string& key,
-                               const std::filesystem::path& base) {
-  for (const auto& path : {generation_file(model, base), base_directory(model, base) / "config.json"}) {
-    if (!file_exists(path)) continue;
-    const Json config = read_json(path);
-    DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", path.string());
-    const auto it = config.find(key);
-    if (it == config.end() || it->is_null()) continue;
-    std::vector<int32_t> ids;
-    for (const auto& id : it->is_array() ? *it : Json::array({*it})) {
-      const auto number = whole_number(id, 0, INT32_MAX);
-      DSE_CHECK_USER(number, "{}: {} should be an id or a list of ids, is {}", path.string(), key, it->dump());
-      ids.push_back(int32_t(*number));
-    }
-    return ids;
-  }
-  return {};
-}
-
-void save_generation_settings(const std::filesystem::path& model, const std::filesystem::path& base,
-                              const std::vector<int32_t>& ends, const std::filesystem::path& to) {
-  if (model.empty()) return;  // made from a declaration
-  const auto from = generation_file(model, base);
-  Json settings = Json::object();
-  if (file_exists(from)) {
-    settings = read_json(from);
-    DSE_CHECK_USER(settings.is_object(), "{}: expected a JSON object", from.string());
-    // A link to another file is nobody's business here.
-    if (!settings.empty() && std::ranges::none_of(kGenerationKeys, [&](auto key) { return settings.contains(key); })) {
-      spdlog::warn("model event=file_left_out reason=\"{}: none of its keys is one of such a file\"", from.string());
-      settings = Json::object();
-      if (ends.empty()) return;
-    }
-  } else if (ends.empty()) {
-    return;
-  } else {  // what readers took from config.json until now
-    const Json config = read_json(base_directory(model, base) / "config.json");
-    for (const char* key : {"bos_token_id", "pad_token_id"})
-      if (const Json id = config.value(key, Json()); !id.is_null()) settings[key] = id;
-  }
-  if (!ends.empty()) settings["eos_token_id"] = ends.size() == 1 ? Json(ends[0]) : Json(ends);
-  write_text(to / kGeneration, settings.dump(2) + "\n");
-}
-
-ModelKind stored_kind(const std::filesystem::path& directory, const std::filesystem::path& base) {
-  if (is_adapter(directory)) {
-    const Json config = read_json(directory / "adapter_config.json");
-    if (config.is_object() && config.value("task_type", Json()) == "SEQ_CLS") return ModelKind::value;
-    return stored_kind(base_directory(directory, base));
-  }
-  const auto path = directory / "config.json";
-  return architecture_of(read_json(path), path.string()).ends_with(kValue) ? ModelKind::value : ModelKind::language;
-}
-
-void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to) {
-  std::vector<std::string> left_out;
-  for (const auto& file : tokenizer_files(from, left_out)) {
-    make_directories((to / file.name).parent_path());
-    write_text(to / file.name, file.text);
-  }
-  for (const auto& reason : left_out) spdlog::warn("model event=file_left_out reason=\"{}\"", reason);
 }
 
 }  // namespace dsengine

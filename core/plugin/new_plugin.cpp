@@ -37,8 +37,8 @@ std::string filled(std::string text, const std::map<std::string, std::string>& v
 
 std::string use_of(const std::string& kind, const std::string& name) {
   if (kind == "algorithm") return "Run it: `dsengine --plugin-path build --plugin " + name + "`.";
-  if (kind == "reward") return "Use it: `reward = { adapter = \"" + name + "\" }` in a stage.";
-  if (kind == "dataset") return "Use it: `data.sources = [{ adapter = \"" + name + "\", path = \"…\" }]`.";
+  if (kind == "reward") return "Use it: `reward = { plugin = \"" + name + "\" }` in a stage.";
+  if (kind == "dataset") return "Use it: `data.sources = [{ reader = \"" + name + "\", path = \"…\" }]`.";
   if (kind == "model") return "It serves directories whose config.json names its architecture.";
   return "It serves its operation wherever it is loaded; the log names the winner.";
 }

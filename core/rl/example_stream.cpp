@@ -65,9 +65,9 @@ Experience experience_of(const std::vector<const Example*>& examples, uint32_t s
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto& x = *examples[i];
     const auto add = [&](const AnswerTokens& answer) {
-      ExperienceRow row{x.prompt, int64_t(x.prompt.size()), {}, x.prompt_text, x.metadata};
+      ExperienceRow row{x.prompt, int64_t(x.prompt.size()), {}};
       row.tokens.insert(row.tokens.end(), answer.tokens.begin(), answer.tokens.end());
-      e.add_row(std::move(row), int64_t(i), DSE_FINISH_RECORD, x.weight, answer.mask);
+      e.add_row(std::move(row), int64_t(i), Finish::record, x.weight, answer.mask);
     };
     add(x.answer);
     if (source == DSE_SOURCE_PAIRS) add(x.rejected);

@@ -91,7 +91,7 @@ class Encoder {
     } else {
       wrong("texts, messages, or prompts with completions");
     }
-    if (config_.train_on == "all" && source_ == DSE_SOURCE_RECORDS) train_on_prompt(e);
+    if (config_.train_on == TrainOn::all && source_ == DSE_SOURCE_RECORDS) train_on_prompt(e);
     e.content_hash = opening_hash(data, record);
     return e;
   }
@@ -210,7 +210,7 @@ ExampleSet ExampleSet::load(const std::vector<DataSource>& sources, const Plugin
 
 void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, const TextModel& text,
                      const DataConfig& config, uint32_t source, const Part& part) {
-  const Item& item = registry.find(DSE_DATASET, from.adapter);
+  const Item& item = registry.find(DSE_DATASET, from.reader);
   DatasetInstance data(item, OptionSet(item, from.options), from.path);
   Encoder encoder(text, config, source);
   const auto limit = size_t(config.max_length);
@@ -242,7 +242,7 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
     }
     const size_t length = e.prompt.size() + std::max(e.answer.tokens.size(), e.rejected.tokens.size());
     const bool too_long = source != DSE_SOURCE_ROLLOUT && length > limit;
-    const bool cut = too_long && source == DSE_SOURCE_RECORDS && config.too_long == "truncate";
+    const bool cut = too_long && source == DSE_SOURCE_RECORDS && config.too_long == TooLong::truncate;
     if ((cut ? !truncate_answer(e, limit) : too_long) || (source != DSE_SOURCE_ROLLOUT && e.answer.tokens.empty())) {
       ++dropped;
       continue;
@@ -254,9 +254,9 @@ void ExampleSet::add(const DataSource& from, const PluginRegistry& registry, con
   const int64_t own = data.size() - elsewhere;
   const int64_t used = own - dropped - weightless - labelled - int64_t(alike.size());
   spdlog::info(
-      "data path={} adapter={} records={} part={} other_parts={} used={} as={} truncated_prompts={} truncated={} "
+      "data path={} reader={} records={} part={} other_parts={} used={} as={} truncated_prompts={} truncated={} "
       "dropped_too_long={} weight_zero={} label_false={} equal_answers={}",
-      from.path.string(), from.adapter, data.size(), part.number, elsewhere, used, made_of(source), cut_prompts,
+      from.path.string(), from.reader, data.size(), part.number, elsewhere, used, made_of(source), cut_prompts,
       cut_records, dropped, weightless, labelled, alike.size());
   const auto shown = int64_t(std::min(alike.size(), kNamedRecords));
   if (shown > 0)

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "plugin/registry.h"
-#include "rl/text_model.h"
 #include "run/config.h"
+#include "text/text_model.h"
 
 namespace dsengine {
 

@@ -13,12 +13,12 @@ constexpr Column kTokenColumns[] = {&Experience::logp,      &Experience::entropy
 
 }  // namespace
 
-void Experience::add_row(ExperienceRow row, int64_t prompt_id, int32_t finish_code, double row_weight,
+void Experience::add_row(ExperienceRow row, int64_t prompt_id, Finish how, double row_weight,
                          std::span<const uint8_t> row_mask) {
   DSE_CHECK(int64_t(row_mask.size()) == row.answer_size(), "{} mask entries", row_mask.size());
   offsets.push_back(offsets.back() + row.answer_size());
   prompt.push_back(prompt_id);
-  finish.push_back(finish_code);
+  finish.push_back(int32_t(how));
   score.push_back(0);
   weight.push_back(float(row_weight));
   token.insert(token.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());

@@ -7,18 +7,17 @@
 // Legend: R rows, T answer tokens of all rows. Columns are [T] unless they say [R].
 #pragma once
 #include <span>
-#include <string>
 #include <vector>
 
+#include "base/finish.h"
 #include "dsengine/abi.h"
 
 namespace dsengine {
 
 struct ExperienceRow {
-  std::vector<int32_t> tokens;      // prompt and answer
-  int64_t answer_begin = 0;         // index of the first answer token
-  std::vector<float> rollout_logp;  // of the answer's tokens; empty: not from a rollout
-  std::string prompt_text, metadata;
+  std::vector<int32_t> tokens;           // prompt and answer
+  int64_t answer_begin = 0;              // index of the first answer token
+  std::vector<float> rollout_logp;       // of the answer's tokens; empty: not from a rollout
   std::vector<int32_t> critic_prompt{};  // in a critic's own words; empty: the prompt of `tokens`
   int64_t answer_size() const { return int64_t(tokens.size()) - answer_begin; }
 };
@@ -27,7 +26,7 @@ struct Experience {
   std::vector<ExperienceRow> rows;
   std::vector<int64_t> offsets{0};   // [R + 1]
   std::vector<int64_t> prompt;       // [R]
-  std::vector<int32_t> finish;       // [R]
+  std::vector<int32_t> finish;       // [R], as plugins see Finish
   std::vector<float> score, weight;  // [R]
   std::vector<int32_t> token;
   std::vector<float> mask, logp, entropy, value, old_logp, old_value, ref_logp, advantage, target;
@@ -37,8 +36,7 @@ struct Experience {
   int64_t token_count() const { return offsets.back(); }
 
   // Appends a row and its entries of offsets, prompt, finish, score (0), weight, token and mask.
-  void add_row(ExperienceRow row, int64_t prompt_id, int32_t finish_code, double row_weight,
-               std::span<const uint8_t> row_mask);
+  void add_row(ExperienceRow row, int64_t prompt_id, Finish how, double row_weight, std::span<const uint8_t> row_mask);
   // Sizes the columns that the algorithm asks for, zeroed.
   void allocate(const dse_needs& needs);
   // Copies of some rows, with all their columns, in the order given.

@@ -6,8 +6,8 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "files/entries.h"
+#include "files/hf_directory.h"
 #include "files/sealed.h"
-#include "model/adapter_files.h"
 
 namespace dsengine {
 

@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "base/regular_file.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "model/model_files.h"
 
 namespace dsengine {

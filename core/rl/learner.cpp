@@ -72,10 +72,10 @@ void add_rollout_difference(const Experience& e, MetricMeans& means) {
 
 double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   if (step < s.warmup_steps) return s.learning_rate * double(step + 1) / double(s.warmup_steps);
-  if (s.schedule == "constant") return s.learning_rate;
+  if (s.schedule == Schedule::constant) return s.learning_rate;
   const double span = double(std::max<int64_t>(1, steps - s.warmup_steps));
   const double done = std::min(1.0, double(step - s.warmup_steps) / span);
-  const double fall = s.schedule == "cosine" ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
+  const double fall = s.schedule == Schedule::cosine ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
 }
 
@@ -121,7 +121,7 @@ std::vector<std::vector<int64_t>> Learner::micro_batches(const std::vector<int64
   return result;
 }
 
-void Learner::score(Experience& e, MetricMeans& means) {
+void Learner::fill_columns(Experience& e, MetricMeans& means) {
   at::NoGradGuard no_grad;
   const uint32_t columns = algorithm_.needs().columns;
   const bool rollout = algorithm_.needs().source == DSE_SOURCE_ROLLOUT;
@@ -192,17 +192,17 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   return part.loss;
 }
 
-Learner::Pass Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
+Learner::Accumulated Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
   const double n = normaliser(minibatch, algorithm_.needs());
-  Pass pass;
+  Accumulated sums;
   for (const auto& part : micro_batches(all_rows(minibatch))) {
     Experience micro = minibatch.subset(part);
-    pass.loss += micro_step(micro, n, means, train);
-    pass.kl += kl_from_sampler(micro);
+    sums.loss += micro_step(micro, n, means, train);
+    sums.kl += kl_from_sampler(micro);
   }
   const double tokens = std::accumulate(minibatch.mask.begin(), minibatch.mask.end(), 0.0);
-  pass.kl /= std::max(1.0, tokens);
-  return pass;
+  sums.kl /= std::max(1.0, tokens);
+  return sums;
 }
 
 double Learner::accumulate_texts() {
@@ -238,9 +238,9 @@ bool Learner::update_on(Experience& minibatch, const std::function<double(const 
   const auto trained = [](const std::shared_ptr<Role>& role) { return role && role->optimizer; };
   for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
     if (trained(*role)) (*role)->model.zero_grad();
-  const Pass pass = accumulate(minibatch, means, true);
-  if (batching_.target_kl > 0 && pass.kl > 1.5 * batching_.target_kl) return false;
-  means.add("loss", pass.loss);
+  const Accumulated sums = accumulate(minibatch, means, true);
+  if (batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl) return false;
+  means.add("loss", sums.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
   const auto apply = [&](const std::shared_ptr<Role>& role, const std::string& prefix, Phase which) {
     if (!trained(role)) return;

@@ -1,7 +1,7 @@
 // One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
 //
 //   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching);
-//   learner.score(experience);                       // old_logp, old_value, ref_logp
+//   learner.fill_columns(experience);                       // old_logp, old_value, ref_logp
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
@@ -46,7 +46,7 @@ class Learner {
                                                 int64_t epoch) const;
   // Fills the old and reference columns that the algorithm asks for, and means of entropy, KL and the
   // difference between rollout and training log-probs.
-  void score(Experience& experience, MetricMeans& means);
+  void fill_columns(Experience& experience, MetricMeans& means);
   // All epochs and minibatches; `learning_rate_factor` maps a role's settings to the rate of this step.
   void update(Experience& experience, uint64_t seed, uint64_t step,
               const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means);
@@ -54,12 +54,12 @@ class Learner {
   double evaluate(Experience& experience, MetricMeans& means);
   void mix(TextMixture mixture) { mixture_ = std::move(mixture); }
 
-  struct Pass {
+  struct Accumulated {
     double loss = 0;
     double kl = 0;  // mean over tokens from the sampling policy to the present one (k3), where both are columns
   };
   // Forward and backward of one minibatch; gradients are added to the models'.
-  Pass accumulate(Experience& minibatch, MetricMeans& means, bool train);
+  Accumulated accumulate(Experience& minibatch, MetricMeans& means, bool train);
 
  private:
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& rows) const;

@@ -104,23 +104,23 @@ void Pipeline::check_stage(size_t index) const {
   Part::of(stage.data, needs.source, config_.seed);
   for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})
     for (const auto& from : *sources) {
-      const Item& item = registry_.find(DSE_DATASET, from.adapter);
+      const Item& item = registry_.find(DSE_DATASET, from.reader);
       DatasetInstance(item, OptionSet(item, from.options), from.path);  // opens and validates it
     }
   if (rows_together(needs) == 2)
     DSE_CHECK_USER(stage.mini_batch_size % 2 == 0 && stage.micro_batch_size % 2 == 0,
                    "stage '{}': mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
                    stage.name, stage.mini_batch_size, stage.micro_batch_size);
-  check_services(stage, needs);
+  check_options(stage, needs);
   if (needs.source != DSE_SOURCE_ROLLOUT) return;
   DSE_CHECK_USER(stage.rollout.samples_per_prompt >= needs.group_size,
                  "stage '{}': the algorithm '{}' compares at least {} answers a prompt: set rollout.samples_per_prompt",
                  stage.name, stage.algorithm, needs.group_size);
   std::set<std::string> names;
   for (const auto& reward : stage.reward_sources()) {
-    const Item& item = registry_.find(DSE_REWARD_ITEM, reward.adapter);
+    const Item& item = registry_.find(DSE_REWARD_ITEM, reward.plugin);
     RewardRules::of(item, reward.options);
-    const auto& name = reward.name.empty() ? reward.adapter : reward.name;
+    const auto& name = reward.name.empty() ? reward.plugin : reward.name;
     DSE_CHECK_USER(names.insert(name).second, "stage '{}': two rewards are called '{}': give them a name", stage.name,
                    name);
     const bool plain =
@@ -134,8 +134,8 @@ void Pipeline::check_stage(size_t index) const {
   }
 }
 
-// Services of the engine that a stage switches on: the algorithm gives what they need.
-void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) const {
+// What of the engine a stage switches on: the algorithm gives what they need.
+void Pipeline::check_options(const StageConfig& stage, const dse_needs& needs) const {
   for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
     const LoraConfig none;
     const bool used = std::any_of(config_.stages.begin(), config_.stages.end(),
@@ -149,7 +149,7 @@ void Pipeline::check_services(const StageConfig& stage, const dse_needs& needs) 
                  "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
   const RewardSource none;
   const auto& one = stage.reward;
-  DSE_CHECK_USER(stage.rewards.empty() || (one.adapter == none.adapter && one.from.empty() && one.weight == 1 &&
+  DSE_CHECK_USER(stage.rewards.empty() || (one.plugin == none.plugin && one.from.empty() && one.weight == 1 &&
                                            one.name.empty() && one.options.empty()),
                  "stage '{}': both reward and rewards are given: put all into rewards", stage.name);
   if (stage.ptx.coefficient > 0) {
@@ -204,7 +204,7 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   const fs::path start = earlier(index, ModelKind::language).value_or(config_.model.actor);
   in.actor = resolve(index, stage.actor.from, start);
   DSE_CHECK_USER(!in.actor.empty(), "stage '{}' has no model to start from: set model.actor", stage.name);
-  in.random_init = config_.model.init == "random" && in.actor == config_.model.actor;
+  in.random_init = config_.model.init == ModelInit::random && in.actor == config_.model.actor;
   // A model that brings a tokenizer is asked in its own words.
   in.tokenizer = config_.model.tokenizer;
   if (in.tokenizer.empty())
@@ -215,7 +215,7 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   if (needs.trained & DSE_REWARD) in.reward = in.actor;
   for (const auto& source : stage.reward_sources()) {
     if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
-    const bool model = registry_.find(DSE_REWARD_ITEM, source.adapter).reward().needs_model;
+    const bool model = registry_.find(DSE_REWARD_ITEM, source.plugin).reward().needs_model;
     in.rewards.push_back(model ? resolve(index, source.from, reward.value_or(fs::path())) : fs::path());
     if (in.reward.empty()) in.reward = in.rewards.back();
   }
@@ -255,9 +255,9 @@ Json Pipeline::fingerprints_of(size_t index, const StageInputs& inputs) const {
   };
   add_plugin(DSE_ALGORITHM, stage.algorithm);
   for (const auto* sources : {&stage.data.sources, &stage.data.heldout, &stage.ptx.sources})
-    for (const auto& source : *sources) add_plugin(DSE_DATASET, source.adapter);
+    for (const auto& source : *sources) add_plugin(DSE_DATASET, source.reader);
   if (needs_of(registry_, stage).source == DSE_SOURCE_ROLLOUT)
-    for (const auto& reward : stage.reward_sources()) add_plugin(DSE_REWARD_ITEM, reward.adapter);
+    for (const auto& reward : stage.reward_sources()) add_plugin(DSE_REWARD_ITEM, reward.plugin);
   return all;
 }
 

@@ -31,7 +31,7 @@ class Pipeline {
  private:
   // Everything about a stage that can be known before any stage runs: plugins, options, batch sizes.
   void check_stage(size_t index) const;
-  void check_services(const StageConfig& stage, const dse_needs& needs) const;
+  void check_options(const StageConfig& stage, const dse_needs& needs) const;
   void check_from(size_t index, const std::string& from) const;
   bool run_stage(size_t index);
   // Whether the settings of a stage that has ended still ask for the steps that it has.

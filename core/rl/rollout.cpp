@@ -105,7 +105,7 @@ std::vector<ScoredAnswer> Rollout::to_score(const std::vector<Answered>& answers
                         a.example->metadata,
                         a.example->prompt,
                         int64_t(a.answer.tokens.size()),
-                        uint32_t(a.answer.finish),
+                        a.answer.finish,
                         a.example->turns};
     scored.tokens.insert(scored.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
     result.push_back(std::move(scored));
@@ -118,10 +118,9 @@ Experience Rollout::experience(const std::vector<Answered>& answers, const std::
   for (size_t i = 0; i < answers.size(); ++i) {
     if (std::isnan(scores[i].total)) continue;
     const auto& a = answers[i];
-    ExperienceRow row{a.example->prompt,   int64_t(a.example->prompt.size()), a.answer.logp, a.example->prompt_text,
-                      a.example->metadata, a.example->critic_prompt};
+    ExperienceRow row{a.example->prompt, int64_t(a.example->prompt.size()), a.answer.logp, a.example->critic_prompt};
     row.tokens.insert(row.tokens.end(), a.answer.tokens.begin(), a.answer.tokens.end());
-    e.add_row(std::move(row), a.prompt_id, int32_t(a.answer.finish), a.example->weight,
+    e.add_row(std::move(row), a.prompt_id, a.answer.finish, a.example->weight,
               std::vector<uint8_t>(a.answer.tokens.size(), 1));
     e.score.back() = scores[i].total;
   }

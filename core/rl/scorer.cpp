@@ -54,9 +54,9 @@ void ScoreMoments::write(const std::filesystem::path& model_directory) const {
 void Scorer::check_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
                           const PluginRegistry& registry) {
   for (size_t i = 0; i < sources.size(); ++i)
-    DSE_CHECK_USER(!models[i].empty() || !registry.find(DSE_REWARD_ITEM, sources[i].adapter).reward().needs_model,
+    DSE_CHECK_USER(!models[i].empty() || !registry.find(DSE_REWARD_ITEM, sources[i].plugin).reward().needs_model,
                    "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
-                   sources[i].adapter);
+                   sources[i].plugin);
 }
 
 Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
@@ -65,10 +65,10 @@ Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::
   check_models(sources, models, registry);
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& from = sources[i];
-    const Item& item = registry.find(DSE_REWARD_ITEM, from.adapter);
+    const Item& item = registry.find(DSE_REWARD_ITEM, from.plugin);
     RewardRules rules = RewardRules::of(item, from.options);
     RewardInstance reward(item, rules.options);
-    Source source{from.name.empty() ? from.adapter : from.name, from.weight, std::move(rules), std::move(reward)};
+    Source source{from.name.empty() ? from.plugin : from.name, from.weight, std::move(rules), std::move(reward)};
     if (source.reward.needs_model()) {
       source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value, .base = base});
       source.moments = ScoreMoments::read(models[i]);
@@ -87,7 +87,7 @@ std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer&
   if (!source.text) return a.tokens;
   const TextModel& text = *source.text;
   auto ids = text.prompt_tokens(a.turns);
-  const auto answer = text.answer_tokens(a.turns, a.reply, a.finish != DSE_FINISH_LENGTH);
+  const auto answer = text.answer_tokens(a.turns, a.reply, a.finish != Finish::length);
   ids.insert(ids.end(), answer.begin(), answer.end());
   return ids;
 }
@@ -108,7 +108,7 @@ std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>
   std::vector<dse_answer> views;
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& a = answers[i];
-    views.push_back({sizeof(dse_answer), a.finish, a.prompt.c_str(), a.reply.c_str(),
+    views.push_back({sizeof(dse_answer), uint32_t(a.finish), a.prompt.c_str(), a.reply.c_str(),
                      a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], source.moments.mean,
                      source.moments.sd > 0 ? source.moments.sd : 1, a.answer_size});
   }

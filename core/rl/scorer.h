@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/finish.h"
 #include "model/model.h"
 #include "plugin/instance.h"
 #include "rl/call_watch.h"
@@ -26,7 +27,7 @@ struct ScoredAnswer {
   std::string prompt, reply, metadata;
   std::vector<int32_t> tokens;  // prompt and answer
   int64_t answer_size = 0;
-  uint32_t finish = DSE_FINISH_EOS;
+  Finish finish = Finish::eos;
   std::vector<ChatMessage> turns{};  // of the prompt, where it is a conversation
 };
 

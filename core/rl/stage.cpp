@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "files/atomic_directory.h"
-#include "model/adapter_files.h"
+#include "files/hf_directory.h"
 #include "rl/answer_ends.h"
 #include "rl/fingerprint.h"
 #include "run/progress.h"
@@ -40,14 +40,14 @@ double wall_time() {
 }  // namespace
 
 StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
-                         const StageServices& services, const StageDirectory& directory)
+                         const StageContext& context, const StageDirectory& directory)
     : run_(run),
       stage_(stage),
       inputs_(inputs),
-      services_(services),
+      context_(context),
       directory_(directory),
-      algorithm_(services.registry.find(DSE_ALGORITHM, stage.algorithm),
-                 options_of(services.registry.find(DSE_ALGORITHM, stage.algorithm), stage)),
+      algorithm_(context.registry.find(DSE_ALGORITHM, stage.algorithm),
+                 options_of(context.registry.find(DSE_ALGORITHM, stage.algorithm), stage)),
       text_(TextModel::load(inputs.tokenizer, inputs.actor.empty() ? inputs.reward : inputs.actor)),
       key_(name_hash(stage.name)) {
   load_data();
@@ -71,7 +71,7 @@ StageRunner::~StageRunner() = default;
 
 void StageRunner::load_data() {
   const auto& needs = algorithm_.needs();
-  data_ = StageData::load(stage_, needs.source, services_.registry, text_, run_.seed);
+  data_ = StageData::load(stage_, needs.source, context_.registry, text_, run_.seed);
   stream_ = std::make_unique<ExampleStream>(data_.records, run_.seed, key_);
   plan_ = plan(stage_.max_steps, stage_.epochs);
   steps_ = plan_->steps();
@@ -101,7 +101,7 @@ Json StageRunner::environment() const {
   return {{"threads", at::get_num_threads()},
           {"cpu", at::get_cpu_capability()},
           {"world_size", 1},
-          {"kernels", services_.kernels.description()}};
+          {"kernels", context_.kernels.description()}};
 }
 
 void StageRunner::check_inputs() const {
@@ -113,7 +113,7 @@ void StageRunner::check_inputs() const {
   if (data_.texts.size() > 0) inputs["ptx texts"] = records_fingerprint(data_.texts, stage_.ptx.sources);
   for (const auto* role : {&roles_.actor, &roles_.reference, &roles_.critic, &roles_.reward}) {
     if (!*role) continue;
-    const Item& item = services_.registry.find_model((*role)->model.graph().architecture);
+    const Item& item = context_.registry.find_model((*role)->model.graph().architecture);
     inputs["plugin " + item.name] = plugin_fingerprint(item);
   }
   if (!stage_.rollout.replay.empty()) inputs["replayed rollouts"] = folder_fingerprint(stage_.rollout.replay);
@@ -134,7 +134,7 @@ void StageRunner::load_roles() {
     if (!(needs.roles & bit)) return;
     const bool random = inputs_.random_init && from == inputs_.actor, train = needs.trained & bit;
     role = std::make_shared<Role>(
-        Role{Model::load(from, services_.registry, services_.kernels,
+        Role{Model::load(from, context_.registry, context_.kernels,
                          {.kind = kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
              nullptr, config.optimizer, config.lora});
     DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
@@ -156,7 +156,7 @@ void StageRunner::load_roles() {
   if (needs.trained & DSE_REWARD)
     load(roles_.reward, "reward", DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor);
   else if (needs.roles & DSE_REWARD)
-    scorer_ = std::make_unique<Scorer>(stage_.reward_sources(), inputs_.rewards, services_.registry, services_.kernels,
+    scorer_ = std::make_unique<Scorer>(stage_.reward_sources(), inputs_.rewards, context_.registry, context_.kernels,
                                        text_);
 }
 
@@ -243,11 +243,11 @@ StageEnd StageRunner::stopped(int64_t step) const {
 }
 
 StageEnd StageRunner::run() {
-  if (services_.stop.requested()) return stopped(0);
+  if (context_.stop.requested()) return stopped(0);
   check_inputs();
   resume();
   if (scorer_)
-    scorer_->set_watch({.stop = &services_.stop, .save = [this] {
+    scorer_->set_watch({.stop = &context_.stop, .save = [this] {
                           const at::NoGradGuard no_grad;  // on the watch's thread
                           save_finished_steps();
                         }});
@@ -278,7 +278,7 @@ int64_t StageRunner::last_evaluation() const {
 StageEnd StageRunner::run_steps() {
   spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
                data_.records.size(), data_.heldout.size());
-  const auto stop = [&] { return services_.stop.requested(); };
+  const auto stop = [&] { return context_.stop.requested(); };
   const auto evaluates_after = [&](int64_t s) { return stage_.eval_every > 0 && s % stage_.eval_every == 0; };
   if (stop()) return stopped(first_step_);
   // One that was left by a stop, or that a stage which was made longer has had at its end only.
@@ -316,7 +316,7 @@ Json StageRunner::step(int64_t step) {
                                            scorer_.get(), clock_, means)
                      : next_records(step);
   e.allocate(algorithm_.needs());
-  learner_->score(e, means);
+  learner_->fill_columns(e, means);
   prepare(algorithm_, e, means);
   learner_->update(
       e, run_.seed ^ key_, uint64_t(step), [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps_); },

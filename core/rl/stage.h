@@ -36,7 +36,7 @@ struct StageInputs {
   Json fingerprints = Json::object();  // of these directories, by role
 };
 
-struct StageServices {
+struct StageContext {
   const PluginRegistry& registry;
   const Kernels& kernels;
   const StopSignal& stop;
@@ -46,7 +46,7 @@ enum class StageEnd { finished, stopped };
 
 class StageRunner {
  public:
-  StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageServices& services,
+  StageRunner(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageContext& context,
               const StageDirectory& directory);
   ~StageRunner();
   int64_t steps() const { return steps_; }
@@ -82,7 +82,7 @@ class StageRunner {
   const RunConfig& run_;
   const StageConfig& stage_;
   const StageInputs inputs_;
-  const StageServices services_;
+  const StageContext context_;
   const StageDirectory directory_;
   AlgorithmInstance algorithm_;
   TextModel text_;

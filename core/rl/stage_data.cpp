@@ -41,7 +41,7 @@ StageData StageData::load(const StageConfig& stage, uint32_t source, const Plugi
     data.heldout = data.records.split_off(stage.data.heldout_fraction);
   if (stage.ptx.coefficient > 0) {
     DataConfig config = stage.data;
-    config.max_length = stage.ptx.max_length, config.train_on = "all";
+    config.max_length = stage.ptx.max_length, config.train_on = TrainOn::all;
     data.texts = ExampleSet::load(stage.ptx.sources, registry, text, config, DSE_SOURCE_RECORDS);
   }
   return data;

@@ -1,6 +1,7 @@
 #include "run/config.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -74,6 +75,13 @@ class Reader {
   template <class T>
   void value(std::string_view name, T& out, std::string_view, const Limits& limits = {}) {
     const toml::node* node = take(name);
+    if (const toml::node* older = limits.formerly ? take(limits.formerly) : nullptr) {
+      DSE_CHECK_USER(!node, "{}: '{}' and its older name '{}' are both given", where(*older), key(name),
+                     limits.formerly);
+      spdlog::warn("key_renamed key={} now={} note=\"{}: the older name is taken until 1.0\"", key(limits.formerly),
+                   name, where(*older));
+      node = older;
+    }
     DSE_CHECK_USER(node || !limits.required, "{}: missing key '{}'", where(*level().table), key(name));
     if (node) read(*node, key(name), out, limits);
   }
@@ -234,6 +242,13 @@ class Reader {
     DSE_CHECK_USER(chosen, "{}: '{}' must be {}, is '{}'", where(node), key, range_text(limits), out);
     const bool may_be_empty = !limits.required && !limits.non_empty;
     DSE_CHECK_USER(may_be_empty || !out.empty(), "{}: '{}' is empty", where(node), key);
+  }
+
+  template <Choice E>
+  static void read(const toml::node& node, const std::string& key, E& out, const Limits&) {
+    std::string name;
+    read(node, key, name, Limits{.choices = {kChoices<E>.begin(), kChoices<E>.end()}});
+    out = *choice_named<E>(name);
   }
 
   template <class T>

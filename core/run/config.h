@@ -14,34 +14,62 @@
 #include <string>
 #include <vector>
 
+#include "base/choice.h"
 #include "plugin/settings.h"
+#include "run/logging.h"
 
 namespace dsengine {
 
+// What becomes of a record that is longer than max_length: left out, or its answer cut; pairs are left out all the
+// same.
+enum class TooLong { drop, truncate };
+template <>
+inline constexpr auto kChoices<TooLong> = std::to_array<const char*>({"drop", "truncate"});
+
+// Which tokens of a record are targets of the loss.
+enum class TrainOn { completion, all };
+template <>
+inline constexpr auto kChoices<TrainOn> = std::to_array<const char*>({"completion", "all"});
+
+// The learning rate after the warm-up.
+enum class Schedule { cosine, linear, constant };
+template <>
+inline constexpr auto kChoices<Schedule> = std::to_array<const char*>({"cosine", "linear", "constant"});
+
+// random: config.json alone is read, and weights are drawn from the seed.
+enum class ModelInit { pretrained, random };
+template <>
+inline constexpr auto kChoices<ModelInit> = std::to_array<const char*>({"pretrained", "random"});
+
+// A used output_dir: gone on with, or refused.
+enum class Resume { from_last, never };
+template <>
+inline constexpr auto kChoices<Resume> = std::to_array<const char*>({"auto", "never"});
+
 struct DataSource {
-  std::string adapter = "jsonl";  // dataset plugin
+  std::string reader = "jsonl";  // dataset plugin
   std::filesystem::path path;
   double weight = 1.0;
   OptionValues options;  // every other key of the table
 };
 
 struct DataConfig {
-  std::vector<DataSource> sources;      // trained on
-  std::vector<DataSource> heldout;      // evaluated on, never trained on
-  double heldout_fraction = 0;          // without `heldout`: this share of the sources, by content hash
-  std::vector<double> split;            // relative shares of the parts the sources fall into; empty: undivided
-  int64_t part = 0;                     // which of them a stage uses, from 1; 0: by what its algorithm reads
-  int64_t max_prompt_length = 512;      // tokens; longer prompts keep their first token and their end
-  int64_t max_length = 1024;            // tokens of prompt and answer in a record
-  std::string too_long = "drop";        // or "truncate": what becomes of a longer record; pairs are dropped
-  std::string train_on = "completion";  // or "all": which tokens of a record are loss targets
+  std::vector<DataSource> sources;  // trained on
+  std::vector<DataSource> heldout;  // evaluated on, never trained on
+  double heldout_fraction = 0;      // without `heldout`: this share of the sources, by content hash
+  std::vector<double> split;        // relative shares of the parts the sources fall into; empty: undivided
+  int64_t part = 0;                 // which of them a stage uses, from 1; 0: by what its algorithm reads
+  int64_t max_prompt_length = 512;  // tokens; longer prompts keep their first token and their end
+  int64_t max_length = 1024;        // tokens of prompt and answer in a record
+  TooLong too_long = TooLong::drop;
+  TrainOn train_on = TrainOn::completion;
 };
 
 struct OptimizerConfig {
   double learning_rate = 1e-5;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.0;
-  double grad_clip = 1.0;           // global norm; 0: off
-  std::string schedule = "cosine";  // cosine, linear, constant
+  double grad_clip = 1.0;  // global norm; 0: off
+  Schedule schedule = Schedule::cosine;
   int64_t warmup_steps = 0;
   double min_lr_ratio = 0.1;  // of learning_rate, at the end of the schedule
   double ema_decay = 0;       // of a moving average of the weights, saved beside them; 0: none is kept
@@ -64,9 +92,9 @@ struct RoleConfig {
 };
 
 struct RewardSource {
-  std::string name;               // in metrics, where there are several; "": the adapter's
-  std::string adapter = "model";  // reward plugin
-  std::string from;               // HF directory or stage, where the adapter needs a model
+  std::string name;              // in metrics, where there are several; "": the plugin's
+  std::string plugin = "model";  // reward plugin
+  std::string from;              // HF directory or stage, where the plugin needs a model
   double weight = 1.0;
   OptionValues options;
 };
@@ -122,15 +150,15 @@ struct StageConfig {
 struct ModelConfig {
   std::filesystem::path actor;      // HF directory that stages start from
   std::filesystem::path tokenizer;  // folder; "": the actor's
-  std::string init = "pretrained";  // or "random": config.json alone is read, weights are drawn from the seed
+  ModelInit init = ModelInit::pretrained;
 };
 
 struct RunConfig {
   uint64_t seed = 1234;
   std::filesystem::path output_dir = "runs/default";
-  std::string resume = "auto";  // or "never": refuse a used output_dir
-  int64_t threads = 0;          // 0: all cores this process may use
-  std::string log_level = "info";
+  Resume resume = Resume::from_last;
+  int64_t threads = 0;  // 0: all cores this process may use
+  LogLevel log_level = LogLevel::info;
   bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;
   std::vector<std::filesystem::path> plugin_path;

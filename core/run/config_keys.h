@@ -25,10 +25,11 @@ struct Limits {
   static constexpr double none = std::numeric_limits<double>::infinity();
   double min = -none, above = -none;      // at least, greater than
   double max = none, below = none;        // at most, less than
-  std::vector<std::string> choices = {};  // for strings; empty: any
+  std::vector<std::string> choices = {};  // for lists of names; empty: any
   bool required = false;
   bool in_working_directory = false;  // for paths: relative to the working directory, not to the file
   bool non_empty = false;             // for strings
+  const char* formerly = nullptr;     // the key's older name, which is still taken, with a warning
 };
 
 template <class Visitor>
@@ -39,7 +40,7 @@ void describe(Visitor& visit, OptimizerConfig& c) {
   visit.value("epsilon", c.epsilon, "added to the root of the second mean", {.above = 0});
   visit.value("weight_decay", c.weight_decay, "decoupled; never on biases and norms", {.min = 0});
   visit.value("grad_clip", c.grad_clip, "largest global gradient norm; 0: off", {.min = 0});
-  visit.value("schedule", c.schedule, "learning rate after the warm-up", {.choices = {"cosine", "linear", "constant"}});
+  visit.value("schedule", c.schedule, "learning rate after the warm-up");
   visit.value("warmup_steps", c.warmup_steps, "steps of linear rise from 0", {.min = 0});
   visit.value("min_lr_ratio", c.min_lr_ratio, "learning rate at the schedule's end, as a share of its top",
               {.min = 0, .max = 1});
@@ -51,10 +52,10 @@ void describe(Visitor& visit, OptimizerConfig& c) {
 
 template <class Visitor>
 void describe(Visitor& visit, DataSource& c) {
-  visit.value("adapter", c.adapter, "dataset plugin");
+  visit.value("reader", c.reader, "dataset plugin", {.formerly = "adapter"});
   visit.value("path", c.path, "file or folder of records");
   visit.value("weight", c.weight, "how often it is drawn, relative to the other sources", {.above = 0});
-  visit.options(c.options, "options of the adapter");
+  visit.options(c.options, "options of the reader");
 }
 
 template <class Visitor>
@@ -75,10 +76,8 @@ void describe(Visitor& visit, DataConfig& c) {
   visit.value("max_length", c.max_length, "tokens of prompt and answer in a record", {.min = 1});
   visit.value("too_long", c.too_long,
               "a record over max_length: left out, or without the answer's end and end token (pairs are left out all "
-              "the same); both are counted",
-              {.choices = {"drop", "truncate"}});
-  visit.value("train_on", c.train_on, "which tokens of a record are targets of the loss",
-              {.choices = {"completion", "all"}});
+              "the same); both are counted");
+  visit.value("train_on", c.train_on, "which tokens of a record are targets of the loss");
   visit.list("sources", c.sources, DataSource{}, "records to train on");
   visit.list("heldout", c.heldout, DataSource{}, "records to evaluate on, never trained on");
 }
@@ -106,9 +105,9 @@ void describe(Visitor& visit, RoleConfig& c) {
 
 template <class Visitor>
 void describe(Visitor& visit, RewardSource& c) {
-  visit.value("name", c.name, "of its mean in metrics, reward_<name>, where there are several; empty: the adapter's");
-  visit.value("adapter", c.adapter, "reward plugin");
-  visit.model("from", c.from, "Hugging Face folder or earlier stage, where the adapter needs a model");
+  visit.value("name", c.name, "of its mean in metrics, reward_<name>, where there are several; empty: the plugin's");
+  visit.value("plugin", c.plugin, "reward plugin", {.formerly = "adapter"});
+  visit.model("from", c.from, "Hugging Face folder or earlier stage, where the plugin needs a model");
   visit.value("weight", c.weight, "factor of the score");
   visit.plugin_key(
       "on_failure", "string", "drop",
@@ -117,9 +116,9 @@ void describe(Visitor& visit, RewardSource& c) {
   visit.plugin_key(
       "deadline", "number", "0.0",
       "seconds that one call, on all of a step's answers, may take; past it the run saves the last finished "
-      "step and ends; 0: any (the adapter process has its own: of one answer, which is then dropped)");
+      "step and ends; 0: any (the plugin process has its own: of one answer, which is then dropped)");
   visit.plugin_key("max_failures", "integer", "0", "more failed answers in a row end the run; 0: any number may fail");
-  visit.options(c.options, "options of the adapter");
+  visit.options(c.options, "options of the plugin");
 }
 
 template <class Visitor>
@@ -211,8 +210,7 @@ template <class Visitor>
 void describe(Visitor& visit, ModelConfig& c) {
   visit.value("actor", c.actor, "Hugging Face folder that stages start from");
   visit.value("tokenizer", c.tokenizer, "folder of the tokenizer; empty: the actor's");
-  visit.value("init", c.init, "random: config.json alone is read and weights are drawn from the seed",
-              {.choices = {"pretrained", "random"}});
+  visit.value("init", c.init, "random: config.json alone is read and weights are drawn from the seed");
 }
 
 template <class Visitor>
@@ -226,11 +224,9 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.value("seed", c.seed, "of every random draw", {.min = 0});
   visit.value("output_dir", c.output_dir, "folder of the run, relative to the working directory",
               {.in_working_directory = true});
-  visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir",
-              {.choices = {"auto", "never"}});
+  visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir");
   visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
-  visit.value("log_level", c.log_level, "least level that is logged",
-              {.choices = {"trace", "debug", "info", "warning", "error"}});
+  visit.value("log_level", c.log_level, "least level that is logged");
   visit.value("tensorboard", c.tensorboard,
               "write event files for TensorBoard to <stage>/tensorboard, beside metrics.jsonl and eval.jsonl");
   visit.paths("plugin_path", c.plugin_path, "folders searched for plugins first");

@@ -18,6 +18,15 @@ std::string toml_key(std::string_view key) {
   return is_bare_key(key) ? std::string(key) : toml_value(std::string(key));
 }
 
+template <class T>
+std::string text_of(const T& value) {
+  return toml_value(value);
+}
+template <Choice E>
+std::string text_of(const E& choice) {
+  return toml_value(std::string(name_of(choice)));
+}
+
 // Prints a struct as TOML with headers, or flat: every key with its full path on a line of its own.
 class KeyPrinter {
  public:
@@ -26,7 +35,7 @@ class KeyPrinter {
 
   template <class T>
   void value(std::string_view name, const T& value, std::string_view, const Limits& = {}) {
-    line(name, toml_value(value));
+    line(name, text_of(value));
   }
   void model(std::string_view name, const std::string& from, std::string_view) { line(name, toml_value(from)); }
 
@@ -94,8 +103,13 @@ class KeyList {
 
   template <class T>
   void value(std::string_view name, const T& value, std::string_view help, const Limits& limits = {}) {
-    add(name, type_name(value), limits.required ? "required" : toml_value(value), help, range_text(limits),
+    add(name, type_name(value), limits.required ? "required" : text_of(value), help, range_text(limits),
         std::is_convertible_v<T, std::string>);
+  }
+  template <Choice E>
+  void value(std::string_view name, const E& value, std::string_view help, const Limits& = {}) {
+    const Limits names{.choices = {kChoices<E>.begin(), kChoices<E>.end()}};
+    add(name, "string", text_of(value), help, range_text(names), true);
   }
   void model(std::string_view name, const std::string& from, std::string_view help) {
     add(name, "string", toml_value(from), help, "", true);

@@ -50,7 +50,7 @@ void set_up_logging(const LogOptions& options) {
   logger->set_error_handler([told = false](const std::string& what) mutable {
     if (!std::exchange(told, true)) std::cerr << "warning: " << what << "; the log goes on without it\n";
   });
-  const auto level = spdlog::level::from_str(options.level);
+  const auto level = spdlog::level::from_str(name_of(options.level));
   logger->set_level(options.quiet ? std::max(level, spdlog::level::warn) : level);
   logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(logger);

@@ -7,10 +7,16 @@
 #include <filesystem>
 #include <string>
 
+#include "base/choice.h"
+
 namespace dsengine {
 
+enum class LogLevel { trace, debug, info, warning, error };
+template <>
+inline constexpr auto kChoices<LogLevel> = std::to_array<const char*>({"trace", "debug", "info", "warning", "error"});
+
 struct LogOptions {
-  std::string level = "info";  // trace, debug, info, warning, error
+  LogLevel level = LogLevel::info;
   std::filesystem::path file;  // appended to, every line flushed; "": none
   bool quiet = false;          // warnings and errors only, whatever the level: ranks other than 0
 };

@@ -257,7 +257,7 @@ RunDirectory::RunDirectory(const RunConfig& config, Changes changes) : path_(con
     remove_leftovers(path_);
     const bool used = std::any_of(config.stages.begin(), config.stages.end(),
                                   [&](const auto& stage) { return has_results(path_ / stage.name); });
-    DSE_CHECK_USER(config.resume != "never" || !used,
+    DSE_CHECK_USER(config.resume != Resume::never || !used,
                    "output_dir {} holds a run already: choose another, delete it, or set resume = \"auto\"",
                    path_.string());
     for (const StageConfig& stage : config.stages) check_unchanged(path_ / stage.name, stage_settings(config, stage));

@@ -1,8 +1,12 @@
 #include "text/tokenizer_files.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <functional>
 
+#include "base/directory.h"
+#include "base/json.h"
 #include "base/regular_file.h"
 #include "text/jinja/jinja.h"
 #include "text/sentencepiece_model.h"
@@ -110,6 +114,15 @@ std::vector<TokenizerFile> tokenizer_files(const fs::path& directory, std::vecto
     for (const auto& entry : fs::directory_iterator(directory / more))
       if (entry.path().extension() == ".jinja") add(more / entry.path().filename(), check_template);
   return files;
+}
+
+void copy_tokenizer_files(const fs::path& from, const fs::path& to) {
+  std::vector<std::string> left_out;
+  for (const auto& file : tokenizer_files(from, left_out)) {
+    make_directories((to / file.name).parent_path());
+    write_text(to / file.name, file.text);
+  }
+  for (const auto& reason : left_out) spdlog::warn("model event=file_left_out reason=\"{}\"", reason);
 }
 
 }  // namespace dsengine

@@ -17,5 +17,7 @@ struct TokenizerFile {
 
 // `left_out` takes a line for each file that is not what its name says.
 std::vector<TokenizerFile> tokenizer_files(const std::filesystem::path& directory, std::vector<std::string>& left_out);
+// Writes them to another directory, which is there; a warning for each that is left out.
+void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace dsengine

@@ -69,18 +69,18 @@ Experience collect(const dse::Model& actor, const dse::Model& critic, const dse:
 }
 
 // The clipped objective and the critic's squared error, means over the step's tokens, with their slopes.
-double ppo_loss(const Experience& e, dse::Pass& pass) {
+double ppo_loss(const Experience& e, dse::MicroBatch& micro) {
   double loss = 0;
-  for (size_t r = 0; r < pass.logp.size(); ++r)
-    for (size_t t = 0; t < pass.logp[r].size(); ++t) {
-      const size_t row = pass.first + r;
-      const double advantage = e.advantage[row][t], ratio = std::exp(pass.logp[r][t] - e.old_logp[row][t]);
+  for (size_t r = 0; r < micro.logp.size(); ++r)
+    for (size_t t = 0; t < micro.logp[r].size(); ++t) {
+      const size_t row = micro.first + r;
+      const double advantage = e.advantage[row][t], ratio = std::exp(micro.logp[r][t] - e.old_logp[row][t]);
       const bool clipped = advantage > 0 ? ratio > 1 + kClip : ratio < 1 - kClip;
       const double bound = advantage > 0 ? 1 + kClip : 1 - kClip;
-      const double error = pass.value[r][t] - e.target[row][t];
+      const double error = micro.value[r][t] - e.target[row][t];
       loss += (-advantage * (clipped ? bound : ratio) + 0.5 * error * error) / e.tokens;
-      if (!clipped) pass.d_logp[r][t] = float(-advantage * ratio / e.tokens);
-      pass.d_value[r][t] = float(error / e.tokens);
+      if (!clipped) micro.d_logp[r][t] = float(-advantage * ratio / e.tokens);
+      micro.d_value[r][t] = float(error / e.tokens);
     }
   return loss;
 }
@@ -102,7 +102,7 @@ void run(int argc, char** argv) {
     dse::StepResult last;
     for (int64_t epoch = 0; epoch < kEpochs; ++epoch)
       last = dse::train_step(&actor, &critic, e.replies, {.micro_batch_size = 16},
-                             [&](dse::Pass& pass) { return ppo_loss(e, pass); });
+                             [&](dse::MicroBatch& micro) { return ppo_loss(e, micro); });
     std::printf("step %ld reward %.3f kl %.3f loss %.4f\n", long(step + 1), e.mean_reward, e.mean_kl, last.loss);
   }
   actor.save(argv[4]);

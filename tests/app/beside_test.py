@@ -82,7 +82,7 @@ def warnings(said, what):
 
 SFT = "max_steps = 60\nmini_batch_size = 4\nlearning_rate = 1e-2"
 FEW = "max_steps = 1\nmini_batch_size = 4\nlearning_rate = 1e-4"
-ROLL = FEW + "\nrollout = { batch_size = 2, samples_per_prompt = 2, max_response_length = 6%s }\nreward = { adapter = \"match\", kind = \"regex\", pattern = \"a\" }"
+ROLL = FEW + "\nrollout = { batch_size = 2, samples_per_prompt = 2, max_response_length = 6%s }\nreward = { plugin = \"match\", kind = \"regex\", pattern = \"a\" }"
 
 
 def ends(here):
@@ -273,7 +273,7 @@ def words(here):
         ids = own(f"[user]{q}{TURN}[assistant]{reply}", add_special_tokens=False).input_ids
         values = [theirs(input_ids=torch.tensor([i])).logits.item() for i in (ids, ids + own(TURN).input_ids)]  # cut off, or ended
         assert min(abs(v - sample["rewards"][0]) for v in values) < 1e-4, (sample, values)
-    said = stages(here / "run", actor, ("ppo", "ppo", data, (ROLL % "").replace('adapter = "match", kind = "regex", pattern = "a"', f'from = "{judge}"')))
+    said = stages(here / "run", actor, ("ppo", "ppo", data, (ROLL % "").replace('plugin = "match", kind = "regex", pattern = "a"', f'from = "{judge}"')))
     assert said.count("asked by its own chat template") == 1, said[-2000:]
     assert (here / "run/ppo/critic/chat_template.jinja").read_text() == BRACKETS
     assert (here / "run/ppo/model/chat_template.jinja").read_text() == CHATML

@@ -71,11 +71,11 @@ with tempfile.TemporaryDirectory() as temporary:
                {"prompt": "Hi", "completion": long}]
     limits = "data.max_prompt_length = 20\ndata.max_length = 30\n"
     text = "\n\n".join(f"Paragraph {i} of text." for i in range(9))
-    source = '{ path = "r" }, { path = "t", adapter = "text", split = "paragraph" }'
+    source = '{ path = "r" }, { path = "t", reader = "text", split = "paragraph" }'
     data, metrics = run(work / "cut", stage("sft", "sft", source, limits + 'data.too_long = "truncate"\n'), r=records, t=text)
     names = ["records", "used", "truncated_prompts", "truncated", "dropped_too_long"]
     assert counts(data[0], *names) == [3, 3, 1, 1, 0], data
-    assert counts(data[1], *names) == [9, 9, 0, 0, 0] and data[1]["adapter"] == "text", data
+    assert counts(data[1], *names) == [9, 9, 0, 0, 0] and data[1]["reader"] == "text", data
     assert metrics["sft"][0]["loss"] > 0
     data, _ = run(work / "drop", stage("sft", "sft", source, limits), r=records, t=text)
     assert counts(data[0], *names) == [3, 2, 1, 0, 1], data
@@ -96,7 +96,7 @@ with tempfile.TemporaryDirectory() as temporary:
         tokens[name] = sum(read[:steps])
     assert tokens["some"] == tokens["all"] == tokens["even"] and tokens["pairs"] == tokens["all_pairs"], tokens
     rollout = "rollout = { batch_size = 4, samples_per_prompt = 2, max_response_length = 4 }\n" \
-              'reward = { adapter = "match", kind = "regex", pattern = "e" }\n'
+              'reward = { plugin = "match", kind = "regex", pattern = "e" }\n'
     questions = [{"prompt": f"Question {i}?"} for i in range(6)]
     _, metrics = run(work / "prompts", epochs(stage("s", "grpo", '{ path = "q" }', rollout.replace("batch_size = 4", f'batch_size = 4, record = "{work}/rolls"')), 8, 1), q=questions)
     rolls = [json.loads(f.read_text()) for f in sorted((work / "rolls").iterdir())]

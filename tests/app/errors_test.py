@@ -88,8 +88,8 @@ def configurations(work):
     bad("options of another plugin", ["plugin.ppo"], "stage.sft.plugin.ppo.gamma=1")
     bad("no such model", ["nowhere"], "model.actor=/nowhere")
     bad("no such data", ["/nowhere.jsonl"], 'stage.sft.data.sources=[{path="/nowhere.jsonl"}]')
-    bad("unknown adapter", ["'csv'"], f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", adapter="csv"}}]')
-    bad("unknown adapter option", ["prompt_feld", "prompt_field"],
+    bad("unknown reader", ["'csv'"], f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", reader="csv"}}]')
+    bad("unknown reader option", ["prompt_feld", "prompt_field"],
         f'stage.sft.data.sources=[{{path="{TINY}/data/sft.jsonl", prompt_feld="x"}}]')
     bad("records too long", ["max_length"], "data.max_length=3")
     bad("records that are no pairs", ["pairs", "record 1"], "stage.sft.algorithm=reward")
@@ -120,7 +120,7 @@ data.sources = [{{ path = "/nowhere/pairs.jsonl" }}]
              sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'], data_jsonl=long)
     run_with(work, "records of weight 0 alone", "weight", sets=['stage.sft.data.sources=[{path="FOLDER/data.jsonl"}]'],
              data_jsonl='{"prompt": "a", "completion": "b", "weight": 0}\n')
-    match = 'adapter="match", kind="regex", pattern="a"'
+    match = 'plugin="match", kind="regex", pattern="a"'
     ppo = ("stage.sft.algorithm=ppo", f"stage.sft.critic.from={GOLDEN}/llama_reward")
     bad("an adapter's keys without a rank", ["lora.rank is 0"], "lora.targets=['q']")
     bad("an adapter's target that is none", ["lora.targets[1]", "zz"], "lora.rank=4", "lora.targets=['q','zz']")
@@ -162,7 +162,7 @@ def records(work):
     bad("a negative weight", ["data.jsonl:1", "weight"], '{"prompt": "a", "completion": "b", "weight": -1}\n')
     bad("one answer ranked", ["data.jsonl:2", "two ranks"], good + '{"prompt": "a", "ranked": ["b"]}\n')
     bad("a ranked answer that is no text", ["data.jsonl:1", "ranked", "string"], '{"prompt": "a", "ranked": ["b", 1]}\n')
-    text = ['stage.sft.data.sources=[{path="FOLDER/data.jsonl", adapter="text"}]']
+    text = ['stage.sft.data.sources=[{path="FOLDER/data.jsonl", reader="text"}]']
     run_with(work, "text that is not UTF-8", ["data.jsonl", "byte 4"], sets=text, data_jsonl=b"abc \xff")
     run_with(work, "text with a zero byte", ["data.jsonl", "byte 1", "zero"], sets=text, data_jsonl=b"a\0b")
     run_with(work, "empty text", ["data.jsonl", "no text"], sets=text, data_jsonl="")

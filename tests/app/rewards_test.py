@@ -34,7 +34,7 @@ eval_every = 2
 eval_rows = 3
 checkpoint_every = 100
 rollout = {{ batch_size = 4, max_response_length = 6 }}
-reward = {{ adapter = "{reward}"{options} }}
+reward = {{ plugin = "{reward}"{options} }}
 data.sources = [{{ path = "{tiny}/data/prompts.jsonl" }}]
 data.heldout = [{{ path = "{tiny}/data/prompts_heldout.jsonl" }}]
 """

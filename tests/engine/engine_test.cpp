@@ -60,12 +60,12 @@ TEST_F(EngineTest, ACallersLossIsThePluginsStep) {
   dse::Model by_hand = trained("llama_gqa"), by_plugin = trained("llama_gqa");
   double tokens = 0;
   for (const auto& r : all) tokens += double(r.tokens.size());
-  const auto result = dse::train_step(&by_hand, nullptr, all, {.micro_batch_size = 4}, [&](dse::Pass& pass) {
+  const auto result = dse::train_step(&by_hand, nullptr, all, {.micro_batch_size = 4}, [&](dse::MicroBatch& micro) {
     double loss = 0;
-    for (size_t r = 0; r < pass.logp.size(); ++r)
-      for (size_t t = 0; t < pass.logp[r].size(); ++t) {
-        loss -= pass.logp[r][t] / tokens;
-        pass.d_logp[r][t] = float(-1 / tokens);
+    for (size_t r = 0; r < micro.logp.size(); ++r)
+      for (size_t t = 0; t < micro.logp[r].size(); ++t) {
+        loss -= micro.logp[r][t] / tokens;
+        micro.d_logp[r][t] = float(-1 / tokens);
       }
     return loss;
   });
@@ -125,8 +125,8 @@ TEST_F(EngineTest, HandlesOutliveTheEngine) {
 TEST_F(EngineTest, AStepHasTheSamplersTemperature) {
   dse::Model actor = trained("llama_gqa");
   const auto cool = actor.generate({{5, 6, 7}}, {.max_new_tokens = 6, .temperature = 0.5});
-  dse::train_step(&actor, nullptr, cool, {.temperature = 0.5}, [&](dse::Pass& pass) {
-    for (size_t t = 0; t < pass.logp[0].size(); ++t) EXPECT_NEAR(pass.logp[0][t], cool[0].logprobs[t], 1e-5);
+  dse::train_step(&actor, nullptr, cool, {.temperature = 0.5}, [&](dse::MicroBatch& micro) {
+    for (size_t t = 0; t < micro.logp[0].size(); ++t) EXPECT_NEAR(micro.logp[0][t], cool[0].logprobs[t], 1e-5);
     return 0.0;
   });
 }
@@ -181,7 +181,7 @@ TEST_F(EngineTest, MistakesAreOneLine) {
       EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
     }
   };
-  const auto no_loss = [](dse::Pass&) { return 0.0; };
+  const auto no_loss = [](dse::MicroBatch&) { return 0.0; };
   says([&] { engine.load(folder / "nowhere"); }, "nowhere");
   says([&] { model.values(all); }, "values");
   says([&] { critic.generate({{5}}); }, "answers nothing");

@@ -162,7 +162,7 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
     auto encoded = text.prompt_tokens(answers[i].turns);
     const auto reply = text.tokenizer.encode(" " + answers[i].reply, false);
     encoded.insert(encoded.end(), reply.begin(), reply.end());
-    if (answers[i].finish == DSE_FINISH_EOS) encoded.push_back(text.eos[0]);
+    if (answers[i].finish == Finish::eos) encoded.push_back(text.eos[0]);
     EXPECT_NEAR(texts[i].total, last_values(model, {encoded})[0], 1e-5);
     differ += std::abs(texts[i].total - texts[0].total) > 1e-3;
   }
@@ -187,7 +187,7 @@ TEST_F(Collecting, ARewardModelWithAChatTemplateOfItsOwnIsAskedInIt) {
   const auto answers = Rollout(actor, text, config, 11).to_score(Rollout(actor, text, config, 11).generate(prompts, 0));
   const auto made = scores.score(answers);
   for (size_t i = 0; i < answers.size(); ++i) {
-    const bool ended = answers[i].finish != DSE_FINISH_LENGTH;
+    const bool ended = answers[i].finish != Finish::length;
     auto ids = text.tokenizer.encode("[user]" + answers[i].turns[0].content + ";[assistant]", false);
     const auto reply = text.tokenizer.encode(answers[i].reply + ";", false);
     ids.insert(ids.end(), reply.begin(), reply.end());
@@ -215,8 +215,9 @@ TEST_F(Collecting, ACriticIsAskedInItsOwnWords) {
   EXPECT_FALSE(at::equal(actors.batch.tokens, critics.batch.tokens));
   for (int64_t r = 0; r < e.row_count(); ++r) {
     const auto& row = e.rows[size_t(r)];
-    const std::string question = row.prompt_text.substr(
-        row.prompt_text.find("Question"), row.prompt_text.find('?') + 1 - row.prompt_text.find("Question"));
+    const std::vector<TokenId> asked(row.tokens.begin(), row.tokens.begin() + row.answer_begin);
+    std::string question = text.tokenizer.decode(asked, true);
+    question = question.substr(question.find("Question"), question.find('?') + 1 - question.find("Question"));
     auto ids = text.tokenizer.encode("<" + question + ">!", false);
     const auto begin = int64_t(ids.size());
     ids.insert(ids.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
@@ -253,7 +254,7 @@ TEST_F(Collecting, RolloutsStopAtStringsAndTokens) {
       continue;
     }
     EXPECT_EQ(stopped[i].answer.finish, Finish::stop);
-    EXPECT_EQ(scored[i].finish, uint32_t(DSE_FINISH_STOP));
+    EXPECT_EQ(scored[i].finish, Finish::stop);
     EXPECT_EQ(scored[i].answer_size, int64_t(n));
     const std::string said = text.tokenizer.decode(own, true);
     const bool token = own.back() == config.stop_token_ids[0];

@@ -68,7 +68,7 @@ TEST_F(Examples, ACompletionIsTheTargetWithItsEnd) {
 
 TEST_F(Examples, TrainOnAllLeavesTheFirstTokenAlone) {
   DataConfig config;
-  config.train_on = "all";
+  config.train_on = TrainOn::all;
   const auto set = load({R"({"prompt": "Hi", "completion": "Yes"})"}, DSE_SOURCE_RECORDS, config);
   EXPECT_EQ(decode(set[0].prompt), bos);
   EXPECT_EQ(targets(set[0].answer), "Human: Hi\nAssistant: Yes" + eos);
@@ -141,7 +141,7 @@ TEST_F(Examples, HeldOutRowsAreChosenByContent) {
 
 TEST_F(Examples, RecordsTooLongKeepTheAnswersBeginningWhereAsked) {
   DataConfig config;
-  config.too_long = "truncate";
+  config.too_long = TooLong::truncate;
   const std::string record = R"({"prompt": "Hi", "completion": "Yes, it is. No, it is not."})";
   const auto whole = load({record}, DSE_SOURCE_RECORDS);
   const size_t prompt = whole[0].prompt.size();
@@ -413,15 +413,15 @@ TEST_F(Plans, WeightsOfSourcesAreKeptInEveryPass) {
 
 TEST(LearningRate, WarmsUpThenFalls) {
   OptimizerConfig o;
-  o.learning_rate = 1, o.warmup_steps = 4, o.min_lr_ratio = 0.1, o.schedule = "linear";
+  o.learning_rate = 1, o.warmup_steps = 4, o.min_lr_ratio = 0.1, o.schedule = Schedule::linear;
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 0, 14), 0.25);
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 3, 14), 1);
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 4, 14), 1);
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 9, 14), 0.55);
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 14, 14), 0.1);
-  o.schedule = "cosine";
+  o.schedule = Schedule::cosine;
   EXPECT_NEAR(learning_rate_at(o, 9, 14), 0.55, 1e-12);
-  o.schedule = "constant";
+  o.schedule = Schedule::constant;
   EXPECT_DOUBLE_EQ(learning_rate_at(o, 13, 14), 1);
 }
 

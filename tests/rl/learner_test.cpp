@@ -20,8 +20,7 @@ namespace fs = std::filesystem;
 
 Experience rows_of_prompts(const std::vector<int64_t>& prompts) {
   Experience e;
-  for (const auto prompt : prompts)
-    e.add_row({{5, 6, 7}, 1, {}, {}, {}}, prompt, DSE_FINISH_EOS, 1.0, std::vector<uint8_t>{1, 1});
+  for (const auto prompt : prompts) e.add_row({{5, 6, 7}, 1, {}}, prompt, Finish::eos, 1.0, std::vector<uint8_t>{1, 1});
   return e;
 }
 

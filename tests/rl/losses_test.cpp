@@ -44,9 +44,9 @@ struct HandMade {
   std::vector<float> d_logp, d_value;
 
   void row(const std::vector<int32_t>& answer) {
-    ExperienceRow r{{0}, 1, {}, {}, {}};
+    ExperienceRow r{{0}, 1, {}};
     r.tokens.insert(r.tokens.end(), answer.begin(), answer.end());
-    e.add_row(std::move(r), e.row_count() / 2, DSE_FINISH_RECORD, 1.0, std::vector<uint8_t>(answer.size(), 1));
+    e.add_row(std::move(r), e.row_count() / 2, Finish::record, 1.0, std::vector<uint8_t>(answer.size(), 1));
   }
   void run(AlgorithmInstance& algorithm) {
     dse_batch batch = e.view();
@@ -190,8 +190,8 @@ TEST(PolicyAlgorithms, AreTheirPapersObjectives) {
     Experience e;
     for (const auto& r : c.at("rows")) {
       const auto mask = r.at("mask").get<std::vector<float>>();
-      ExperienceRow row{std::vector<int32_t>(mask.size() + 1, 5), 1, {}, {}, {}};
-      e.add_row(std::move(row), r.at("prompt"), DSE_FINISH_EOS, 1.0, std::vector<uint8_t>(mask.begin(), mask.end()));
+      ExperienceRow row{std::vector<int32_t>(mask.size() + 1, 5), 1, {}};
+      e.add_row(std::move(row), r.at("prompt"), Finish::eos, 1.0, std::vector<uint8_t>(mask.begin(), mask.end()));
       e.score.back() = r.at("score");
     }
     e.allocate(algorithm.needs());

@@ -25,7 +25,7 @@ using Floats = std::vector<std::vector<double>>;
 Role trained_role(const fs::path& directory, ModelKind kind, const Json& settings) {
   Role role{golden_model(directory, kind), nullptr, {}};
   auto& o = role.settings;
-  o.learning_rate = settings.at("learning_rate"), o.schedule = "constant";
+  o.learning_rate = settings.at("learning_rate"), o.schedule = Schedule::constant;
   o.beta1 = settings.at("beta1"), o.beta2 = settings.at("beta2"), o.epsilon = settings.at("epsilon");
   o.weight_decay = settings.at("weight_decay"), o.grad_clip = settings.at("max_grad_norm"), o.ema_decay = 0.9;
   role.enable_training(0);
@@ -100,8 +100,8 @@ AlgorithmInstance algorithm(const std::string& name, const OptionValues& options
 }
 
 void add_row(Experience& e, const std::vector<int32_t>& prompt, const std::vector<int32_t>& answer, int64_t id,
-             int32_t finish, double score) {
-  ExperienceRow row{prompt, int64_t(prompt.size()), {}, {}, {}};
+             Finish finish, double score) {
+  ExperienceRow row{prompt, int64_t(prompt.size()), {}};
   row.tokens.insert(row.tokens.end(), answer.begin(), answer.end());
   e.add_row(std::move(row), id, finish, 1.0, std::vector<uint8_t>(answer.size(), 1));
   e.score.back() = float(score);
@@ -144,9 +144,9 @@ struct PpoStep {
     roles.actor->model.set_recompute(recompute), roles.critic->model.set_recompute(recompute);
     for (const auto& row : golden.input.at("rows"))
       add_row(e, row.at("prompt_ids"), row.at("response_ids"), e.row_count(),
-              row.at("finish_reason") == "eos" ? DSE_FINISH_EOS : DSE_FINISH_LENGTH, row.at("score"));
+              row.at("finish_reason") == "eos" ? Finish::eos : Finish::length, row.at("score"));
     e.allocate(ppo.needs());
-    learner.score(e, means);
+    learner.fill_columns(e, means);
     prepare(ppo, e, means);
   }
 };
@@ -246,10 +246,10 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
     Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, clock);
     Experience e;
     for (const auto& row : golden.input.at("rows"))
-      add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), DSE_FINISH_RECORD, 0);
+      add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), Finish::record, 0);
     e.allocate(sft.needs());
     MetricMeans means;
-    learner.score(e, means), prepare(sft, e, means);
+    learner.fill_columns(e, means), prepare(sft, e, means);
     const auto before = copy_of_weights(roles.actor->model);
     learner.update(e, 0, 0, constant_rate, means);
     const Model averaged = roles.actor->averaged();
@@ -278,8 +278,7 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
     for (const auto& pair : golden.input.at("pairs"))
       for (const char* side : {"chosen_ids", "rejected_ids"}) {
         const auto& ids = sequences.emplace_back(pair.at(side).get<std::vector<int32_t>>());
-        add_row(e, {ids.begin(), ids.begin() + 1}, {ids.begin() + 1, ids.end()}, e.row_count() / 2, DSE_FINISH_RECORD,
-                0);
+        add_row(e, {ids.begin(), ids.begin() + 1}, {ids.begin() + 1, ids.end()}, e.row_count() / 2, Finish::record, 0);
       }
     std::vector<std::span<const int32_t>> views(sequences.begin(), sequences.end());
     const auto values = last_values(roles.reward->model, views);
@@ -287,7 +286,7 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
       EXPECT_NEAR(values[i], x.at(i % 2 ? "rejected" : "chosen").at(i / 2).get<double>(), kColumnTolerance);
     e.allocate(reward.needs());
     MetricMeans means;
-    learner.score(e, means), prepare(reward, e, means);
+    learner.fill_columns(e, means), prepare(reward, e, means);
     const auto before = copy_of_weights(roles.reward->model);
     learner.update(e, 0, 0, constant_rate, means);
     EXPECT_NEAR(means.mean("loss"), x.at("loss").get<double>(), kLossTolerance);

@@ -21,7 +21,7 @@ plugins = [{ file = "libdse_x.so" }]
 actor = "m"
 
 [data]
-sources = [{ adapter = "jsonl", path = "a.jsonl", split = "train" }]
+sources = [{ reader = "jsonl", path = "a.jsonl", split = "train" }]
 max_length = 99
 
 [[stage]]
@@ -35,7 +35,7 @@ algorithm = "ppo"
 weight_decay = 0.5
 actor = { learning_rate = 9.65e-6, from = "sft" }
 critic = { from = "other" }
-reward = { adapter = "model", from = "sft", scale = 3, "odd key" = "a\"b\\\n" }
+reward = { plugin = "model", from = "sft", scale = 3, "odd key" = "a\"b\\\n" }
 rollout = { batch_size = 8, temperature = 1 }
 plugin.ppo = { kl_coef = 0.1, whiten = true }
 data = { max_prompt_length = 5, heldout = [{ path = "/abs/b.jsonl" }] }
@@ -79,7 +79,7 @@ TEST_F(ConfigTest, ReadsWhatTheFileSays) {
   EXPECT_EQ(ppo.name, "ppo");
   EXPECT_EQ(ppo.rollout.batch_size, 8);
   EXPECT_EQ(ppo.rollout.temperature, 1.0);
-  EXPECT_EQ(ppo.reward.adapter, "model");
+  EXPECT_EQ(ppo.reward.plugin, "model");
   EXPECT_EQ(std::get<int64_t>(ppo.reward.options.at("scale").value), 3);
   EXPECT_EQ(std::get<std::string>(ppo.reward.options.at("odd key").value), "a\"b\\\n");
   EXPECT_EQ(std::get<double>(ppo.plugin.at("ppo").at("kl_coef").value), 0.1);
@@ -182,19 +182,30 @@ TEST_F(ConfigTest, SetOfAPluginReachesTheStagesThatUseIt) {
   EXPECT_TRUE(config.stages[0].plugin.empty());
 }
 
+TEST_F(ConfigTest, OlderNamesOfKeysAreTaken) {
+  const std::string stage = "[[stage]]\nname = \"one\"\nalgorithm = \"ppo\"\n";
+  const auto config =
+      load(stage + "reward = { adapter = \"match\" }\ndata.sources = [{ path = \"x\", adapter = \"text\" }]\n");
+  EXPECT_EQ(config.stages[0].reward.plugin, "match");
+  EXPECT_EQ(config.stages[0].data.sources[0].reader, "text");
+  EXPECT_EQ(config.resolved.find("adapter ="), std::string::npos);
+  EXPECT_EQ(error(stage + "reward = { adapter = \"a\", plugin = \"b\" }\n"),
+            "run.toml:4: 'stage.one.reward.plugin' and its older name 'adapter' are both given");
+}
+
 TEST_F(ConfigTest, SetValuesAreTomlOrBareStrings) {
   const RunConfig config = load(kTwoStages, {"log_level=debug", "model.actor=123", "data.train_on=\"all\"",
                                              "rollout.record=", "data.sources=[{path=\"x\", weight=2}, {path=\"y\"}]",
-                                             "reward={adapter=\"other\"}"});
-  EXPECT_EQ(config.log_level, "debug");
+                                             "reward={plugin=\"other\"}"});
+  EXPECT_EQ(config.log_level, LogLevel::debug);
   EXPECT_EQ(config.model.actor,
             fs::current_path() / "123");  // wants a string, and --set is of the working directory
-  EXPECT_EQ(config.stages[0].data.train_on, "all");
+  EXPECT_EQ(config.stages[0].data.train_on, TrainOn::all);
   EXPECT_EQ(config.stages[1].rollout.record, "");
   ASSERT_EQ(config.stages[1].data.sources.size(), 2u);
   EXPECT_EQ(config.stages[1].data.sources[0].path, fs::current_path() / "x");
   EXPECT_EQ(config.stages[1].data.sources[0].weight, 2.0);
-  EXPECT_EQ(config.stages[1].reward.adapter, "other");
+  EXPECT_EQ(config.stages[1].reward.plugin, "other");
   EXPECT_EQ(config.stages[1].reward.from, "sft");  // a table is merged
   // A line break adds no second key.
   EXPECT_THROW(load(kTwoStages, {"threads=1\nseed = 1"}), UserError);

@@ -130,15 +130,15 @@ TEST(Logging, LevelAndFile) {
   const auto former = spdlog::default_logger();
   ScratchFolder folder;
   const auto file = folder.path / "log.txt";
-  set_up_logging({.level = "warning", .file = file});
+  set_up_logging({.level = LogLevel::warning, .file = file});
   spdlog::info("step step=1");
   spdlog::warn("torn_line bytes=3");
   EXPECT_THAT(read_text(file), MatchesRegex("\\[....-..-.. ..:..:..\\....\\] warning torn_line bytes=3\n"));
-  set_up_logging({.level = "debug", .file = file});  // appends
+  set_up_logging({.level = LogLevel::debug, .file = file});  // appends
   spdlog::debug("b=2");
   EXPECT_THAT(read_text(file), HasSubstr("bytes=3\n["));
   EXPECT_THAT(read_text(file), HasSubstr("debug b=2\n"));
-  set_up_logging({.level = "debug", .file = file, .quiet = true});
+  set_up_logging({.level = LogLevel::debug, .file = file, .quiet = true});
   spdlog::info("c=3");
   EXPECT_EQ(read_text(file).find("c=3"), std::string::npos);
   EXPECT_THROW(set_up_logging({.file = file / "x"}), UserError);

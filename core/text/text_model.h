@@ -47,8 +47,8 @@ struct TextModel {
   // Ends a turn, for the model or for whoever reads its template.
   bool is_end(TokenId id) const;
 
-  // Where a model's tokenizer lies: its own folder, an adapter's else its base's (`base`: as in model_files.h); nothing
-  // where neither has one.
+  // Where a model's tokenizer lies: its own folder, an adapter's else its base's (`base`: as in files/hf_directory.h);
+  // nothing where neither has one.
   static std::optional<std::filesystem::path> folder_of(const std::filesystem::path& model_directory,
                                                         const std::filesystem::path& base = {});
   // Reads the tokenizer's folder; eos ids from `model_directory`, else the tokenizer's own.

@@ -14,7 +14,7 @@ AlgorithmInstance ppo() {
 
 Role role_of(const char* name, ModelKind kind, LoraConfig lora) {
   Role role{golden_model(name, kind), nullptr, {}, std::move(lora)};
-  role.settings.learning_rate = 1e-2, role.settings.schedule = "constant", role.settings.weight_decay = 0.1;
+  role.settings.learning_rate = 1e-2, role.settings.schedule = Schedule::constant, role.settings.weight_decay = 0.1;
   role.enable_training(1);
   return role;
 }
@@ -22,7 +22,7 @@ Role role_of(const char* name, ModelKind kind, LoraConfig lora) {
 Experience rows(const dse_needs& needs, int64_t count) {
   Experience e;
   for (const auto& tokens : random_sequences(std::vector<int64_t>(size_t(count), 12), 97)) {
-    e.add_row({tokens, 5, {}, {}, {}}, e.row_count(), DSE_FINISH_EOS, 1, std::vector<uint8_t>(7, 1));
+    e.add_row({tokens, 5, {}}, e.row_count(), Finish::eos, 1, std::vector<uint8_t>(7, 1));
     e.score.back() = float(e.row_count() % 3) - 1;
   }
   e.allocate(needs);
@@ -49,7 +49,7 @@ struct TrainingStep {
     learner = std::make_unique<Learner>(algorithm, roles, batching, clock);
   }
   void step() {
-    learner->score(e, means);
+    learner->fill_columns(e, means);
     prepare(algorithm, e, means);
     learner->update(e, 0, 0, constant_rate, means);
   }
@@ -61,7 +61,7 @@ TEST(LoraTraining, TheReferenceIsTheBase) {
   setup.step();
   const auto old_logp = setup.e.old_logp, ref_logp = setup.e.ref_logp;
   EXPECT_EQ(old_logp, ref_logp);  // B is zero
-  setup.learner->score(setup.e, setup.means);
+  setup.learner->fill_columns(setup.e, setup.means);
   EXPECT_EQ(setup.e.ref_logp, ref_logp);
   double moved = 0;
   for (size_t t = 0; t < old_logp.size(); ++t)
@@ -96,7 +96,7 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   const auto gradients = [](double coefficient, bool algorithm) {
     TrainingStep setup({});
     if (!algorithm) std::fill(setup.e.score.begin(), setup.e.score.end(), 0.0f);
-    setup.learner->score(setup.e, setup.means);
+    setup.learner->fill_columns(setup.e, setup.means);
     if (algorithm) prepare(setup.algorithm, setup.e, setup.means);  // else every advantage is zero
     Experience texts = rows(setup.algorithm.needs(), 5);
     std::fill(texts.mask.begin(), texts.mask.begin() + 3, 0.0f);

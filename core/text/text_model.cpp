@@ -1,10 +1,9 @@
-#include "rl/text_model.h"
+#include "text/text_model.h"
 
 #include <algorithm>
 
 #include "base/check.h"
-#include "model/adapter_files.h"
-#include "model/model_files.h"
+#include "files/hf_directory.h"
 
 namespace dsengine {
 

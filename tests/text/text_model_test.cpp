@@ -1,5 +1,5 @@
 // Conversations as tokens: masks against transformers' (tests/golden/make_templates.py), turns by prefix difference.
-#include "rl/text_model.h"
+#include "text/text_model.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
