@@ -53,8 +53,8 @@ Columns reply_columns(const dsengine::Model& model, const std::vector<Reply>& re
       replies.size(), [&](size_t i) { return int64_t(replies[i].prompt.size() + replies[i].tokens.size()); },
       [&](size_t first, size_t last) {
         const std::vector<Reply> part(replies.begin() + int64_t(first), replies.begin() + int64_t(last));
-        const auto out = dsengine::forward(model, dsengine::select(experience_of(part, {})), temperature, false, false,
-                                           with_adapter);
+        const auto out = dsengine::forward(model, dsengine::select(experience_of(part, {}), model.device()),
+                                           temperature, false, false, with_adapter);
         std::vector<float> column;
         dsengine::to_column(out.logp.defined() ? out.logp : out.value, column);
         auto at = column.begin();

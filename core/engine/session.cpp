@@ -28,6 +28,6 @@ void set_up_threads(int64_t threads) {
 }
 
 Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)
-    : registry_(plugin_path, files), kernels_(registry_) {}
+    : registry_(plugin_path, files), kernels_(registry_, device_) {}
 
 }  // namespace dsengine

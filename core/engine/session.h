@@ -1,4 +1,4 @@
-// What everything starts from: threads, plugins and the kernels among them.
+// What everything starts from: threads, the device, plugins and the kernels among them.
 //
 //   set_up_threads(0);
 //   const Session session(plugin_path);
@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "device/device.h"
 #include "model/kernels.h"
 #include "plugin/registry.h"
 
@@ -22,8 +23,10 @@ class Session {
 
   const PluginRegistry& registry() const { return registry_; }
   const Kernels& kernels() const { return kernels_; }
+  const Device& device() const { return device_; }
 
  private:
+  Device device_{at::kCPU};
   PluginRegistry registry_;
   Kernels kernels_;
 };

@@ -57,7 +57,7 @@ StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& rep
   for (size_t first = 0; first < replies.size(); first += o.micro_batch_size) {
     const size_t last = std::min(replies.size(), first + o.micro_batch_size);
     const auto e = experience_of({replies.begin() + int64_t(first), replies.begin() + int64_t(last)}, {});
-    const auto selection = dsengine::select(e);
+    const auto selection = dsengine::select(e, (policy ? policy : valuer)->model.device());
     at::AutoGradMode grad(true);
     dsengine::Outputs of_actor, of_critic;
     MicroBatch micro{first, {}, {}, {}, {}, {}, {}};

@@ -58,10 +58,11 @@ std::string module_of(const ParamSpec& weight) {
   return weight.tensor.ends_with(".weight") ? weight.tensor.substr(0, weight.tensor.size() - 7) : weight.tensor;
 }
 
-Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype)
-    : Adapter(graph, settings, dtype, choice_of(settings)) {}
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype)
+    : Adapter(graph, settings, device, dtype, choice_of(settings)) {}
 
-Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype, const Choice& choice)
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype,
+                 const Choice& choice)
     : settings_(settings), sections_(graph.sections.size()) {
   bool any = false;
   for (size_t s = 0; s < sections_.size(); ++s) {
@@ -75,7 +76,7 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::S
       }
     if (blocks.empty()) continue;
     any = true;
-    sections_[s].unit = std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), dtype);
+    sections_[s].unit = std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), device, dtype);
   }
   DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
 }
@@ -124,8 +125,8 @@ Adapter::Adapter(const Adapter& other)
     const auto& from = other.sections_[s];
     sections_[s].targets = from.targets;
     if (!from.unit) continue;
-    sections_[s].unit =
-        std::make_unique<ParamUnit>(from.unit->name(), from.unit->blocks(), from.unit->flat().scalar_type());
+    sections_[s].unit = std::make_unique<ParamUnit>(from.unit->name(), from.unit->blocks(), from.unit->device(),
+                                                    from.unit->flat().scalar_type());
     sections_[s].unit->flat().copy_(from.unit->flat());
   }
 }
@@ -147,7 +148,7 @@ void Adapter::initialize(uint64_t seed) {
         // Uniform within ±1/sqrt(in): PEFT's kaiming_uniform_(a = sqrt(5)). Keyed by name.
         const double bound = 1 / std::sqrt(double(spec.shape[1]));
         const Philox draws(seed, Purpose::init, name_hash(spec.tensor), 0);
-        Tensor values = at::empty(spec.shape, at::kFloat);
+        Tensor values = Device::host().empty(spec.shape, at::kFloat);
         float* out = values.mutable_data_ptr<float>();
         for (int64_t i = 0; i < values.numel(); ++i) out[i] = float(bound * (2 * draws.uniform(uint64_t(i)) - 1));
         to.copy_(values);

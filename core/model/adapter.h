@@ -2,7 +2,7 @@
 // y = x Wᵀ + scale (x Aᵀ) Bᵀ. W itself is never changed. A pair belongs to a module of the checkpoint, as PEFT has it:
 // where q, k and v are one tensor there, they have one pair.
 //
-//   Adapter adapter(graph, {.rank = 8, .alpha = 16, .targets = {"q", "v"}}, at::kFloat);
+//   Adapter adapter(graph, {.rank = 8, .alpha = 16, .targets = {"q", "v"}}, device, at::kFloat);
 //   adapter.initialize(seed);                                  // A as PEFT draws it, B zero: y is the base's y
 //   at::Tensor y = adapter.add(ops, section, block, x, base_y);
 //
@@ -49,8 +49,9 @@ class Adapter {
   using Choice = std::function<std::optional<LowRank>(const std::string& role, const ParamSpec& weight)>;
 
   // UserError where a target is not known, nothing is chosen, or of a module's linears only some are.
-  Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype);
-  Adapter(const ModelGraph& graph, const AdapterSettings& settings, at::ScalarType dtype, const Choice& choice);
+  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype);
+  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype,
+          const Choice& choice);
 
   // A copy with tensors of its own.
   Adapter(const Adapter& other);

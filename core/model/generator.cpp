@@ -19,11 +19,9 @@ using at::Tensor;
 class KvCache {
  public:
   KvCache(const Model& model, int64_t slots, int64_t capacity) : capacity_(capacity) {
-    const auto options = at::TensorOptions().dtype(model.dtype());
-    for (const auto* op : model.graph().attentions()) {
-      keys_.push_back(at::empty({slots * capacity, op->kv_heads, op->head_dim}, options));
-      values_.push_back(at::empty({slots * capacity, op->kv_heads, op->head_dim}, options));
-    }
+    for (const auto* op : model.graph().attentions())
+      for (auto* to : {&keys_, &values_})
+        to->push_back(model.device().empty({slots * capacity, op->kv_heads, op->head_dim}, model.dtype()));
   }
   int64_t capacity() const { return capacity_; }
   Tensor& keys(int layer) { return keys_[size_t(layer)]; }
@@ -40,19 +38,16 @@ namespace {
 // (decode).
 class CachedContext : public AttentionContext {
  public:
-  CachedContext(KvCache& cache, const std::vector<int64_t>& offsets, const std::vector<int64_t>& slots,
-                const std::vector<int64_t>& past)
-      : cache_(cache), offsets_(offsets) {
-    const auto sequences = slots.size();
-    rows_ = at::empty({offsets.back()}, at::kLong);
-    auto* row = rows_.mutable_data_ptr<int64_t>();
-    for (size_t b = 0; b < sequences; ++b) {
-      const int64_t count = offsets[b + 1] - offsets[b], begin = slots[b] * cache.capacity();
+  CachedContext(KvCache& cache, const Device& device, const Batch& batch, const std::vector<int64_t>& slots)
+      : cache_(cache), batch_(batch) {
+    std::vector<int64_t> rows;
+    for (size_t b = 0; b < slots.size(); ++b) {
+      const int64_t count = batch.offsets[b + 1] - batch.offsets[b], begin = slots[b] * cache.capacity();
       key_begin_.push_back(begin);
-      key_count_.push_back(past[b] + count);
-      lengths_.insert(lengths_.end(), size_t(count), past[b] + count);
-      for (int64_t i = 0; i < count; ++i) *row++ = begin + past[b] + i;
+      key_count_.push_back(batch.past[b] + count);
+      for (int64_t i = 0; i < count; ++i) rows.push_back(begin + batch.past[b] + i);
     }
+    rows_ = device.upload(rows);
   }
 
   Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
@@ -61,7 +56,7 @@ class CachedContext : public AttentionContext {
     values.index_copy_(0, rows_, v);
     Tensor out = at::empty(q.sizes(), q.options()), no_lse;
     attention_forward({.q = q,
-                       .offsets = offsets_.data(),
+                       .offsets = batch_.offsets.data(),
                        .sequences = int64_t(key_begin_.size()),
                        .scores = op.scores,
                        .k = keys,
@@ -71,13 +66,11 @@ class CachedContext : public AttentionContext {
                       out, no_lse);
     return out;
   }
-  // So far: a request does not cross the length where positions turn otherwise.
-  Tensor lengths() const override { return at::tensor(lengths_, at::kLong); }
 
  private:
   KvCache& cache_;
-  const std::vector<int64_t>& offsets_;
-  std::vector<int64_t> key_begin_, key_count_, lengths_;
+  const Batch& batch_;
+  std::vector<int64_t> key_begin_, key_count_;
   Tensor rows_;
 };
 
@@ -127,28 +120,27 @@ class Run {
       waiting_.pop_front(), free_.pop_back();
     }
     if (entered.empty()) return;
-    const Packed batch = pack(prompts);
-    std::vector<int64_t> slots, past(entered.size(), 0), last;
+    const Device& device = model_.device();
+    const Batch batch = pack(device, prompts);
+    std::vector<int64_t> slots, last;
     for (size_t i = 0; i < entered.size(); ++i)
       slots.push_back(entered[i].slot), last.push_back(batch.offsets[i + 1] - 1);
-    CachedContext context(cache_, batch.offsets, slots, past);
-    const Tensor hidden = model_.hidden(batch.tokens, batch.positions, context);
-    take(std::move(entered), hidden.index_select(0, at::tensor(last, at::kLong)));
+    CachedContext context(cache_, device, batch, slots);
+    const Tensor hidden = model_.hidden(batch, context);
+    take(std::move(entered), hidden.index_select(0, device.upload(last)));
   }
 
   // One token for every active sequence.
   void decode() {
-    const int64_t count = int64_t(active_.size());
-    Tensor tokens = at::empty({count}, at::kLong), positions = at::empty({count}, at::kLong);
-    std::vector<int64_t> offsets{0}, slots, past;
-    for (int64_t i = 0; i < count; ++i) {
-      const auto& a = active_[size_t(i)];
-      tokens.mutable_data_ptr<int64_t>()[i] = answers_[a.request].tokens.back();
-      positions.mutable_data_ptr<int64_t>()[i] = a.length;
-      offsets.push_back(i + 1), slots.push_back(a.slot), past.push_back(a.length);
+    std::vector<std::span<const int32_t>> tokens;
+    std::vector<int64_t> slots, past;
+    for (const auto& a : active_) {
+      tokens.push_back(std::span(answers_[a.request].tokens).last(1));
+      slots.push_back(a.slot), past.push_back(a.length);
     }
-    CachedContext context(cache_, offsets, slots, past);
-    const Tensor hidden = model_.hidden(tokens, positions, context);
+    const Batch batch = pack(model_.device(), tokens, past);
+    CachedContext context(cache_, model_.device(), batch, slots);
+    const Tensor hidden = model_.hidden(batch, context);
     for (auto& a : active_) ++a.length;
     take(std::exchange(active_, {}), hidden);
   }

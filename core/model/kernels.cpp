@@ -40,13 +40,13 @@ std::vector<dse_array> arrays(at::ArrayRef<at::Tensor> tensors) {
 
 }  // namespace
 
-Kernels::Kernels(const PluginRegistry& registry) {
+Kernels::Kernels(const PluginRegistry& registry, const Device& device) : device_(&device) {
   for (const auto* item : registry.items(DSE_KERNEL)) add(*item);
 }
 
 void Kernels::add(const Item& item) {
   const auto& table = item.kernel();
-  if (table.device != DSE_CPU) return;
+  if (table.device != uint32_t(device_->where().is_cuda() ? DSE_CUDA : DSE_CPU)) return;
   void* self = nullptr;
   call_plugin(item.label(), table.create, 0, &self);
   auto& list = kernels_[table.operation];

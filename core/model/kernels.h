@@ -1,6 +1,6 @@
-// Which kernel serves an operation: plugins' kernels by score, else the engine's reference.
+// Which kernel serves an operation on a device: plugins' kernels by score, else the engine's reference.
 //
-//   Kernels kernels(registry);                                  // or none: reference everywhere
+//   Kernels kernels(registry, device);                                  // or none: reference everywhere
 //   if (!kernels.run("rms_norm", {x, w}, {y, rstd}, {{"eps", 1e-5}})) reference(…);
 //
 // The winner of each operation is logged once. Borrowed by models; outlives them. Called from one thread.
@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "device/device.h"
 #include "plugin/registry.h"
 
 namespace dsengine {
@@ -24,13 +25,14 @@ struct KernelAttribute {
 
 class Kernels {
  public:
-  Kernels() = default;
-  explicit Kernels(const PluginRegistry& registry);
+  Kernels() = default;  // the reference alone, on the host
+  Kernels(const PluginRegistry& registry, const Device& device);
   ~Kernels();
   Kernels(const Kernels&) = delete;
   Kernels& operator=(const Kernels&) = delete;
 
-  // One more kernel, beside those there are. Devices that this process does not use are passed over.
+  const Device& device() const { return *device_; }
+  // One more kernel, beside those there are. One for another device is passed over.
   void add(const Item& item);
 
   // True where some plugin offers the operation at all (and, for training, its backward).
@@ -48,6 +50,7 @@ class Kernels {
     void* self;
     mutable bool announced = false;
   };
+  const Device* device_ = &Device::host();
   std::map<std::string, std::vector<Kernel>> kernels_;  // by operation, best first
 };
 

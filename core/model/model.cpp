@@ -15,19 +15,6 @@ namespace dsengine {
 
 using at::Tensor;
 
-Packed pack(const std::vector<std::span<const int32_t>>& sequences) {
-  Packed batch;
-  batch.offsets.push_back(0);
-  for (const auto& s : sequences) batch.offsets.push_back(batch.offsets.back() + int64_t(s.size()));
-  batch.tokens = at::empty({batch.offsets.back()}, at::kLong);
-  batch.positions = at::empty({batch.offsets.back()}, at::kLong);
-  auto* token = batch.tokens.mutable_data_ptr<int64_t>();
-  auto* position = batch.positions.mutable_data_ptr<int64_t>();
-  for (const auto& s : sequences)
-    for (size_t i = 0; i < s.size(); ++i) *token++ = s[i], *position++ = int64_t(i);
-  return batch;
-}
-
 namespace {
 
 class RaggedContext : public AttentionContext {
@@ -35,13 +22,6 @@ class RaggedContext : public AttentionContext {
   RaggedContext(const Operations& ops, const std::vector<int64_t>& offsets) : ops_(ops), offsets_(offsets) {}
   Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
     return ops_.attention(q, k, v, offsets_, op.scores);
-  }
-  Tensor lengths() const override {
-    Tensor result = at::empty({offsets_.back()}, at::kLong);
-    auto* length = result.mutable_data_ptr<int64_t>();
-    for (size_t b = 0; b + 1 < offsets_.size(); ++b)
-      std::fill(length + offsets_[b], length + offsets_[b + 1], offsets_[b + 1] - offsets_[b]);
-    return result;
   }
 
  private:
@@ -114,12 +94,12 @@ Model Model::clone(ModelKind kind) const {
 }
 
 void Model::build_units(at::ScalarType dtype) {
-  for (const auto& section : graph_->sections) sections_.emplace_back(section.name, section.blocks, dtype);
+  for (const auto& section : graph_->sections) sections_.emplace_back(section.name, section.blocks, device(), dtype);
   if (kind_ == ModelKind::value) {
     const ParamSpec score = value_head(*graph_);
-    head_ = std::make_unique<ParamUnit>("score", std::vector<ParamBlock>{{{score}}}, dtype);
+    head_ = std::make_unique<ParamUnit>("score", std::vector<ParamBlock>{{{score}}}, device(), dtype);
   } else if (!graph_->head_tied) {
-    head_ = std::make_unique<ParamUnit>("head", std::vector<ParamBlock>{{{graph_->head}}}, dtype);
+    head_ = std::make_unique<ParamUnit>("head", std::vector<ParamBlock>{{{graph_->head}}}, device(), dtype);
   }
 }
 
@@ -165,7 +145,7 @@ int64_t Model::trained_parameter_count() const {
 
 void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
   DSE_CHECK(!adapter_, "a second adapter");
-  adapter_ = std::make_unique<Adapter>(*graph_, settings, dtype());
+  adapter_ = std::make_unique<Adapter>(*graph_, settings, device(), dtype());
   adapter_->initialize(seed);
 }
 
@@ -190,8 +170,8 @@ const Tensor& Model::head() const {
   return head_ ? head_->block(0) : sections_[0].block(size_t(graph_->tied_block));
 }
 
-Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const Tensor& positions,
-                          AttentionContext& attention, bool adapted) const {
+Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention,
+                          bool adapted) const {
   const Operations ops(*kernels_);
   const Section& s = graph_->sections[section];
   const ParamUnit& unit = sections_[section];
@@ -206,11 +186,11 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
     Tensor& out = values[op.output];
     switch (op.kind) {
       case Operator::embed:
-        out = ops.embedding(block(op.weight), tokens);
+        out = ops.embedding(block(op.weight), batch.tokens);
         if (op.factor != 1) out = out * op.factor;
         break;
       case Operator::positions:
-        out = ops.embedding(block(op.weight), positions + op.offset);
+        out = ops.embedding(block(op.weight), batch.positions + op.offset);
         break;
       case Operator::rms_norm:
         out = ops.rms_norm(in, block(op.weight), op.eps, op.shift);
@@ -235,8 +215,8 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
               1);
         }
         if (!op.rope.frequencies.empty()) {
-          const Tensor lengths = op.rope.long_frequencies.empty() ? Tensor() : attention.lengths();
-          qkv = ops.rope(qkv, turned, positions, lengths, op.rope);
+          const Tensor lengths = op.rope.long_frequencies.empty() ? Tensor() : batch.lengths;
+          qkv = ops.rope(qkv, turned, batch.positions, lengths, op.rope);
         }
         const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
                                           qkv.narrow(1, turned, op.kv_heads));
@@ -264,36 +244,46 @@ Tensor Model::run_section(size_t section, Tensor x, const Tensor& tokens, const 
 // parameters go straight into their buffers.
 struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const Model* model, int64_t section,
-                        const Packed* batch) {
-    ctx->save_for_backward({x, batch->tokens, batch->positions});
+                        const Batch* batch) {
+    ctx->save_for_backward({x, batch->tokens, batch->positions, batch->lengths});
     ctx->saved_data["model"] = int64_t(reinterpret_cast<intptr_t>(model));
     ctx->saved_data["section"] = section;
     ctx->saved_data["offsets"] = batch->offsets;
     const Operations ops(model->kernels());
     RaggedContext attention(ops, batch->offsets);
-    return model->run_section(size_t(section), x, batch->tokens, batch->positions, attention, true);
+    return model->run_section(size_t(section), x, *batch, attention, true);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto* model = reinterpret_cast<const Model*>(ctx->saved_data["model"].toInt());
-    const auto offsets = ctx->saved_data["offsets"].toIntVector();
+    const Batch batch{.offsets = ctx->saved_data["offsets"].toIntVector(),
+                      .past = {},
+                      .tokens = saved[1],
+                      .positions = saved[2],
+                      .lengths = saved[3]};
     const Operations ops(model->kernels());
-    RaggedContext attention(ops, offsets);
+    RaggedContext attention(ops, batch.offsets);
     Tensor x = saved[0].detach().requires_grad_(true);
     {
       at::AutoGradMode grad(true);
-      Tensor y = model->run_section(size_t(ctx->saved_data["section"].toInt()), x, saved[1], saved[2], attention, true);
+      Tensor y = model->run_section(size_t(ctx->saved_data["section"].toInt()), x, batch, attention, true);
       torch::autograd::backward({y}, {grads[0]});
     }
     return {x.grad(), Tensor(), Tensor(), Tensor()};
   }
 };
 
-Tensor Model::hidden(const Packed& batch, bool adapted) const {
-  DSE_CHECK_USER(graph_->max_positions == 0 || batch.positions.numel() == 0 ||
-                     batch.positions.max().item<int64_t>() < graph_->max_positions,
+void Model::check_bounds(const Batch& batch) const {
+  DSE_CHECK_USER(graph_->max_positions == 0 || batch.longest <= graph_->max_positions,
                  "a sequence is longer than the model's {} positions: lower the lengths", graph_->max_positions);
+  DSE_CHECK_USER(batch.least_id >= 0 && batch.largest_id < graph_->vocabulary,
+                 "token id {} is outside the vocabulary of {}", batch.least_id < 0 ? batch.least_id : batch.largest_id,
+                 graph_->vocabulary);
+}
+
+Tensor Model::hidden(const Batch& batch, bool adapted) const {
+  check_bounds(batch);
   DSE_CHECK_USER(adapted || !adapter_ || adapter_->settings().init.empty(),
                  "{}: the base of an adapter with init_lora_weights = '{}' is changed by it and no reference: give a "
                  "reference of its own",
@@ -305,14 +295,15 @@ Tensor Model::hidden(const Packed& batch, bool adapted) const {
     if (recompute_ && adapted && i > 0 && at::GradMode::is_enabled() && x.requires_grad())
       x = RecomputedSection::apply(x, this, int64_t(i), &batch);
     else
-      x = run_section(i, x, batch.tokens, batch.positions, attention, adapted);
+      x = run_section(i, x, batch, attention, adapted);
   }
   return x;
 }
 
-Tensor Model::hidden(const Tensor& tokens, const Tensor& positions, AttentionContext& attention) const {
+Tensor Model::hidden(const Batch& batch, AttentionContext& attention) const {
+  check_bounds(batch);
   Tensor x;
-  for (size_t i = 0; i < sections_.size(); ++i) x = run_section(i, x, tokens, positions, attention, true);
+  for (size_t i = 0; i < sections_.size(); ++i) x = run_section(i, x, batch, attention, true);
   return x;
 }
 

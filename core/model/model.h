@@ -2,7 +2,7 @@
 // packed sequences for training and scoring, and with a key-value cache for generation.
 //
 //   Model model = Model::load("models/tiny", registry, kernels, {.kind = ModelKind::language});
-//   at::Tensor h = model.hidden(packed);                            // [N, H], final-norm output
+//   at::Tensor h = model.hidden(batch);                             // [N, H], final-norm output
 //   auto [logp, entropy] = model.log_prob(h, rows, targets, 1.0, false);
 //   model.save("out/model");
 //   model.add_adapter({.rank = 8, .targets = {"q", "v"}}, seed);    // from here the base stays as it is
@@ -21,19 +21,12 @@
 #include "files/tensor_entry.h"
 #include "files/weights.h"
 #include "model/adapter.h"
+#include "model/batch.h"
 #include "model/graph.h"
 #include "model/log_prob.h"
 #include "model/operations.h"
 
 namespace dsengine {
-
-// Ragged sequences, end to end.
-struct Packed {
-  at::Tensor tokens;             // [N] int64
-  at::Tensor positions;          // [N] int64, from 0 in each sequence
-  std::vector<int64_t> offsets;  // [B + 1]
-};
-Packed pack(const std::vector<std::span<const int32_t>>& sequences);
 
 struct ModelOptions {
   ModelKind kind = ModelKind::language;
@@ -58,8 +51,6 @@ class AttentionContext {
   virtual ~AttentionContext() = default;
   // q [N, Hq, D], k, v [N, Hk, D] of attention operator `index` -> [N, Hq, D].
   virtual at::Tensor attend(const Operator& op, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = 0;
-  // [N]: how long each token's sequence is, which some rotary positions depend on.
-  virtual at::Tensor lengths() const = 0;
 };
 
 class Model {
@@ -85,6 +76,7 @@ class Model {
   bool finite() const;                      // all parameters are numbers
   int64_t trained_parameter_count() const;  // of what enable_training chose
   at::ScalarType dtype() const { return sections_[0].flat().scalar_type(); }
+  const Device& device() const { return kernels_->device(); }
 
   // Puts low-rank pairs beside the linears; they begin as no change. The model had none.
   void add_adapter(const AdapterSettings& settings, uint64_t seed);
@@ -99,9 +91,9 @@ class Model {
 
   // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
   // base alone gives it; UserError where it is none (AdapterSettings::init).
-  at::Tensor hidden(const Packed& batch, bool adapted = true) const;
+  at::Tensor hidden(const Batch& batch, bool adapted = true) const;
   // The same with another source of keys and values, never recomputed.
-  at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions, AttentionContext& attention) const;
+  at::Tensor hidden(const Batch& batch, AttentionContext& attention) const;
   // log p(targets[i]) read at hidden row rows[i].
   LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets, double temperature,
                    bool entropy) const;
@@ -140,8 +132,10 @@ class Model {
   // `extra`.
   void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
   const at::Tensor& head() const;
-  at::Tensor run_section(size_t section, at::Tensor x, const at::Tensor& tokens, const at::Tensor& positions,
-                         AttentionContext& attention, bool adapted) const;
+  // UserError where the model cannot take the batch: its positions, its vocabulary.
+  void check_bounds(const Batch& batch) const;
+  at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention,
+                         bool adapted) const;
   friend struct RecomputedSection;
 
   std::shared_ptr<const ModelGraph> graph_;

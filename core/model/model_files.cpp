@@ -90,7 +90,7 @@ void Model::init_weights(uint64_t seed, bool only_value_head) {
     if (spec->init != Init::normal) continue;
     // Keyed by name: neither the order of tensors nor their layout changes a draw.
     const Philox draws(seed, Purpose::init, name_hash(spec->tensor), uint64_t(std::max<int64_t>(0, spec->first_row)));
-    at::Tensor values = at::empty(tensor.sizes(), at::kFloat);
+    at::Tensor values = Device::host().empty(tensor.sizes(), at::kFloat);
     float* out = values.mutable_data_ptr<float>();
     for (int64_t i = 0; i < values.numel(); ++i) out[i] = float(range * draws.normal(uint64_t(i)));
     tensor.copy_(values);

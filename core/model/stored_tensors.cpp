@@ -48,7 +48,7 @@ void read_rows(const WeightDirectory& weights, const std::string& name, int64_t 
     return;
   }
   for_each_piece(rows, width, [&](int64_t begin, int64_t count) {
-    const at::Tensor piece = to.narrow(0, begin, count), buffer = at::empty(piece.sizes(), at::kFloat);
+    const at::Tensor piece = to.narrow(0, begin, count), buffer = Device::host().empty(piece.sizes(), at::kFloat);
     weights.read_f32(name, first + begin, count, floats_of(buffer));
     piece.copy_(buffer);
   });
@@ -58,7 +58,7 @@ void read_rows(const WeightDirectory& weights, const std::string& name, int64_t 
 void read_transposed(const WeightDirectory& weights, const std::string& name, const StoredTensor& stored) {
   const auto shape = stored.shape();
   for_each_piece(shape[0], shape[1], [&](int64_t begin, int64_t count) {
-    const at::Tensor buffer = at::empty({count, shape[1]}, at::kFloat);
+    const at::Tensor buffer = Device::host().empty({count, shape[1]}, at::kFloat);
     weights.read_f32(name, begin, count, floats_of(buffer));
     for (const auto& [spec, tensor] : stored.pieces) {
       int64_t done = 0;
@@ -105,7 +105,7 @@ at::Tensor StoredTensor::joined() const {
   if (first.first_row >= 0) {
     std::vector<int64_t> all = first.shape;
     all[0] = shape()[first.transposed ? 1 : 0];
-    whole = at::empty(all, at::kFloat);
+    whole = Device::host().empty(all, at::kFloat);
     for (const auto& [spec, tensor] : pieces) {
       int64_t done = 0;
       for (const auto& [begin, count] : runs_of(*spec)) {

@@ -35,7 +35,7 @@ std::vector<std::vector<int32_t>> sequences(const std::vector<int64_t>& lengths,
   return result;
 }
 
-Packed pack_all(const std::vector<std::vector<int32_t>>& all) { return pack({all.begin(), all.end()}); }
+Batch pack_all(const std::vector<std::vector<int32_t>>& all) { return pack(Device::host(), {all.begin(), all.end()}); }
 
 // One number that depends on every parameter.
 class Objective {
@@ -57,7 +57,7 @@ class Objective {
   }
 
  private:
-  Packed batch_;
+  Batch batch_;
   Tensor rows_, weight_, entropy_weight_;
 };
 
@@ -86,7 +86,7 @@ std::string check_generation(const Model& model) {
     DSE_CHECK_USER(answers[i].tokens == alone[i].tokens, "prompt {} is answered otherwise in a batch than alone", i);
     std::vector<int32_t> whole = prompts[i];
     whole.insert(whole.end(), answers[i].tokens.begin(), answers[i].tokens.end());
-    const Packed batch = pack({whole});
+    const Batch batch = pack(model.device(), {whole});
     const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
     const Tensor logp = model
                             .log_prob(model.hidden(batch), at::arange(first - 1, first + n - 1, at::kLong),

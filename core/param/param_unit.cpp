@@ -19,8 +19,8 @@ int64_t ParamBlock::row_numel() const {
   return std::accumulate(parts[0].shape.begin() + 1, parts[0].shape.end(), int64_t{1}, std::multiplies<>());
 }
 
-ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::ScalarType dtype)
-    : name_(std::move(name)), blocks_(std::move(blocks)), offsets_(blocks_.size()) {
+ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype)
+    : name_(std::move(name)), device_(&device), blocks_(std::move(blocks)), offsets_(blocks_.size()) {
   const int64_t alignment = 128 / int64_t(c10::elementSize(dtype));
   const auto padding_of = [&](int64_t numel) { return (alignment - numel % alignment) % alignment; };
   int64_t end = 0;
@@ -34,7 +34,7 @@ ParamUnit::ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::Scala
     }
     if (decay) decayed_numel_ = end;
   }
-  flat_ = at::empty({end}, at::TensorOptions().dtype(dtype));
+  flat_ = device.empty({end}, dtype);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     leaves_.push_back(view_of(flat_, i).detach());
     flat_.narrow(0, offsets_[i] + numel_of(i), padding_of(numel_of(i))).zero_();

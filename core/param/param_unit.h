@@ -1,7 +1,7 @@
 // The parameters of one layer (or of the embedding, the final norm, the head) in one flat buffer: the unit of
 // gathering, of the optimizer and of checkpoints.
 //
-//   ParamUnit unit("layers.0", blocks, at::kFloat);
+//   ParamUnit unit("layers.0", blocks, device, at::kFloat);
 //   unit.enable_training();                       // allocates the gradient (of some blocks: of their span)
 //   at::Tensor qkv = unit.block(0);               // [q|k|v rows, in], a leaf whose .grad lies in unit.grad()
 //
@@ -13,6 +13,8 @@
 
 #include <string>
 #include <vector>
+
+#include "device/device.h"
 
 namespace dsengine {
 
@@ -40,7 +42,7 @@ struct ParamBlock {
 class ParamUnit {
  public:
   // The values are whatever memory holds until they are loaded or drawn; the padding between blocks is zero.
-  ParamUnit(std::string name, std::vector<ParamBlock> blocks, at::ScalarType dtype);
+  ParamUnit(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype);
   ParamUnit(ParamUnit&&) = default;
   ParamUnit& operator=(ParamUnit&&) = default;
 
@@ -51,6 +53,7 @@ class ParamUnit {
   int64_t decayed_numel() const { return decayed_numel_; }
   bool trained() const { return grad_.defined(); }
 
+  const Device& device() const { return *device_; }
   const at::Tensor& flat() const { return flat_; }
   // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient.
   // Its first `trained_decayed` elements are under weight decay.
@@ -75,6 +78,7 @@ class ParamUnit {
   int64_t numel_of(size_t block) const { return blocks_[block].rows() * blocks_[block].row_numel(); }
 
   std::string name_;
+  const Device* device_;
   std::vector<ParamBlock> blocks_;
   std::vector<int64_t> offsets_;  // of each block, in elements
   int64_t parameter_count_ = 0, decayed_numel_ = 0, trained_begin_ = 0;

@@ -7,7 +7,7 @@ namespace dsengine {
 
 using at::Tensor;
 
-Selection select(const Experience& e, bool critic) {
+Selection select(const Experience& e, const Device& device, bool critic) {
   std::vector<std::vector<int32_t>> own(e.rows.size());
   std::vector<std::span<const int32_t>> sequences;
   std::vector<int64_t> begin;
@@ -21,11 +21,11 @@ Selection select(const Experience& e, bool critic) {
     sequences.emplace_back(asked_otherwise ? own[r] : row.tokens);
     begin.push_back(asked_otherwise ? int64_t(row.critic_prompt.size()) : row.answer_begin);
   }
-  Selection s{pack(sequences), {}, {}, {}};
-  s.at = at::empty({e.token_count()}, at::kLong);
-  auto* position = s.at.mutable_data_ptr<int64_t>();
+  Selection s{pack(device, sequences), {}, {}, {}};
+  std::vector<int64_t> positions;
   for (size_t r = 0; r < e.rows.size(); ++r)
-    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) *position++ = s.batch.offsets[r] + begin[r] + i;
+    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) positions.push_back(s.batch.offsets[r] + begin[r] + i);
+  s.at = device.upload(positions);
   s.before = s.at - 1;
   s.targets = s.batch.tokens.index_select(0, s.at);
   return s;
@@ -45,7 +45,7 @@ void backward(const Outputs& out, const std::vector<float>& d_logp, const std::v
   const auto push = [&](const Tensor& output, const std::vector<float>& slopes) {
     if (!output.defined() || !output.requires_grad() || slopes.empty()) return;
     outputs.push_back(output);
-    cotangents.push_back(at::tensor(at::ArrayRef<float>(slopes)));
+    cotangents.push_back(Device::host().upload(slopes).to(output.device()));
   };
   push(out.logp, d_logp), push(out.entropy, d_entropy), push(out.value, d_value);
   if (!outputs.empty()) torch::autograd::backward(outputs, cotangents);

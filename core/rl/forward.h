@@ -1,6 +1,6 @@
 // A model's outputs at the tokens of answers, forward and backward: what every training step is made of.
 //
-//   const Selection s = select(experience);                            // where the answers stand in their packed batch
+//   const Selection s = select(experience, device);                    // where the answers stand in their batch
 //   Outputs out = forward(model, s, 1.0, /*entropy=*/true, false);     // attached to their graph, under grad mode
 //   to_column(out.logp, column);  …  backward(out, d_logp, d_entropy, {});
 //
@@ -14,12 +14,12 @@
 namespace dsengine {
 
 struct Selection {
-  Packed batch;
+  Batch batch;
   at::Tensor before, at;  // [T]: the position that predicts a token; the token's own
   at::Tensor targets;     // [T]
 };
 // critic: of the rows as a critic with words of its own is asked.
-Selection select(const Experience& experience, bool critic = false);
+Selection select(const Experience& experience, const Device& device, bool critic = false);
 
 struct Outputs {
   at::Tensor logp, entropy, value;  // [T]; undefined where the model's kind has none or it was not asked for

@@ -131,17 +131,18 @@ void Learner::fill_columns(Experience& e, MetricMeans& means) {
       for (int64_t t = e.offsets[size_t(r)]; t < e.offsets[size_t(r) + 1]; ++t) to[size_t(t)] = from[at++];
   };
   std::vector<float> column;
+  const Device& device = roles_.device();
   for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
     for (const auto& rows : micro_batches(minibatch)) {
       const Experience part = e.subset(rows);
-      const Selection s = select(part);
+      const Selection s = select(part, device);
       const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
         if (!(columns & bit)) return;
         const auto scope = clock_.enter(phase);
         const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
         const bool critic = bit == DSE_COLUMN_OLD_VALUE;
         const Outputs out =
-            forward(model, critic ? select(part, true) : s, batching_.temperature, entropy, false, adapted);
+            forward(model, critic ? select(part, device, true) : s, batching_.temperature, entropy, false, adapted);
         to_column(out.value.defined() ? out.value : out.logp, column);
         copy_rows(rows, column, to);
         if (entropy) means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
@@ -160,7 +161,7 @@ void Learner::fill_columns(Experience& e, MetricMeans& means) {
 
 double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train) {
   const auto& needs = algorithm_.needs();
-  const Selection s = select(micro);
+  const Selection s = select(micro, roles_.device());
   at::AutoGradMode grad(train);
   Outputs actor, critic, reward;
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
@@ -172,7 +173,7 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = clock_.enter(Phase::critic);
-    critic = forward(roles_.critic->model, select(micro, true), 1.0, false, false);
+    critic = forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
     to_column(critic.value, micro.value);
   } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = clock_.enter(Phase::actor);
@@ -222,8 +223,8 @@ double Learner::accumulate_texts() {
   double sum = 0;
   for (const auto& part : micro_batches(all_rows(texts))) {
     const Experience micro = texts.subset(part);
-    const Tensor logp = forward(roles_.actor->model, select(micro), 1.0, false, false).logp;
-    const Tensor mask = at::tensor(at::ArrayRef<float>(weights_of(micro)));
+    const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;
+    const Tensor mask = roles_.device().upload(weights_of(micro));
     sum -= (logp.detach() * mask).sum().item<double>();
     torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
   }

@@ -36,6 +36,12 @@ void Role::enable_training(uint64_t seed) {
     for (const auto* unit : units) average.push_back(unit->trained_flat().clone());
 }
 
+const Device& Roles::device() const {
+  for (const auto* role : {&actor, &critic, &reward, &reference})
+    if (*role) return (*role)->model.device();
+  DSE_CHECK(false, "no role");
+}
+
 double Role::step(double learning_rate) {
   const double norm = optimizer->step(learning_rate);
   at::NoGradGuard no_grad;

@@ -33,6 +33,9 @@ struct Roles {
   std::shared_ptr<Role> reference;
   // The reference is the actor with its adapter off, not a model of its own.
   bool reference_is_base = false;
+
+  // Where all of them live; there is at least one.
+  const Device& device() const;
 };
 
 }  // namespace dsengine

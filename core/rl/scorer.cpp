@@ -24,14 +24,14 @@ std::vector<double> last_values(const Model& model, const std::vector<std::span<
       if (!part.empty() && tokens + int64_t(next.size()) > tokens_per_forward) break;
       part.push_back(next);
     }
-    const Packed batch = pack(part);
+    const Batch batch = pack(model.device(), part);
     std::vector<int64_t> last;
     for (size_t i = 0; i < part.size(); ++i) {
       int64_t end = int64_t(part[i].size());
       while (end > 1 && part[i][size_t(end) - 1] == pad) --end;
       last.push_back(batch.offsets[i] + end - 1);
     }
-    const at::Tensor values = model.values(model.hidden(batch), at::tensor(last, at::kLong)).to(at::kDouble);
+    const at::Tensor values = model.values(model.hidden(batch), model.device().upload(last)).to(at::kDouble);
     for (int64_t i = 0; i < values.numel(); ++i) result.push_back(values.const_data_ptr<double>()[i]);
     first += part.size();
   }

@@ -35,7 +35,7 @@ class Adapted : public testing::TestWithParam<const char*> {
   const ModelKind kind =
       std::string(GetParam()).find("reward") != std::string::npos ? ModelKind::value : ModelKind::language;
   Model model = golden_model(GetParam(), kind);
-  const Packed batch = pack_all(random_sequences({9, 1, 14}, 97));
+  const Batch batch = pack_all(random_sequences({9, 1, 14}, 97));
 };
 
 TEST_P(Adapted, BeginsAsNoChangeAndLeavesTheBaseWhenItIsOff) {
@@ -88,7 +88,7 @@ TEST(Adapter, RolloutsIncludeIt) {
     EXPECT_EQ(alone[i].tokens, adapted[i].tokens);
     std::vector<int32_t> sequence = requests[i].prompt;
     sequence.insert(sequence.end(), adapted[i].tokens.begin(), adapted[i].tokens.end());
-    const Packed batch = pack_all({sequence});
+    const Batch batch = pack_all({sequence});
     const auto first = int64_t(requests[i].prompt.size()) - 1, count = int64_t(adapted[i].tokens.size());
     const at::Tensor rows = at::arange(first, first + count, at::kLong);
     const at::Tensor logp =
@@ -100,19 +100,20 @@ TEST(Adapter, RolloutsIncludeIt) {
 
 TEST(Adapter, ScaleIsAlphaOverRankOrItsRoot) {
   const Model model = golden_model("llama_gqa");
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, at::kFloat).scale({16, 8}), 0.5);
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, at::kFloat).scale({16, 8}), 2.0);
-  EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, at::kFloat), UserError);  // it has none
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, Device::host(), at::kFloat).scale({16, 8}), 0.5);
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, Device::host(), at::kFloat).scale({16, 8}), 2.0);
+  EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, Device::host(), at::kFloat),
+               UserError);  // it has none
 }
 
 // phi3 keeps q, k and v in one tensor: one pair, as PEFT has it, or none.
 TEST(Adapter, AFusedModuleHasOnePair) {
   const Model model = golden_model("phi3");
-  const Adapter adapter(model.graph(), {2, 4, false, {"q", "k", "v"}}, at::kFloat);
+  const Adapter adapter(model.graph(), {2, 4, false, {"q", "k", "v"}}, Device::host(), at::kFloat);
   ASSERT_EQ(adapter.modules().size(), 2u);  // of two layers
   EXPECT_EQ(adapter.modules()[1].first, "model.layers.1.self_attn.qkv_proj");
   try {
-    Adapter(model.graph(), {2, 4, false, {"q", "v"}}, at::kFloat);
+    Adapter(model.graph(), {2, 4, false, {"q", "v"}}, Device::host(), at::kFloat);
     FAIL() << "no error";
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),

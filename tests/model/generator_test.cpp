@@ -66,7 +66,7 @@ TEST_P(Generation_, LogProbsAreTheTrainingForwards) {
     for (size_t i = 0; i < answers.size(); ++i) {
       std::vector<int32_t> whole = prompts[i];
       whole.insert(whole.end(), answers[i].tokens.begin(), answers[i].tokens.end());
-      const Packed batch = pack({whole});
+      const Batch batch = pack(Device::host(), {whole});
       const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
       const at::Tensor rows = at::arange(first - 1, first + n - 1, at::kLong);
       const auto logp =

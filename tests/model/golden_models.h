@@ -67,8 +67,8 @@ inline std::vector<std::vector<int32_t>> random_sequences(const std::vector<int6
   return result;
 }
 
-inline Packed pack_all(const std::vector<std::vector<int32_t>>& sequences) {
-  return pack({sequences.begin(), sequences.end()});
+inline Batch pack_all(const std::vector<std::vector<int32_t>>& sequences) {
+  return pack(Device::host(), {sequences.begin(), sequences.end()});
 }
 
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {

@@ -15,7 +15,7 @@ namespace {
 class GoldenValues : public testing::TestWithParam<std::string> {};
 
 // One number a token: its log-prob, or the reward read there.
-at::Tensor values_of(const Model& model, const Packed& batch) {
+at::Tensor values_of(const Model& model, const Batch& batch) {
   const at::Tensor hidden = model.hidden(batch), rows = at::arange(batch.tokens.size(0), at::kLong);
   if (model.kind() == ModelKind::value) return model.values(hidden, rows);
   return model.log_prob(hidden, rows, batch.tokens.roll(-1), 1.0, false).logp;  // a sequence's last row is not read
@@ -28,11 +28,11 @@ TEST_P(GoldenValues, AreTransformersInOneBatchAndAlone) {
   const Json cases = read_json(golden(GetParam()) / "golden.json").at("cases");
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& c : cases) prompts.push_back(c.at("input_ids"));
-  const Packed batch = pack_all(prompts);
+  const Batch batch = pack_all(prompts);
   const at::Tensor together = values_of(model, batch);
   for (size_t b = 0; b < prompts.size(); ++b) {
     const int64_t n = int64_t(prompts[b].size());
-    const at::Tensor alone = values_of(model, pack({prompts[b]}));
+    const at::Tensor alone = values_of(model, pack(Device::host(), {prompts[b]}));
     const bool reward = model.kind() == ModelKind::value;
     const auto expected = reward ? std::vector<double>{cases[b].at("reward").get<double>()}
                                  : cases[b].at("logprobs").get<std::vector<double>>();

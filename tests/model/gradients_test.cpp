@@ -20,7 +20,7 @@ using at::Tensor;
 // What a training step asks of a model, as one number: weighted log-probs and entropies, or values, of ragged
 // sequences (one of a single token that predicts nothing).
 struct Objective {
-  Packed batch;
+  Batch batch;
   Tensor rows, targets, weight, entropy_weight;
 
   explicit Objective(int64_t vocabulary) {

@@ -21,12 +21,12 @@ int64_t calls(int which) {
 
 TEST(Kernels, APluginOverridesAnOperation) {
   const PluginRegistry registry({}, {{library, ""}}, {});
-  const Kernels kernels(registry);
+  const Kernels kernels(registry, Device::host());
   ASSERT_TRUE(kernels.has("rms_norm"));
   ASSERT_FALSE(kernels.has("linear"));
 
   Model plain = golden_model("llama_gqa"), fast = golden_model("llama_gqa", ModelKind::language, at::kFloat, kernels);
-  const Packed batch = pack_all(random_sequences({7, 1, 12}, 97));
+  const Batch batch = pack_all(random_sequences({7, 1, 12}, 97));
   std::vector<std::vector<at::Tensor>> gradients;
   std::vector<at::Tensor> hidden;
   for (Model* model : {&plain, &fast}) {
@@ -54,7 +54,7 @@ TEST(Kernels, APluginOverridesAnOperation) {
 // A kernel serves the dtype it was made for; another falls to the reference.
 TEST(Kernels, OtherDtypesFallBackToTheReference) {
   const PluginRegistry registry({}, {{library, ""}}, {});
-  const Kernels kernels(registry);
+  const Kernels kernels(registry, Device::host());
   const Model model = golden_model("llama_gqa", ModelKind::language, at::kDouble, kernels);
   const int64_t before = calls(0);
   const at::Tensor h = model.hidden(pack_all(random_sequences({5}, 97)));

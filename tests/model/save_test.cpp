@@ -61,7 +61,7 @@ TEST(Model, ATiedHeadMayBeInTheWeights) {
       writer.write(tensor.name, values);
     }
     writer.close();
-    const Packed batch = pack_all(random_sequences({9}, 97));
+    const Batch batch = pack_all(random_sequences({9}, 97));
     try {
       const Model model = golden_model(directory), whole = golden_model("llama_tied");
       EXPECT_TRUE(same_bits(model.hidden(batch), whole.hidden(batch)));
@@ -81,7 +81,7 @@ TEST(Model, ATiedHeadMayBeInTheWeights) {
 // A reward model from an actor, a critic from a reward model: the body is copied, the head is new or copied.
 TEST(Model, KindsShareTheBody) {
   const Model actor = golden_model("llama_gqa"), reward = actor.clone(ModelKind::value);
-  const Packed batch = pack_all(random_sequences({6, 3}, 97));
+  const Batch batch = pack_all(random_sequences({6, 3}, 97));
   EXPECT_TRUE(same_bits(actor.hidden(batch), reward.hidden(batch)));
   EXPECT_EQ(reward.values(reward.hidden(batch), at::arange(9, at::kLong)).abs().max().item<float>(), 0);
   const Model trained = golden_model("llama_reward", ModelKind::value), critic = trained.clone(ModelKind::value);

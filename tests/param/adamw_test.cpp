@@ -21,7 +21,7 @@ std::vector<ParamBlock> blocks() {
 }
 
 TEST(ParamUnit, LaysMatricesOutFirstAligned) {
-  ParamUnit unit("layers.0", blocks(), at::kFloat);
+  ParamUnit unit("layers.0", blocks(), Device::host(), at::kFloat);
   EXPECT_EQ(unit.parameter_count(), 5 + 20 + 3 + 14);
   EXPECT_EQ(unit.decayed_numel(), 32 + 32);  // 20 and 14 elements, each padded to 128 bytes
   EXPECT_EQ(unit.flat().numel(), 64 + 64);
@@ -52,7 +52,7 @@ struct Exact {  // one element
 
 TEST(AdamW, IsTheUpdateRule) {
   const AdamWSettings settings{.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .grad_clip = 1.0};
-  ParamUnit a("a", blocks(), at::kFloat), b("b", blocks(), at::kFloat);
+  ParamUnit a("a", blocks(), Device::host(), at::kFloat), b("b", blocks(), Device::host(), at::kFloat);
   at::manual_seed(2);
   std::vector<ParamUnit*> units{&a, &b};
   std::vector<std::vector<Exact>> exact(2);
@@ -85,7 +85,7 @@ TEST(AdamW, IsTheUpdateRule) {
 }
 
 TEST(AdamW, ANonFiniteGradientChangesNothing) {
-  ParamUnit unit("a", blocks(), at::kFloat);
+  ParamUnit unit("a", blocks(), Device::host(), at::kFloat);
   at::Tensor(unit.flat()).fill_(0.5);
   unit.enable_training();
   AdamW optimizer({&unit}, {});

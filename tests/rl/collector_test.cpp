@@ -209,7 +209,7 @@ TEST_F(Collecting, ACriticIsAskedInItsOwnWords) {
   data.ask_critic({text.tokenizer, text.eos, ChatFormat::of(folder)}, "the critic");
   auto scores = scorer({regex_reward("", "e")});
   const Experience e = collect(scores);
-  const Selection actors = select(e), critics = select(e, true);
+  const Selection actors = select(e, Device::host()), critics = select(e, Device::host(), true);
   const at::Tensor values = forward(critic, critics, 1, false, false).value;
   EXPECT_TRUE(at::equal(actors.targets, critics.targets));  // the answers' own tokens
   EXPECT_FALSE(at::equal(actors.batch.tokens, critics.batch.tokens));
@@ -221,7 +221,7 @@ TEST_F(Collecting, ACriticIsAskedInItsOwnWords) {
     auto ids = text.tokenizer.encode("<" + question + ">!", false);
     const auto begin = int64_t(ids.size());
     ids.insert(ids.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
-    const at::Tensor all = critic.values(critic.hidden(pack({ids})), at::arange(int64_t(ids.size())));
+    const at::Tensor all = critic.values(critic.hidden(pack(Device::host(), {ids})), at::arange(int64_t(ids.size())));
     const int64_t size = row.answer_size();
     EXPECT_TRUE(at::allclose(values.narrow(0, e.offsets[size_t(r)], size), all.narrow(0, begin - 1, size), 0, 1e-5));
   }

@@ -120,7 +120,7 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   double sum = 0;
   const auto sequences = random_sequences(std::vector<int64_t>(5, 12), 97);
   for (size_t r = 0; r < sequences.size(); ++r) {
-    const Packed batch = pack_all({sequences[r]});
+    const Batch batch = pack_all({sequences[r]});
     const at::Tensor at = at::arange(4, 11, at::kLong);
     const at::Tensor logp =
         model.log_prob(model.hidden(batch), at, batch.tokens.index_select(0, at + 1), 1.0, false).logp;
