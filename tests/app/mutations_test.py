@@ -180,7 +180,7 @@ def cases():
     add("run.toml", m.mutate_toml, fresh, tuned)
     add("records.jsonl", m.mutate_lines, fresh, ("eval", "--model", "model", "--data", "records.jsonl", "--rows", "4", "--threads", "1"))
     add("pairs.jsonl.gz", m.mutate_gzip, fresh, ("eval", "--reward-model", "judge", "--data", "pairs.jsonl.gz", "--rows", "4", "--threads", "1"))
-    add("prose.txt", m.mutate_text, ("eval", "--model", "model", "--data", "prose.txt", "--adapter", "text", "--rows", "4", "--threads", "1"))
+    add("prose.txt", m.mutate_text, ("eval", "--model", "model", "--data", "prose.txt", "--reader", "text", "--rows", "4", "--threads", "1"))
     for file in ("sft/done.json", "reward/done.json", "sft/inputs.json"):
         add(f"run/{file}", m.mutate_json, again, export("run/sft"))
     add("run/sft/settings.txt", m.mutate_text, again)
