@@ -36,9 +36,10 @@ void make_directories(const fs::path& path, const std::string& name) {
     make_directories(parent, name);
     if (::mkdir(path.c_str(), 0777) == 0) return;
   }
+  // One that is there may be refused for other reasons than that, where nothing may be made beside it.
   const int error = errno;
   struct stat status {};
-  const bool there = error == EEXIST && ::stat(path.c_str(), &status) == 0;
+  const bool there = ::stat(path.c_str(), &status) == 0;
   DSE_CHECK_USER(!there || S_ISDIR(status.st_mode), "cannot make {}: it is a file", subject(path, name));
   DSE_CHECK_USER(there, "cannot make {}: {}", subject(path, name), std::strerror(error == EEXIST ? errno : error));
 }

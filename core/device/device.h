@@ -1,11 +1,13 @@
-// Where tensors live and work runs. The session owns it, everyone else borrows it; no tensor is made without one.
+// Where tensors live and work runs. The session owns it, everyone else borrows it. A tensor is made by a device, or
+// like another tensor.
 //
 //   const Device& device = session.device();
 //   at::Tensor x = device.empty({rows, width}, at::kFloat);
 //   at::Tensor offsets = device.upload(std::span(host_offsets));     // a batch going in
 //
-// Host and device meet in three places alone: a batch going in (`upload`), columns coming out (rl/forward.h), and
-// checkpoints. Not copyable; outlives the tensors' owners. Any thread.
+// Host and device shall meet in three places: a batch going in (`upload`), columns coming out (rl/forward.h), and
+// checkpoints; what else reads a tensor on the host is listed in docs/architecture.md. Not copyable; outlives the
+// tensors' owners. Any thread.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/core/TensorOptions.h>

@@ -172,7 +172,8 @@ ModelKind stored_kind(const fs::path& directory, const fs::path& base) {
     return stored_kind(base_directory(directory, base));
   }
   const auto path = directory / "config.json";
-  return architecture_of(read_json(path), path.string()).ends_with(kValueModel) ? ModelKind::value : ModelKind::language;
+  return architecture_of(read_json(path), path.string()).ends_with(kValueModel) ? ModelKind::value
+                                                                                : ModelKind::language;
 }
 
 }  // namespace dsengine

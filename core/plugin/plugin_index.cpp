@@ -18,7 +18,7 @@
 #include "plugin/elf_file.h"
 #include "plugin/library.h"
 
-extern char** environ;
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX wants it declared
 
 namespace dsengine {
 namespace {

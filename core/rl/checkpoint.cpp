@@ -219,8 +219,9 @@ std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage) {
 void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& roles) {
   const fs::path& path = checkpoint.path;
   try {
-    for (const auto& [name, role] : trained_roles(roles)) {
-      const SafetensorsFile file(path / (std::string(name) + ".safetensors"));
+    for (const auto& [role_name, role] : trained_roles(roles)) {
+      const std::string name = role_name;
+      const SafetensorsFile file(path / (name + ".safetensors"));
       for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* entry = file.find(tensor);
         DSE_CHECK_USER(entry && entry->end - entry->begin == uint64_t(t.nbytes()),

@@ -156,8 +156,8 @@ void StageRunner::load_roles() {
   if (needs.trained & DSE_REWARD)
     load(roles_.reward, "reward", DSE_REWARD, inputs_.reward, ModelKind::value, stage_.actor);
   else if (needs.roles & DSE_REWARD)
-    scorer_ = std::make_unique<Scorer>(stage_.reward_sources(), inputs_.rewards, context_.registry, context_.kernels,
-                                       text_);
+    scorer_ =
+        std::make_unique<Scorer>(stage_.reward_sources(), inputs_.rewards, context_.registry, context_.kernels, text_);
 }
 
 // A critic reads the answer's ids, token by token; what it is asked may stand in its own words.

@@ -48,6 +48,11 @@ const char* type_text(const toml::node& node) {
   }
 }
 
+bool is_set(const toml::node& node) {
+  const auto& path = node.source().path;
+  return path && is_set_source(*path);
+}
+
 [[noreturn]] void wrong_type(const toml::node& node, const std::string& key, const char* expected) {
   throw UserError(error_line("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
 }
@@ -76,11 +81,11 @@ class Reader {
   void value(std::string_view name, T& out, std::string_view, const Limits& limits = {}) {
     const toml::node* node = take(name);
     if (const toml::node* older = limits.formerly ? take(limits.formerly) : nullptr) {
-      DSE_CHECK_USER(!node, "{}: '{}' and its older name '{}' are both given", where(*older), key(name),
-                     limits.formerly);
+      DSE_CHECK_USER(!node || is_set(*node) != is_set(*older), "{}: '{}' and its older name '{}' are both given",
+                     where(*older), key(name), limits.formerly);
       spdlog::warn("key_renamed key={} now={} note=\"{}: the older name is taken until 1.0\"", key(limits.formerly),
                    name, where(*older));
-      node = older;
+      if (!node || is_set(*older)) node = older;  // --set goes over the file under either name
     }
     DSE_CHECK_USER(node || !limits.required, "{}: missing key '{}'", where(*level().table), key(name));
     if (node) read(*node, key(name), out, limits);
@@ -131,8 +136,8 @@ class Reader {
 
   void named_options(std::string_view name, std::map<std::string, OptionValues>& out, std::string_view help) {
     table(name, help, [&] {
-      for (const auto& [group, node] : *level().table)
-        table(group.str(), help, [&] { options(out[std::string(group.str())], help); });
+      for (const auto& [key, node] : *level().table)
+        table(key.str(), help, [&, group = std::string(key.str())] { options(out[group], help); });
     });
   }
 

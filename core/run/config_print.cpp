@@ -71,7 +71,7 @@ class KeyPrinter {
 
   void named_options(std::string_view name, const std::map<std::string, OptionValues>& groups, std::string_view help) {
     for (const auto& [group, values] : groups)
-      inside(fmt::format("{}.{}", name, toml_key(group)), "\n[{}]\n", [&] { options(values, help); });
+      inside(fmt::format("{}.{}", name, toml_key(group)), "\n[{}]\n", [&, &own = values] { options(own, help); });
   }
 
   // The values that defaults led to are printed instead of the defaults.

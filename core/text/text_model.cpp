@@ -71,7 +71,8 @@ std::string TextModel::prompt_text(const std::vector<ChatMessage>& turns, bool w
 AnswerTokens TextModel::marked(const std::vector<ChatPiece>& pieces) const {
   AnswerTokens all;
   for (size_t p = 0; p < pieces.size(); ++p) {
-    const auto& [text, ends] = pieces[p];
+    const jinja::Text& text = pieces[p].text;
+    const bool ends = pieces[p].ends;
     const size_t before = all.tokens.size();
     const Ids ids = encode(text, text.bytes.size(), !chat.has_template() && p == 0);
     all.tokens.insert(all.tokens.end(), ids.begin(), ids.end());

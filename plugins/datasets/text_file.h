@@ -1,4 +1,4 @@
-// What the adapters of text files share: a file's whole text, plain or gzip, and whether it is UTF-8.
+// What the readers of text files share: a file's whole text, plain or gzip, and whether it is UTF-8.
 //
 //   const std::string text = read_text_file("a.txt.gz");       // throws, naming the file
 //   if (const auto bad = invalid_text(text)) …                 // offset of the first byte that is no text

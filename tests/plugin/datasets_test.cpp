@@ -22,8 +22,8 @@ class Datasets : public testing::Test {
     write_text(folder.path() / name, text);
     return folder.path() / name;
   }
-  DatasetInstance open(const std::string& adapter, const fs::path& path, const OptionValues& options = {}) {
-    const Item& item = registry.find(DSE_DATASET, adapter);
+  DatasetInstance open(const std::string& reader, const fs::path& path, const OptionValues& options = {}) {
+    const Item& item = registry.find(DSE_DATASET, reader);
     return {item, OptionSet(item, options), path};
   }
   std::vector<std::string> texts(const fs::path& path, const OptionValues& options) {

@@ -191,6 +191,11 @@ TEST_F(ConfigTest, OlderNamesOfKeysAreTaken) {
   EXPECT_EQ(config.resolved.find("adapter ="), std::string::npos);
   EXPECT_EQ(error(stage + "reward = { adapter = \"a\", plugin = \"b\" }\n"),
             "run.toml:4: 'stage.one.reward.plugin' and its older name 'adapter' are both given");
+  // --set goes over the file, whichever name either has.
+  const std::string older = stage + "reward = { adapter = \"a\" }\n", newer = stage + "reward = { plugin = \"a\" }\n";
+  for (const auto& file : {older, newer})
+    for (const std::string set : {"stage.one.reward.adapter=b", "reward.plugin=b", "reward={adapter=\"b\"}"})
+      EXPECT_EQ(load(file, {set}).stages[0].reward.plugin, "b") << file << set;
 }
 
 TEST_F(ConfigTest, SetValuesAreTomlOrBareStrings) {

@@ -210,7 +210,8 @@ Value mapped(const Values& arguments, const Named& named, Budget& budget) {
     a.done();
     for (const auto& v : items) {
       Value found = by_path(v, path, budget);
-      made.push_back(found.is_undefined() && otherwise ? *otherwise : std::move(found));
+      if (found.is_undefined() && otherwise) found = *otherwise;
+      made.push_back(std::move(found));
     }
   } else {
     if (!arguments[1].text()) throw Error("map: the filter's name should be a string");

@@ -30,7 +30,7 @@ struct Budget {
     if ((steps -= n) < 0) throw Error("the template takes too many steps: it may loop without end");
   }
   // A search for `wanted` bytes in `text` ones, which may compare each with each.
-  void search(size_t text, size_t wanted) { step(int64_t(text / 64 + double(text) * double(wanted) / 4096)); }
+  void search(size_t text, size_t wanted) { step(int64_t(text / 64) + int64_t(double(text) * double(wanted) / 4096)); }
   void allocate(size_t n) {
     if ((bytes -= int64_t(n)) < 0) throw Error("the template makes more than 256 MB of values");
   }
