@@ -12,19 +12,17 @@ namespace dsengine {
 
 namespace fs = std::filesystem;
 
-namespace {
-std::string subject(const fs::path& path, const std::string& name) {
+std::string named_path(const fs::path& path, const std::string& name) {
   return name.empty() ? path.string() : fmt::format("{} {}", name, path.string());
 }
-}  // namespace
 
 void check_directory(const fs::path& path, const std::string& name) {
   std::error_code error;
   const auto status = fs::status(path, error);
   if (fs::is_directory(status)) return;
   if (status.type() == fs::file_type::none)
-    throw ReadError(fmt::format("{}: cannot be looked at: {}", subject(path, name), error.message()));
-  user_error(fmt::format("{}: {}", subject(path, name),
+    throw ReadError(fmt::format("{}: cannot be looked at: {}", named_path(path, name), error.message()));
+  user_error(fmt::format("{}: {}", named_path(path, name),
                          fs::exists(status) ? "is a file: give the directory it is in" : "there is no such directory"));
 }
 
@@ -40,8 +38,8 @@ void make_directories(const fs::path& path, const std::string& name) {
   const int error = errno;
   struct stat status {};
   const bool there = ::stat(path.c_str(), &status) == 0;
-  DSE_CHECK_USER(!there || S_ISDIR(status.st_mode), "cannot make {}: it is a file", subject(path, name));
-  DSE_CHECK_USER(there, "cannot make {}: {}", subject(path, name), std::strerror(error == EEXIST ? errno : error));
+  DSE_CHECK_USER(!there || S_ISDIR(status.st_mode), "cannot make {}: it is a file", named_path(path, name));
+  DSE_CHECK_USER(there, "cannot make {}: {}", named_path(path, name), std::strerror(error == EEXIST ? errno : error));
 }
 
 }  // namespace dsengine

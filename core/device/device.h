@@ -1,7 +1,7 @@
 // Where tensors live and work runs. The session owns it, everyone else borrows it. A tensor is made by a device, or
 // like another tensor.
 //
-//   const Device& device = session.device();
+//   const Device& device = model.device();
 //   at::Tensor x = device.empty({rows, width}, at::kFloat);
 //   at::Tensor offsets = device.upload(std::span(host_offsets));     // a batch going in
 //

@@ -23,7 +23,6 @@ class Session {
 
   const PluginRegistry& registry() const { return registry_; }
   const Kernels& kernels() const { return kernels_; }
-  const Device& device() const { return device_; }
 
  private:
   Device device_{at::kCPU};

@@ -15,8 +15,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kAdapterConfig = "adapter_config.json";
-
 // Where base_model_name_or_path may lie: as PEFT finds it, from the working directory; then beside the adapter.
 std::vector<fs::path> places_of_base(const fs::path& directory, const fs::path& named) {
   if (named.is_absolute()) return {named};
@@ -44,6 +42,12 @@ constexpr std::array kGenerationKeys{"eos_token_id",
                                      "transformers_version",
                                      "decoder_start_token_id"};
 
+// Of an adapter: its own, else its base's.
+fs::path generation_file(const fs::path& model, const fs::path& base) {
+  const auto own = model / kGeneration;
+  return file_exists(own) ? own : base_directory(model, base) / kGeneration;
+}
+
 }  // namespace
 
 std::string architecture_of(const Json& config, const std::string& where) {
@@ -57,8 +61,7 @@ void check_model_directory(const fs::path& directory, const std::string& name) {
   check_directory(directory, name);
   if (fs::exists(directory / "config.json") || is_adapter(directory)) return;
   const auto within = directory / "model";
-  user_error(fmt::format("{}{}{}: no config.json is in it: this is no model's directory{}", name,
-                         name.empty() ? "" : " ", directory.string(),
+  user_error(fmt::format("{}: no config.json is in it: this is no model's directory{}", named_path(directory, name),
                          fs::exists(within / "config.json") ? "; give " + within.string() : ""));
 }
 
@@ -107,16 +110,6 @@ void warn_of_two_bases(const fs::path& directory) {
       "does; --base takes another\"",
       directory.string(), places[0].string(), places[1].string());
 }
-
-namespace {
-
-// Of an adapter: its own, else its base's.
-fs::path generation_file(const fs::path& model, const fs::path& base) {
-  const auto own = model / kGeneration;
-  return file_exists(own) ? own : base_directory(model, base) / kGeneration;
-}
-
-}  // namespace
 
 std::vector<int32_t> eos_ids(const fs::path& model, const fs::path& base) {
   return token_ids(model, "eos_token_id", base);
@@ -167,8 +160,7 @@ void save_generation_settings(const fs::path& model, const fs::path& base, const
 
 ModelKind stored_kind(const fs::path& directory, const fs::path& base) {
   if (is_adapter(directory)) {
-    const Json config = read_json(directory / "adapter_config.json");
-    if (config.is_object() && config.value("task_type", Json()) == "SEQ_CLS") return ModelKind::value;
+    if (read_adapter_config(directory).value("task_type", Json()) == "SEQ_CLS") return ModelKind::value;
     return stored_kind(base_directory(directory, base));
   }
   const auto path = directory / "config.json";

@@ -30,7 +30,8 @@ std::string architecture_of(const Json& config, const std::string& where);
 // What a directory's head is: config.json's architecture, or an adapter's task.
 ModelKind stored_kind(const std::filesystem::path& directory, const std::filesystem::path& base = {});
 
-// Whether it is a LoRA adapter's directory, as PEFT writes it.
+// Whether it is a LoRA adapter's directory, as PEFT writes it: one with this file.
+constexpr const char* kAdapterConfig = "adapter_config.json";
 bool is_adapter(const std::filesystem::path& directory);
 // An adapter's adapter_config.json, a JSON object.
 Json read_adapter_config(const std::filesystem::path& directory);

@@ -28,7 +28,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kConfig = "adapter_config.json";
 const std::string kPrefix = "base_model.model.", kScore = "score.weight";
 
 // Settings that leave the numbers as they are, and the values of others that do.
@@ -177,7 +176,7 @@ void Model::take_out_initial_pairs(const std::string& init) {
 
 Model Model::load_adapted(const fs::path& directory, const PluginRegistry& registry, const Kernels& kernels,
                           const ModelOptions& options) {
-  const auto where = (directory / kConfig).string();
+  const auto where = (directory / kAdapterConfig).string();
   const Json config = read_adapter_config(directory);
   check_plain(config, where);
   const std::string init = init_of(config, where);
@@ -275,7 +274,7 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"bias", "none"},
                     {"fan_in_fan_out", transposed},
                     {"inference_mode", true}};
-  write_text(directory / kConfig, config.dump(2) + "\n");
+  write_text(directory / kAdapterConfig, config.dump(2) + "\n");
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
   save_generation_settings(directory_, base_, ends, directory);
 }

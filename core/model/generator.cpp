@@ -57,7 +57,7 @@ class CachedContext : public AttentionContext {
     Tensor out = at::empty(q.sizes(), q.options()), no_lse;
     attention_forward({.q = q,
                        .offsets = batch_.offsets.data(),
-                       .sequences = int64_t(key_begin_.size()),
+                       .sequences = batch_.sequences(),
                        .scores = op.scores,
                        .k = keys,
                        .v = values,

@@ -1,6 +1,6 @@
 // Which kernel serves an operation on a device: plugins' kernels by score, else the engine's reference.
 //
-//   Kernels kernels(registry, device);                                  // or none: reference everywhere
+//   Kernels kernels(registry, device);                          // or none: reference everywhere
 //   if (!kernels.run("rms_norm", {x, w}, {y, rstd}, {{"eps", 1e-5}})) reference(…);
 //
 // The winner of each operation is logged once. Borrowed by models; outlives them. Called from one thread.

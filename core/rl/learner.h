@@ -1,7 +1,7 @@
 // One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
 //
 //   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching);
-//   learner.fill_columns(experience);                       // old_logp, old_value, ref_logp
+//   learner.fill_columns(experience);                // old_logp, old_value, ref_logp
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that

@@ -23,10 +23,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Whether --set gave it.
+bool is_set(const toml::node& node) {
+  const auto& path = node.source().path;
+  return path && is_set_source(*path);
+}
+
 std::string where(const toml::node& node) {
   const toml::source_region& source = node.source();
   if (!source.path) return "the configuration";
-  return is_set_source(*source.path) ? *source.path : fmt::format("{}:{}", *source.path, source.begin.line);
+  return is_set(node) ? *source.path : fmt::format("{}:{}", *source.path, source.begin.line);
 }
 
 const char* type_text(const toml::node& node) {
@@ -48,11 +54,6 @@ const char* type_text(const toml::node& node) {
   }
 }
 
-bool is_set(const toml::node& node) {
-  const auto& path = node.source().path;
-  return path && is_set_source(*path);
-}
-
 [[noreturn]] void wrong_type(const toml::node& node, const std::string& key, const char* expected) {
   throw UserError(error_line("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
 }
@@ -61,7 +62,7 @@ bool is_set(const toml::node& node) {
 fs::path absolute_path(const toml::node& node, const fs::path& path, bool in_working_directory) {
   if (path.empty()) return path;
   const auto& file = node.source().path;
-  const bool of_file = file && !is_set_source(*file) && !in_working_directory;
+  const bool of_file = file && !is_set(node) && !in_working_directory;
   const fs::path folder = of_file ? fs::absolute(*file).parent_path() : fs::current_path();
   return (folder / path).lexically_normal();
 }
@@ -252,7 +253,7 @@ class Reader {
   template <Choice E>
   static void read(const toml::node& node, const std::string& key, E& out, const Limits&) {
     std::string name;
-    read(node, key, name, Limits{.choices = {kChoices<E>.begin(), kChoices<E>.end()}});
+    read(node, key, name, limits_of<E>());
     out = *choice_named<E>(name);
   }
 

@@ -32,6 +32,12 @@ struct Limits {
   const char* formerly = nullptr;     // the key's older name, which is still taken, with a warning
 };
 
+// Of a key that is one of an enum's names.
+template <Choice E>
+Limits limits_of() {
+  return {.choices = {kChoices<E>.begin(), kChoices<E>.end()}};
+}
+
 template <class Visitor>
 void describe(Visitor& visit, OptimizerConfig& c) {
   visit.value("learning_rate", c.learning_rate, "AdamW's step size at the top of the schedule", {.min = 0});

@@ -108,8 +108,7 @@ class KeyList {
   }
   template <Choice E>
   void value(std::string_view name, const E& value, std::string_view help, const Limits& = {}) {
-    const Limits names{.choices = {kChoices<E>.begin(), kChoices<E>.end()}};
-    add(name, "string", text_of(value), help, range_text(names), true);
+    add(name, "string", text_of(value), help, range_text(limits_of<E>()), true);
   }
   void model(std::string_view name, const std::string& from, std::string_view help) {
     add(name, "string", toml_value(from), help, "", true);
