@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "plugin/host.h"
+#include "ops/threads.h"
 
 namespace dsengine {
 
@@ -22,9 +22,8 @@ void set_up_threads(int64_t threads) {
   setenv("MKL_DYNAMIC", "FALSE", 1);
   at::set_num_threads(int(threads));
   at::globalContext().setDeterministicAlgorithms(true, false);
-  set_parallel_for([](int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
-    at::parallel_for(begin, end, grain, [&](int64_t first, int64_t last) { body(context, first, last); });
-  });
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // nothing reads what it has not written
+  lend_threads_to_plugins();
 }
 
 Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)

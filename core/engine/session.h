@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "device/device.h"
-#include "model/kernels.h"
+#include "ops/kernels.h"
 #include "plugin/registry.h"
 
 namespace dsengine {

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "model/autograd/autograd.h"
 
 namespace dsengine {
 
@@ -58,10 +59,18 @@ std::string module_of(const ParamSpec& weight) {
   return weight.tensor.ends_with(".weight") ? weight.tensor.substr(0, weight.tensor.size() - 7) : weight.tensor;
 }
 
-Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype)
-    : Adapter(graph, settings, device, dtype, choice_of(settings)) {}
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Kernels& kernels, at::ScalarType dtype)
+    : Adapter(graph, settings, kernels, dtype, choice_of(settings)) {}
 
-Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype,
+void Adapter::Target::bind(const Kernels& kernels, at::ScalarType dtype, const std::vector<ParamBlock>& blocks) {
+  const auto linear = [&](size_t block) {
+    return ops::Linear(kernels, dtype, blocks[block].row_numel(), blocks[block].rows());
+  };
+  down = linear(a_block);
+  for (auto& pair : pairs) pair.up = linear(pair.b_block);
+}
+
+Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Kernels& kernels, at::ScalarType dtype,
                  const Choice& choice)
     : settings_(settings), sections_(graph.sections.size()) {
   bool any = false;
@@ -72,11 +81,14 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const
       for (const auto& [block, roles] : linears_of(op)) {
         Target target;
         add_pairs(target, blocks, section.blocks[size_t(block)].parts, roles, choice);
-        if (!target.pairs.empty()) sections_[s].targets.emplace(block, std::move(target));
+        if (target.pairs.empty()) continue;
+        target.bind(kernels, dtype, blocks);
+        sections_[s].targets.emplace(block, std::move(target));
       }
     if (blocks.empty()) continue;
     any = true;
-    sections_[s].unit = std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), device, dtype);
+    sections_[s].unit =
+        std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), kernels.device(), dtype);
   }
   DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
 }
@@ -155,12 +167,12 @@ void Adapter::initialize(uint64_t seed) {
       }
 }
 
-Tensor Adapter::add(const Operations& ops, size_t section, int block, const Tensor& x, const Tensor& y) const {
+Tensor Adapter::add(size_t section, int block, const Tensor& x, const Tensor& y) const {
   const auto& pairs = sections_[section];
   const auto found = pairs.targets.find(block);
   if (found == pairs.targets.end()) return y;
   const Target& target = found->second;
-  const Tensor low = ops.linear(x, pairs.unit->block(target.a_block), {});
+  const Tensor low = autograd::linear(*target.down, x, pairs.unit->block(target.a_block), {});
   std::vector<Tensor> shares;
   auto next = target.pairs.begin();
   for (size_t p = 0; p < target.widths.size();) {
@@ -169,7 +181,7 @@ Tensor Adapter::add(const Operations& ops, size_t section, int block, const Tens
       continue;
     }
     const Tensor own = (low.narrow(1, next->first_row, next->low.rank) * scale(next->low)).contiguous();
-    shares.push_back(ops.linear(own, pairs.unit->block(next->b_block), {}));
+    shares.push_back(autograd::linear(*next->up, own, pairs.unit->block(next->b_block), {}));
     p += (next++)->parts;
   }
   return y + (shares.size() == 1 ? shares[0] : at::cat(shares, 1));

@@ -2,9 +2,9 @@
 // y = x Wᵀ + scale (x Aᵀ) Bᵀ. W itself is never changed. A pair belongs to a module of the checkpoint, as PEFT has it:
 // where q, k and v are one tensor there, they have one pair.
 //
-//   Adapter adapter(graph, {.rank = 8, .alpha = 16, .targets = {"q", "v"}}, device, at::kFloat);
+//   Adapter adapter(graph, {.rank = 8, .alpha = 16, .targets = {"q", "v"}}, kernels, at::kFloat);
 //   adapter.initialize(seed);                                  // A as PEFT draws it, B zero: y is the base's y
-//   at::Tensor y = adapter.add(ops, section, block, x, base_y);
+//   at::Tensor y = adapter.add(section, block, x, base_y);
 //
 // Targets are the roles that a model's declaration gives its linears: q, k, v, o, gate, up, down, linear. Each
 // section's pairs lie in a ParamUnit of their own, "adapter.layers.0". Where one operator reads q|k|v at once, the A of
@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "model/graph.h"
-#include "model/operations.h"
+#include "ops/ops.h"
 #include "param/param_unit.h"
 
 namespace dsengine {
@@ -49,8 +49,8 @@ class Adapter {
   using Choice = std::function<std::optional<LowRank>(const std::string& role, const ParamSpec& weight)>;
 
   // UserError where a target is not known, nothing is chosen, or of a module's linears only some are.
-  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype);
-  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Device& device, at::ScalarType dtype,
+  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Kernels& kernels, at::ScalarType dtype);
+  Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Kernels& kernels, at::ScalarType dtype,
           const Choice& choice);
 
   // A copy with tensors of its own.
@@ -61,7 +61,7 @@ class Adapter {
   void initialize(uint64_t seed);
 
   // y [N, out] of block `block` of section `section` on x [N, in], with the pairs' share added; y where it has none.
-  at::Tensor add(const Operations& ops, size_t section, int block, const at::Tensor& x, const at::Tensor& y) const;
+  at::Tensor add(size_t section, int block, const at::Tensor& x, const at::Tensor& y) const;
   // What the pair adds to one part's weight, [out, in]; undefined where it has none.
   at::Tensor delta(size_t section, size_t block, size_t part) const;
 
@@ -77,11 +77,14 @@ class Adapter {
     LowRank low;
     int64_t first_row;  // of its share of the A block
     size_t b_block;     // in the adapter's unit
+    std::optional<ops::Linear> up{};
   };
   struct Target {
     size_t a_block;
     std::vector<Pair> pairs;
     std::vector<int64_t> widths;  // of the weight's parts
+    std::optional<ops::Linear> down{};
+    void bind(const Kernels& kernels, at::ScalarType dtype, const std::vector<ParamBlock>& blocks);
   };
   struct SectionPairs {
     std::map<int, Target> targets;  // by block

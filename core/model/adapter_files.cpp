@@ -188,8 +188,8 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   model.base_ = std::exchange(model.directory_, directory);
 
   const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}, init};
-  model.adapter_ = std::make_unique<Adapter>(model.graph(), settings, model.device(), model.dtype(),
-                                             pairs_of(config, weights, where));
+  model.adapter_ =
+      std::make_unique<Adapter>(model.graph(), settings, kernels, model.dtype(), pairs_of(config, weights, where));
   if (!init.empty() && options.values) model.take_out_initial_pairs(init);
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights.names().begin(), weights.names().end());

@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/philox.h"
-#include "model/attention.h"
 
 namespace dsengine {
 
@@ -21,7 +20,7 @@ class KvCache {
   KvCache(const Model& model, int64_t slots, int64_t capacity) : capacity_(capacity) {
     for (const auto* op : model.graph().attentions())
       for (auto* to : {&keys_, &values_})
-        to->push_back(model.device().empty({slots * capacity, op->kv_heads, op->head_dim}, model.dtype()));
+        to->push_back(model.device().empty({slots, capacity, op->kv_heads, op->head_dim}, model.dtype()));
   }
   int64_t capacity() const { return capacity_; }
   Tensor& keys(int layer) { return keys_[size_t(layer)]; }
@@ -40,38 +39,26 @@ class CachedContext : public AttentionContext {
  public:
   CachedContext(KvCache& cache, const Device& device, const Batch& batch, const std::vector<int64_t>& slots)
       : cache_(cache), batch_(batch) {
-    std::vector<int64_t> rows;
+    std::vector<int64_t> rows, key_counts;
     for (size_t b = 0; b < slots.size(); ++b) {
       const int64_t count = batch.offsets[b + 1] - batch.offsets[b], begin = slots[b] * cache.capacity();
-      key_begin_.push_back(begin);
-      key_count_.push_back(batch.past[b] + count);
+      key_counts.push_back(batch.past[b] + count);
       for (int64_t i = 0; i < count; ++i) rows.push_back(begin + batch.past[b] + i);
     }
-    rows_ = device.upload(rows);
+    places_ = {cache.capacity(), device.upload(slots).view({-1, 1}), device.upload(key_counts), device.upload(rows)};
   }
 
-  Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
+  Tensor attend(const Operator& op, const ops::Attention& attention, const Tensor& q, const Tensor& k,
+                const Tensor& v) override {
     Tensor &keys = cache_.keys(op.attention_index), &values = cache_.values(op.attention_index);
-    keys.index_copy_(0, rows_, k);
-    values.index_copy_(0, rows_, v);
-    Tensor out = at::empty(q.sizes(), q.options()), no_lse;
-    attention_forward({.q = q,
-                       .offsets = batch_.offsets.data(),
-                       .sequences = batch_.sequences(),
-                       .scores = op.scores,
-                       .k = keys,
-                       .v = values,
-                       .key_begin = key_begin_.data(),
-                       .key_count = key_count_.data()},
-                      out, no_lse);
-    return out;
+    attention.write(k, v, places_, keys, values);
+    return attention.cached(q, keys, values, places_, batch_);
   }
 
  private:
   KvCache& cache_;
   const Batch& batch_;
-  std::vector<int64_t> key_begin_, key_count_;
-  Tensor rows_;
+  ops::CachePlaces places_;  // a slot is a block
 };
 
 struct Active {

@@ -12,26 +12,10 @@
 
 #include "base/json.h"
 #include "dsengine/abi.h"
+#include "ops/operation.h"
 #include "param/param_unit.h"
 
 namespace dsengine {
-
-enum class Activation { silu, relu, gelu, gelu_tanh };
-
-// Rotary positions: the frequencies are fixed in float64 at declaration and used in float32.
-struct RopeSpec {
-  std::vector<float> frequencies;       // empty: no rotation; dimension pairs (i, i + size)
-  std::vector<float> long_frequencies;  // instead of them in sequences longer than long_after; empty: never
-  int64_t long_after = 0;
-  float amplitude = 1;  // of cosine and sine
-};
-
-// What becomes of q·k before the softmax.
-struct AttentionScores {
-  double scale = 1;
-  int64_t window = 0;  // a token sees itself and the window - 1 before it; 0: all
-  double softcap = 0;  // softcap * tanh(score / softcap); 0: none
-};
 
 struct Operator {
   enum Kind { embed, positions, rms_norm, layer_norm, linear, attention, gated_mlp, mlp, add, scale };

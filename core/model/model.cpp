@@ -19,14 +19,14 @@ namespace {
 
 class RaggedContext : public AttentionContext {
  public:
-  RaggedContext(const Operations& ops, const std::vector<int64_t>& offsets) : ops_(ops), offsets_(offsets) {}
-  Tensor attend(const Operator& op, const Tensor& q, const Tensor& k, const Tensor& v) override {
-    return ops_.attention(q, k, v, offsets_, op.scores);
+  explicit RaggedContext(const Batch& batch) : batch_(batch) {}
+  Tensor attend(const Operator&, const ops::Attention& attention, const Tensor& q, const Tensor& k,
+                const Tensor& v) override {
+    return autograd::attention(attention, q, k, v, batch_);
   }
 
  private:
-  const Operations& ops_;
-  const std::vector<int64_t>& offsets_;
+  const Batch& batch_;
 };
 
 }  // namespace
@@ -54,6 +54,7 @@ Model Model::declared(const Json& config, const std::string& where, const Plugin
   model.graph_ = std::make_shared<const ModelGraph>(declare_architecture(config, where, registry));
   check_memory(*model.graph_, options.dtype, where);
   model.build_units(options.dtype);
+  model.bound_ = std::make_shared<const BoundGraph>(*model.graph_, kernels, options.dtype);
   return model;
 }
 
@@ -82,7 +83,7 @@ Model Model::load(const std::filesystem::path& directory, const PluginRegistry& 
 
 Model Model::clone(ModelKind kind) const {
   Model copy;
-  copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_;
+  copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_, copy.bound_ = bound_;
   copy.directory_ = directory_, copy.base_ = base_, copy.recompute_ = recompute_, copy.saved_modules_ = saved_modules_;
   copy.build_units(sections_[0].flat().scalar_type());
   copy.init_weights(0, true);
@@ -145,7 +146,7 @@ int64_t Model::trained_parameter_count() const {
 
 void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
   DSE_CHECK(!adapter_, "a second adapter");
-  adapter_ = std::make_unique<Adapter>(*graph_, settings, device(), dtype());
+  adapter_ = std::make_unique<Adapter>(*graph_, settings, *kernels_, dtype());
   adapter_->initialize(seed);
 }
 
@@ -172,62 +173,66 @@ const Tensor& Model::head() const {
 
 Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention,
                           bool adapted) const {
-  const Operations ops(*kernels_);
   const Section& s = graph_->sections[section];
   const ParamUnit& unit = sections_[section];
   const auto block = [&](int i) { return i < 0 ? Tensor() : unit.block(size_t(i)); };
-  const auto linear = [&](const Tensor& in, int weight, int bias) {
-    const Tensor y = ops.linear(in, block(weight), block(bias));
-    return adapter_ && adapted ? adapter_->add(ops, section, weight, in, y) : y;
+  const auto linear = [&](const ops::Linear& op, const Tensor& in, int weight, int bias) {
+    const Tensor y = autograd::linear(op, in, block(weight), block(bias));
+    return adapter_ && adapted ? adapter_->add(section, weight, in, y) : y;
   };
   std::map<int, Tensor> values{{s.input, std::move(x)}};
-  for (const auto& op : s.operators) {
+  for (size_t i = 0; i < s.operators.size(); ++i) {
+    const Operator& op = s.operators[i];
+    const BoundOperator& bound = bound_->sections[section][i];
     const Tensor in = op.inputs.empty() ? Tensor() : values.at(op.inputs[0]);
     Tensor& out = values[op.output];
     switch (op.kind) {
       case Operator::embed:
-        out = ops.embedding(block(op.weight), batch.tokens);
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.tokens);
         if (op.factor != 1) out = out * op.factor;
         break;
       case Operator::positions:
-        out = ops.embedding(block(op.weight), batch.positions + op.offset);
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.positions + op.offset);
         break;
       case Operator::rms_norm:
-        out = ops.rms_norm(in, block(op.weight), op.eps, op.shift);
+        out = autograd::rms_norm(*bound.rms_norm, in, block(op.weight));
         break;
       case Operator::layer_norm:
-        out = ops.layer_norm(in, block(op.weight), block(op.bias), op.eps);
+        out = autograd::layer_norm(*bound.layer_norm, in, block(op.weight), block(op.bias));
         break;
       case Operator::linear:
-        out = linear(in, op.weight, op.bias);
+        out = linear(*bound.linear, in, op.weight, op.bias);
         break;
       case Operator::attention: {
         const int64_t turned = op.heads + op.kv_heads;
-        Tensor qkv = linear(in, op.weight, op.bias).view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
-        if (op.q_norm >= 0 || op.k_norm >= 0) {
-          const auto heads = [&](int64_t first, int64_t count, int norm) {
+        Tensor qkv =
+            linear(*bound.linear, in, op.weight, op.bias).view({in.size(0), op.heads + 2 * op.kv_heads, op.head_dim});
+        if (bound.q_norm || bound.k_norm) {
+          const auto heads = [&](int64_t first, int64_t count, const std::optional<ops::RmsNorm>& norm, int weight) {
             const Tensor part = qkv.narrow(1, first, count);
-            if (norm < 0) return part;
-            return ops.rms_norm(part.reshape({-1, op.head_dim}).contiguous(), block(norm), op.eps).view(part.sizes());
+            if (!norm) return part;
+            return autograd::rms_norm(*norm, part.reshape({-1, op.head_dim}).contiguous(), block(weight))
+                .view(part.sizes());
           };
-          qkv = at::cat(
-              {heads(0, op.heads, op.q_norm), heads(op.heads, op.kv_heads, op.k_norm), heads(turned, op.kv_heads, -1)},
-              1);
+          qkv = at::cat({heads(0, op.heads, bound.q_norm, op.q_norm),
+                         heads(op.heads, op.kv_heads, bound.k_norm, op.k_norm), heads(turned, op.kv_heads, {}, -1)},
+                        1);
         }
-        if (!op.rope.frequencies.empty()) {
-          const Tensor lengths = op.rope.long_frequencies.empty() ? Tensor() : batch.lengths;
-          qkv = ops.rope(qkv, turned, batch.positions, lengths, op.rope);
-        }
-        const Tensor y = attention.attend(op, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
-                                          qkv.narrow(1, turned, op.kv_heads));
-        out = linear(y.reshape({in.size(0), op.heads * op.head_dim}), op.out_weight, op.out_bias);
+        if (bound.rope) qkv = autograd::rope(*bound.rope, qkv, batch.positions, batch.lengths);
+        const Tensor y = attention.attend(op, *bound.attention, qkv.narrow(1, 0, op.heads),
+                                          qkv.narrow(1, op.heads, op.kv_heads), qkv.narrow(1, turned, op.kv_heads));
+        out = linear(*bound.out_linear, y.reshape({in.size(0), op.heads * op.head_dim}), op.out_weight, op.out_bias);
         break;
       }
       case Operator::gated_mlp:
-        out = linear(ops.gated_activation(linear(in, op.weight, op.bias), op.activation), op.out_weight, op.out_bias);
+        out = linear(*bound.out_linear,
+                     autograd::gated_activation(*bound.gated_activate, linear(*bound.linear, in, op.weight, op.bias)),
+                     op.out_weight, op.out_bias);
         break;
       case Operator::mlp:
-        out = linear(ops.activation(linear(in, op.weight, op.bias), op.activation), op.out_weight, op.out_bias);
+        out = linear(*bound.out_linear,
+                     autograd::activation(*bound.activate, linear(*bound.linear, in, op.weight, op.bias)),
+                     op.out_weight, op.out_bias);
         break;
       case Operator::add:
         out = in + values.at(op.inputs[1]);
@@ -245,12 +250,13 @@ Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, Attentio
 struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const Model* model, int64_t section,
                         const Batch* batch) {
-    ctx->save_for_backward({x, batch->tokens, batch->positions, batch->lengths});
+    ctx->save_for_backward({x, batch->tokens, batch->positions, batch->lengths, batch->starts});
     ctx->saved_data["model"] = int64_t(reinterpret_cast<intptr_t>(model));
     ctx->saved_data["section"] = section;
     ctx->saved_data["offsets"] = batch->offsets;
-    const Operations ops(model->kernels());
-    RaggedContext attention(ops, batch->offsets);
+    ctx->saved_data["past"] = batch->past;
+    ctx->saved_data["longest"] = batch->longest;
+    RaggedContext attention(*batch);
     return model->run_section(size_t(section), x, *batch, attention, true);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -258,12 +264,13 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
     const auto saved = ctx->get_saved_variables();
     const auto* model = reinterpret_cast<const Model*>(ctx->saved_data["model"].toInt());
     const Batch batch{.offsets = ctx->saved_data["offsets"].toIntVector(),
-                      .past = {},
+                      .past = ctx->saved_data["past"].toIntVector(),
+                      .longest = ctx->saved_data["longest"].toInt(),
                       .tokens = saved[1],
                       .positions = saved[2],
-                      .lengths = saved[3]};
-    const Operations ops(model->kernels());
-    RaggedContext attention(ops, batch.offsets);
+                      .lengths = saved[3],
+                      .starts = saved[4]};
+    RaggedContext attention(batch);
     Tensor x = saved[0].detach().requires_grad_(true);
     {
       at::AutoGradMode grad(true);
@@ -288,8 +295,7 @@ Tensor Model::hidden(const Batch& batch, bool adapted) const {
                  "{}: the base of an adapter with init_lora_weights = '{}' is changed by it and no reference: give a "
                  "reference of its own",
                  directory_.string(), adapter_->settings().init);
-  const Operations ops(*kernels_);
-  RaggedContext attention(ops, batch.offsets);
+  RaggedContext attention(batch);
   Tensor x;
   for (size_t i = 0; i < sections_.size(); ++i) {
     if (recompute_ && adapted && i > 0 && at::GradMode::is_enabled() && x.requires_grad())
@@ -307,15 +313,19 @@ Tensor Model::hidden(const Batch& batch, AttentionContext& attention) const {
   return x;
 }
 
-LogProb Model::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets, double temperature,
-                        bool entropy) const {
-  return dsengine::log_prob(*kernels_, hidden.index_select(0, rows), head(), targets, temperature, entropy,
-                            graph_->logit_softcap);
+autograd::LogProb Model::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets, double temperature,
+                                  bool entropy) const {
+  return autograd::log_prob(bound_->head, hidden.index_select(0, rows), head(), targets, temperature, entropy);
+}
+
+Tensor Model::logits(const Tensor& hidden_TH) const {
+  at::NoGradGuard no_grad;
+  return bound_->head.logits(hidden_TH, head());
 }
 
 Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
   DSE_CHECK(kind_ == ModelKind::value, "a language model has no values");
-  return Operations(*kernels_).linear(hidden.index_select(0, rows), head_->block(0), {}).squeeze(1);
+  return autograd::linear(bound_->value_head, hidden.index_select(0, rows), head_->block(0), {}).squeeze(1);
 }
 
 std::vector<Model::NamedTensor> Model::tensors() const {

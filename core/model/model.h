@@ -21,10 +21,9 @@
 #include "files/tensor_entry.h"
 #include "files/weights.h"
 #include "model/adapter.h"
-#include "model/batch.h"
+#include "model/autograd/autograd.h"
+#include "model/bound_graph.h"
 #include "model/graph.h"
-#include "model/log_prob.h"
-#include "model/operations.h"
 
 namespace dsengine {
 
@@ -49,8 +48,9 @@ struct SaveOptions {
 class AttentionContext {
  public:
   virtual ~AttentionContext() = default;
-  // q [N, Hq, D], k, v [N, Hk, D] of attention operator `index` -> [N, Hq, D].
-  virtual at::Tensor attend(const Operator& op, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = 0;
+  // q [N, Hq, D], k, v [N, Hk, D] of an attention operator -> [N, Hq, D].
+  virtual at::Tensor attend(const Operator& op, const ops::Attention& attention, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v) = 0;
 };
 
 class Model {
@@ -95,11 +95,9 @@ class Model {
   // The same with another source of keys and values, never recomputed.
   at::Tensor hidden(const Batch& batch, AttentionContext& attention) const;
   // log p(targets[i]) read at hidden row rows[i].
-  LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets, double temperature,
-                   bool entropy) const;
-  at::Tensor logits(const at::Tensor& hidden_TH) const {
-    return dsengine::logits(*kernels_, hidden_TH, head(), graph_->logit_softcap);
-  }
+  autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
+                             double temperature, bool entropy) const;
+  at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 
@@ -139,6 +137,7 @@ class Model {
   friend struct RecomputedSection;
 
   std::shared_ptr<const ModelGraph> graph_;
+  std::shared_ptr<const BoundGraph> bound_;
   const Kernels* kernels_ = nullptr;
   Json config_;
   std::filesystem::path directory_, base_;

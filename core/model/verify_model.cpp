@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "model/generator.h"
+#include "ops/verify_kernel.h"
 
 namespace dsengine {
 
@@ -142,65 +143,6 @@ Checks verify_model(const Item& item, const Json& given) {
   return checks;
 }
 
-// An operation of the catalogue: its inputs for N rows, what the reference makes of them, and its attributes.
-struct CatalogueCase {
-  std::vector<Tensor> inputs, expected;
-  std::vector<KernelAttribute> attributes;
-};
-
-CatalogueCase catalogue_case(const std::string& operation, int64_t rows, int64_t width) {
-  at::manual_seed(uint64_t(rows * 1000 + width));
-  const Tensor x = at::randn({rows, width}), weight = at::randn({width});
-  const Operations ops{Kernels()};
-  if (operation == "linear") {
-    const Tensor matrix = at::randn({19, width}), bias = at::randn({19});
-    return {{x, matrix, bias}, {reference_linear(x, matrix, bias)}, {}};
-  }
-  const Tensor dy = at::randn({rows, width});
-  if (operation == "rms_norm" || operation == "rms_norm.backward") {
-    const Tensor rstd = (x.square().mean(1) + 1e-5).rsqrt(), normal = x * rstd.unsqueeze(1);
-    if (operation == "rms_norm") return {{x, weight}, {normal * weight, rstd}, {{"eps", 1e-5}}};
-    const Tensor g = dy * weight;
-    const Tensor dx = (g - normal * (g * normal).mean(1, true)) * rstd.unsqueeze(1);
-    return {{dy, x, weight, rstd}, {dx, (dy * normal).sum(0)}, {}};
-  }
-  const Tensor gate_up = at::randn({rows, 2 * width}), gate = gate_up.narrow(1, 0, width),
-               up = gate_up.narrow(1, width, width);
-  if (operation == "gated_activation") return {{gate_up}, {at::silu(gate) * up}, {{"activation", 0}}};
-  if (operation == "gated_activation.backward")
-    return {{dy, gate_up}, {at::cat({at::silu_backward(dy * up, gate), at::silu(gate) * dy}, 1)}, {{"activation", 0}}};
-  throw UserError(fmt::format("this engine has no operation '{}'", operation));
-}
-
-std::string check_kernel(const Item& item) {
-  DSE_CHECK_USER(item.kernel().device == DSE_CPU && item.kernel().dtype == DSE_F32,
-                 "only float32 kernels of the CPU can be tried here");
-  const std::string operation = item.kernel().operation;
-  Kernels kernels;
-  kernels.add(item);
-  double worst = 0;
-  int served = 0, declined = 0;
-  for (const int64_t rows : {0, 1, 3, 17, 64})
-    for (const int64_t width : {8, 24, 33}) {
-      const CatalogueCase c = catalogue_case(operation, rows, width);
-      std::vector<Tensor> outputs;
-      for (const auto& t : c.expected) outputs.push_back(at::full(t.sizes(), NAN, t.options()));
-      if (!kernels.run(operation, c.inputs, outputs, c.attributes)) {
-        ++declined;
-        continue;
-      }
-      ++served;
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        if (outputs[i].numel() == 0) continue;
-        const double off = ((outputs[i] - c.expected[i]).abs() / c.expected[i].abs().clamp_min(1)).max().item<double>();
-        DSE_CHECK_USER(off <= 1e-4, "output {} differs by {} from the reference at {} rows of width {}", i, off, rows,
-                       width);
-        worst = std::max(worst, off);
-      }
-    }
-  return fmt::format("{}: {} shapes within {:.1e} of the reference, {} declined", operation, served, worst, declined);
-}
-
 }  // namespace
 
 Json general_config(const std::string& architecture) {
@@ -259,9 +201,7 @@ std::vector<GradientComparison> compare_gradients(Model& model) {
 
 VerifyHooks model_verify_hooks(const Json& config) {
   return {{DSE_MODEL, [config](const Item& item, const OptionSet&) { return verify_model(item, config); }},
-          {DSE_KERNEL, [](const Item& item, const OptionSet&) {
-             return Checks{run_check("results", [&] { return check_kernel(item); })};
-           }}};
+          {DSE_KERNEL, [](const Item& item, const OptionSet&) { return verify_kernel(item); }}};
 }
 
 }  // namespace dsengine

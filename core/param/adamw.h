@@ -1,14 +1,14 @@
 // AdamW (Loshchilov and Hutter 2019) over flat parameter units, with the clip of the global gradient norm
 // folded in.
 //
-//   AdamW optimizer(units, {.beta1 = 0.9, .beta2 = 0.95});
+//   AdamW optimizer(kernels, units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
 //
-// Moments are float32, one pair of flat tensors a unit, of its trained span. Results do not depend on the thread count:
-// every element is computed alone and the norm is summed in blocks of a fixed size.
+// Moments are float32, one pair of flat tensors a unit, of its trained span.
 #pragma once
 #include <vector>
 
+#include "ops/ops.h"
 #include "param/param_unit.h"
 
 namespace dsengine {
@@ -17,13 +17,11 @@ struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0, grad_clip = 1.0;
 };
 
-// sqrt of the sum of squares over the units' gradients, in double, in blocks of a fixed size.
-double global_grad_norm(const std::vector<ParamUnit*>& units);
-
 class AdamW {
  public:
   // rate_factors: of each unit's learning rate; empty: all 1.
-  AdamW(std::vector<ParamUnit*> units, AdamWSettings settings, std::vector<double> rate_factors = {});
+  AdamW(const Kernels& kernels, std::vector<ParamUnit*> units, AdamWSettings settings,
+        std::vector<double> rate_factors = {});
 
   // One update; returns the gradient norm before clipping. Throws UserError where it is not finite, before
   // anything is changed.
@@ -37,6 +35,10 @@ class AdamW {
   const std::vector<ParamUnit*>& units() const { return units_; }
 
  private:
+  double grad_norm() const;  // over all units, in float64
+
+  ops::SumOfSquares sum_of_squares_;
+  ops::AdamWUpdate update_;
   std::vector<ParamUnit*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;

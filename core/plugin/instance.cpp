@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "plugin/handed.h"
 #include "plugin/host.h"
 #include "plugin/normalise.h"
 
@@ -87,12 +88,17 @@ AlgorithmInstance::AlgorithmInstance(const Item& item, const OptionSet& options)
 }
 
 void AlgorithmInstance::prepare(const dse_batch& batch) {
+  const Handed<dse_batch> handed({&batch, 1}, handed_size<dse_batch>(item_->abi_minor));
   if (item_->algorithm().prepare)
-    call_plugin(item_->label() + ": prepare", item_->algorithm().prepare, self_.get(), &batch);
+    call_plugin(item_->label() + ": prepare", item_->algorithm().prepare, self_.get(), handed.data());
 }
 
-void AlgorithmInstance::loss(const dse_batch& batch, dse_gradients& gradients) {
-  call_plugin(item_->label() + ": loss", item_->algorithm().loss, self_.get(), &batch, &gradients);
+void AlgorithmInstance::loss(const dse_batch& batch, const dse_gradients& gradients) {
+  const Handed<dse_batch> handed({&batch, 1}, handed_size<dse_batch>(item_->abi_minor));
+  const Handed<dse_gradients> filled({&gradients, 1}, handed_size<dse_gradients>(item_->abi_minor));
+  // What is filled are the arrays that it points to.
+  call_plugin(item_->label() + ": loss", item_->algorithm().loss, self_.get(), handed.data(),
+              const_cast<dse_gradients*>(filled.data()));
 }
 
 std::string AlgorithmInstance::save() const {
@@ -173,7 +179,8 @@ RewardInstance::RewardInstance(const Item& item, const OptionSet& options)
 std::vector<float> RewardInstance::score(std::span<const dse_answer> answers) {
   // NaN beforehand: an answer that the plugin skips counts as failed, not as 0.
   std::vector<float> scores(answers.size(), std::numeric_limits<float>::quiet_NaN());
-  call_plugin(item_->label() + ": score", item_->reward().score, self_.get(), answers.data(),
+  const Handed<dse_answer> handed(answers, handed_size<dse_answer>(item_->abi_minor));
+  call_plugin(item_->label() + ": score", item_->reward().score, self_.get(), handed.data(),
               static_cast<int64_t>(answers.size()), scores.data());
   return scores;
 }

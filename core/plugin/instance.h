@@ -36,7 +36,7 @@ class AlgorithmInstance {
 
   const dse_needs& needs() const { return needs_; }  // checked: known values that fit each other
   void prepare(const dse_batch& batch);              // nothing where the algorithm has none
-  void loss(const dse_batch& batch, dse_gradients& gradients);
+  void loss(const dse_batch& batch, const dse_gradients& gradients);
   bool has_state() const { return item_->algorithm().save != nullptr; }
   std::string save() const;  // "" where it has no state
   void load(std::string_view state);

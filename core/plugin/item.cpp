@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "dsengine/catalogue.hpp"
 #include "plugin/normalise.h"
 #include "plugin/options.h"
 
@@ -12,6 +13,9 @@ namespace dsengine {
 namespace {
 
 constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "kernel"};
+
+constexpr uint32_t kModelMinor = 1;  // DSE_MODEL_REVISION 1 came with it
+static_assert(DSE_MODEL_REVISION == 1);
 
 template <class Function>
 void require(Function* function, const std::string& what, const char* name) {
@@ -58,13 +62,18 @@ dse_reward read_reward(const void* raw, const std::string& what) {
 }
 
 dse_kernel read_kernel(const void* raw, const std::string& what) {
+  // The revision comes first: the rest of another's table may mean anything.
+  const uint32_t revision = static_cast<const dse_kernel*>(raw)->revision;
+  DSE_CHECK_USER(revision == DSE_KERNEL_REVISION,
+                 "{}: kernel tables are not frozen yet, and it has revision {} of them, this host {}; rebuild it", what,
+                 revision, DSE_KERNEL_REVISION);
   const auto table = read_struct<dse_kernel>(raw, what);
   require(table.create, what, "create");
   require(table.destroy, what, "destroy");
-  require(table.supports, what, "supports");
   require(table.workspace_bytes, what, "workspace_bytes");
   require(table.run, what, "run");
-  DSE_CHECK_USER(table.operation && *table.operation, "{}: names no operation; set it", what);
+  DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_ADAMW, "{}: op {} is none of DSE_OP_LINEAR …", what,
+                 table.op);
   DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_I64, "{}: dtype {} is none of DSE_F32 …", what,
                  table.dtype);
   DSE_CHECK_USER(table.device == DSE_CPU || table.device == DSE_CUDA, "{}: device {} is none of DSE_CPU, DSE_CUDA",
@@ -114,6 +123,8 @@ std::vector<std::string> Item::architectures() const {
   return {model().architectures, model().architectures + model().architecture_count};
 }
 
+const char* Item::operation() const { return dse::entry(dse::Op(kernel().op)).name; }
+
 std::string Item::label() const {
   return fmt::format("{} '{}' ({})", item_kind_name(kind), name, file.filename().string());
 }
@@ -123,14 +134,15 @@ Item read_item(const dse_item& raw, uint32_t plugin_minor, const std::string& wh
   const auto label = fmt::format("{}: {} '{}'", what, item_kind_name(raw.kind), raw.name);
   DSE_CHECK_USER(raw.kind >= DSE_ALGORITHM && raw.kind <= DSE_KERNEL, "{}: kind {} is none of DSE_ALGORITHM …", label,
                  raw.kind);
-  const bool unstable = raw.kind == DSE_MODEL || raw.kind == DSE_KERNEL;
-  DSE_CHECK_USER(!unstable || plugin_minor == DSE_ABI_MINOR,
-                 "{}: {} tables are not frozen yet, and it was built for ABI {}.{}, this host has {}.{}; rebuild it",
-                 label, item_kind_name(raw.kind), DSE_ABI_MAJOR, plugin_minor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
+  DSE_CHECK_USER(raw.kind != DSE_MODEL || plugin_minor >= kModelMinor,
+                 "{}: model tables are not frozen yet, and it was built for ABI {}.{}, this host takes {}.{} to {}.{}; "
+                 "rebuild it",
+                 label, DSE_ABI_MAJOR, plugin_minor, DSE_ABI_MAJOR, kModelMinor, DSE_ABI_MAJOR, DSE_ABI_MINOR);
   DSE_CHECK_USER(raw.table, "{}: its table is NULL; set it", label);
   Item item;
   item.kind = raw.kind;
   item.name = raw.name;
+  item.abi_minor = plugin_minor;
   item.summary = raw.summary ? raw.summary : "";
   item.options = read_options(raw, label);
   item.table = read_table(raw.kind, raw.table, label);

@@ -25,7 +25,8 @@ struct Item {
   ItemTable table;
   std::filesystem::path file;  // absolute
   std::string plugin, version;
-  std::string sha256;  // of the file
+  uint32_t abi_minor = 0;  // that the plugin was built for
+  std::string sha256;      // of the file
 
   const dse_algorithm& algorithm() const { return std::get<dse_algorithm>(table); }
   const dse_model& model() const { return std::get<dse_model>(table); }
@@ -33,6 +34,7 @@ struct Item {
   const dse_reward& reward() const { return std::get<dse_reward>(table); }
   const dse_kernel& kernel() const { return std::get<dse_kernel>(table); }
   std::vector<std::string> architectures() const;  // of a model: entries of config.json's "architectures"
+  const char* operation() const;                   // of a kernel: its name in the catalogue
   std::string label() const;                       // "algorithm 'ppo' (libdse_ppo.so)", for messages
 };
 

@@ -54,7 +54,7 @@ std::string describe_item(const Item& item) {
   facts.push_back({"sha256", item.sha256});
   if (item.kind == DSE_MODEL)
     facts.push_back({"architectures", fmt::format("{}", fmt::join(item.architectures(), ", "))});
-  if (item.kind == DSE_KERNEL) facts.push_back({"operation", item.kernel().operation});
+  if (item.kind == DSE_KERNEL) facts.push_back({"operation", item.operation()});
   text += aligned(facts, "  ");
   if (item.options.empty()) return text + "  no options\n";
   std::vector<Row> rows{{"OPTION", "TYPE", "DEFAULT", "RANGE", "HELP"}};

@@ -64,7 +64,7 @@ Checks checks_of_kind(const Item& item, const OptionSet& options) {
     case DSE_MODEL:
       return {{"architectures", true, fmt::format("{}", fmt::join(item.architectures(), ", "))}};
     default:
-      return {{"operation", true, item.kernel().operation}};
+      return {{"operation", true, item.operation()}};
   }
 }
 

@@ -32,33 +32,50 @@ void count(int which, const char* operation) {
 }
 
 struct RmsNorm {
-  static constexpr dse::KernelTraits traits{.operation = "rms_norm", .score = 10};
-  bool supports(const dse_call&) const { return true; }
-  void run(const dse_call& call) const {
-    count(0, traits.operation);
-    const double eps = dse::real_attribute(call, "eps", 0);
-    const int64_t width = call.inputs[0].shape[1];
-    const auto *x = static_cast<const float*>(call.inputs[0].data), *w = static_cast<const float*>(call.inputs[1].data);
-    auto *y = static_cast<float*>(call.outputs[0].data), *rstd = static_cast<float*>(call.outputs[1].data);
-    dse::parallel_for(0, call.inputs[0].shape[0], 16, [&](int64_t first, int64_t last) {
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 10};
+  explicit RmsNorm(const dse_operation& o) : width(o.in), eps(o.eps), shift(o.shift) {}
+  void run(const dse::Call<traits.op>& call) const {
+    count(0, "rms_norm");
+    const float *x = call.in<float>("x"), *w = call.in<float>("w");
+    float *y = call.out<float>("y"), *rstd = call.out<float>("rstd");
+    dse::parallel_for(0, call.rows(), 16, [&](int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
         double sum = 0;
         for (int64_t i = 0; i < width; ++i) sum += double(x[n * width + i]) * x[n * width + i];
         rstd[n] = float(1 / std::sqrt(sum / double(width) + eps));
-        for (int64_t i = 0; i < width; ++i) y[n * width + i] = x[n * width + i] * rstd[n] * w[i];
+        for (int64_t i = 0; i < width; ++i) y[n * width + i] = x[n * width + i] * rstd[n] * float(w[i] + shift);
       }
     });
   }
+  int64_t width;
+  double eps, shift;
 };
 
-// Declines every call, after counting it: the engine's own backward runs.
 struct RmsNormBackward {
-  static constexpr dse::KernelTraits traits{.operation = "rms_norm.backward", .score = 10};
-  bool supports(const dse_call&) const {
-    count(1, traits.operation);
-    return false;
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm_backward, .score = 10};
+  explicit RmsNormBackward(const dse_operation& o) : width(o.in), shift(o.shift) {}
+  void run(const dse::Call<traits.op>& call) const {
+    count(1, "rms_norm.backward");
+    const float *dy = call.in<float>("dy"), *x = call.in<float>("x"), *w = call.in<float>("w");
+    const float* rstd = call.in<float>("rstd");
+    float* dx = call.out<float>("dx");
+    for (int64_t n = 0; n < call.rows(); ++n) {
+      const double r = rstd[n];
+      double inner = 0;
+      for (int64_t i = n * width; i < (n + 1) * width; ++i) inner += dy[i] * (w[i - n * width] + shift) * x[i];
+      for (int64_t i = n * width; i < (n + 1) * width; ++i)
+        dx[i] = float(dy[i] * (w[i - n * width] + shift) * r - x[i] * inner * r * r * r / double(width));
+    }
   }
-  void run(const dse_call&) const {}
+  int64_t width;
+  double shift;
+};
+
+// Of a higher score, but for no model: it says so.
+struct Picky {
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 20};
+  explicit Picky(const dse_operation& o) { throw dse::Unsupported("a width of " + std::to_string(o.in)); }
+  void run(const dse::Call<traits.op>&) const {}
 };
 
 }  // namespace
@@ -66,4 +83,5 @@ struct RmsNormBackward {
 extern "C" DSE_EXPORT int64_t dse_test_calls(int which) { return calls[which]; }
 
 DSE_PLUGIN("counting", "1.0", items.push_back(dse::kernel_item<RmsNorm>("counting_rms_norm"));
-           items.push_back(dse::kernel_item<RmsNormBackward>("counting_rms_norm_backward")))
+           items.push_back(dse::kernel_item<RmsNormBackward>("counting_rms_norm_backward"));
+           items.push_back(dse::kernel_item<Picky>("picky_rms_norm")))

@@ -37,6 +37,7 @@ static int64_t workspace(const void* self, const dse_call* call) { return (void)
 static dse_status run(void* self, const dse_call* call) { return (void)self, (void)call, DSE_OK; }
 static const dse_kernel kernel = {
     .struct_size = sizeof(dse_kernel),
+    .operation_version = 1,
     .operation = "rms_norm",
     .dtype = DSE_F32,
     .device = DSE_CPU,
@@ -113,8 +114,6 @@ static dse_plugin plugin = {
 #endif
 #ifdef FIXTURE_NEWER_MINOR
     .abi_minor = DSE_ABI_MINOR + 1,
-#elif defined(FIXTURE_KERNEL) && DSE_ABI_MINOR > 0
-    .abi_minor = DSE_ABI_MINOR - 1,
 #else
     .abi_minor = DSE_ABI_MINOR,
 #endif

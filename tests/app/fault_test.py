@@ -29,9 +29,9 @@ EVERY = int(sys.argv[4]) if len(sys.argv) > 4 else 1 if FULL else 10
 FIRST = int(sys.argv[5]) if len(sys.argv) > 5 else 0
 MANY = ("open", "stat", "list", "close", "remove")  # tried less often
 # Operations that may fail while the run goes on, where its results are the same: what was closed or removed is no
-# longer needed, leftovers that cannot be listed stay for the next start, and a log is a copy of what standard error
-# shows.
-MAY_GO_ON = ("close", "remove", "list")
+# longer needed, leftovers that cannot be listed stay for the next start, a log is a copy of what standard error shows, and
+# a folder that is there already need not be made.
+MAY_GO_ON = ("close", "remove", "list", "mkdir")
 # The lock's text is for who reads "in use by process …"; the log's library looks for the folder that it is to lie in.
 NO_RESULTS = ("/log.txt", "cut run/lock", "stat run")
 

@@ -100,20 +100,20 @@ TEST(Adapter, RolloutsIncludeIt) {
 
 TEST(Adapter, ScaleIsAlphaOverRankOrItsRoot) {
   const Model model = golden_model("llama_gqa");
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, Device::host(), at::kFloat).scale({16, 8}), 0.5);
-  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, Device::host(), at::kFloat).scale({16, 8}), 2.0);
-  EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, Device::host(), at::kFloat),
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, false, {"q"}}, built_kernels(), at::kFloat).scale({16, 8}), 0.5);
+  EXPECT_DOUBLE_EQ(Adapter(model.graph(), {16, 8, true, {"q"}}, built_kernels(), at::kFloat).scale({16, 8}), 2.0);
+  EXPECT_THROW(Adapter(model.graph(), {4, 8, false, {"linear"}}, built_kernels(), at::kFloat),
                UserError);  // it has none
 }
 
 // phi3 keeps q, k and v in one tensor: one pair, as PEFT has it, or none.
 TEST(Adapter, AFusedModuleHasOnePair) {
   const Model model = golden_model("phi3");
-  const Adapter adapter(model.graph(), {2, 4, false, {"q", "k", "v"}}, Device::host(), at::kFloat);
+  const Adapter adapter(model.graph(), {2, 4, false, {"q", "k", "v"}}, built_kernels(), at::kFloat);
   ASSERT_EQ(adapter.modules().size(), 2u);  // of two layers
   EXPECT_EQ(adapter.modules()[1].first, "model.layers.1.self_attn.qkv_proj");
   try {
-    Adapter(model.graph(), {2, 4, false, {"q", "v"}}, Device::host(), at::kFloat);
+    Adapter(model.graph(), {2, 4, false, {"q", "v"}}, built_kernels(), at::kFloat);
     FAIL() << "no error";
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),
@@ -131,7 +131,7 @@ TEST(Adapter, TheBaseIsLeftBitForBit) {
   std::vector<ParamUnit*> units;
   for (auto* unit : model.units())
     if (unit->trained()) units.push_back(unit);
-  AdamW optimizer(units, {.weight_decay = 0.1});
+  AdamW optimizer(built_kernels(), units, {.weight_decay = 0.1});
   for (int step = 0; step < 3; ++step) {
     for (auto* unit : units)
       for (size_t b = 0; b < unit->blocks().size(); ++b)

@@ -11,7 +11,7 @@
 
 #include "base/json.h"
 #include "model/model.h"
-#include "plugin/registry.h"
+#include "ops/built_kernels.h"
 
 namespace dsengine {
 
@@ -39,18 +39,8 @@ inline ModelKind golden_kind(const std::string& name) {
   return name.ends_with("_reward") ? ModelKind::value : ModelKind::language;
 }
 
-inline const PluginRegistry& built_plugins() {
-  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
-  return registry;
-}
-
-inline const Kernels& reference_kernels() {
-  static const Kernels none;
-  return none;
-}
-
 inline Model golden_model(const std::filesystem::path& directory, ModelKind kind = ModelKind::language,
-                          at::ScalarType dtype = at::kFloat, const Kernels& kernels = reference_kernels()) {
+                          at::ScalarType dtype = at::kFloat, const Kernels& kernels = built_kernels()) {
   return Model::load(directory.is_absolute() ? directory : golden(directory), built_plugins(), kernels,
                      {.kind = kind, .dtype = dtype});
 }

@@ -1,5 +1,5 @@
 // What transformers computes from the directories of tests/golden: log-probs and rewards, of all prompts as one ragged
-// batch and of each alone.
+// batch and of each alone, by the kernels that the engine loads and by its reference alone.
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -7,12 +7,15 @@
 
 #include "base/check.h"
 #include "golden_models.h"
-#include "model/operations.h"
+#include "model/autograd/autograd.h"
 
 namespace dsengine {
 namespace {
 
-class GoldenValues : public testing::TestWithParam<std::string> {};
+class GoldenValues : public testing::TestWithParam<std::string> {
+ protected:
+  void compare(const Model& model);
+};
 
 // One number a token: its log-prob, or the reward read there.
 at::Tensor values_of(const Model& model, const Batch& batch) {
@@ -24,7 +27,11 @@ at::Tensor values_of(const Model& model, const Batch& batch) {
 // 1e-4 is the parity asked of float32; the golden values themselves are within 2e-5 of float64 (make_models.py).
 TEST_P(GoldenValues, AreTransformersInOneBatchAndAlone) {
   const at::NoGradGuard no_grad;
-  const Model model = golden_model(GetParam(), golden_kind(GetParam()));
+  for (const Kernels* kernels : {&built_kernels(), &reference_kernels()})
+    compare(golden_model(GetParam(), golden_kind(GetParam()), at::kFloat, *kernels));
+}
+
+void GoldenValues::compare(const Model& model) {
   const Json cases = read_json(golden(GetParam()) / "golden.json").at("cases");
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& c : cases) prompts.push_back(c.at("input_ids"));
@@ -54,7 +61,7 @@ TEST(ModelConfig, SaysWhatIsNotServed) {
     Json config = read_json(golden(name) / "config.json");
     change(config);
     try {
-      Model::create(config, "config.json", built_plugins(), reference_kernels(), {});
+      Model::create(config, "config.json", built_plugins(), built_kernels(), {});
     } catch (const UserError& e) {
       return std::string(e.what());
     }
@@ -97,17 +104,17 @@ TEST(LongRope, HasTheGradientOfWhatItComputes) {
   const int64_t heads = 3, width = 2 * int64_t(rope.frequencies.size()) + 2;
   const at::Tensor positions = at::tensor({int64_t{7}, int64_t{7}}), lengths = at::tensor({int64_t{100}, int64_t{101}});
   const at::Tensor direction = at::randn({2, heads, width}, options), x = at::randn({2, heads, width}, options);
-  const Operations ops(reference_kernels());
+  const ops::Rope op(built_kernels(), at::kDouble, heads, 2, width, rope);
   at::Tensor leaf = x.clone().requires_grad_(true);
   {
     const at::AutoGradMode grad(true);
-    torch::autograd::backward({(ops.rope(leaf, 2, positions, lengths, rope) * direction).sum()}, {});
+    torch::autograd::backward({(autograd::rope(op, leaf, positions, lengths) * direction).sum()}, {});
   }
   const at::NoGradGuard no_grad;
-  const at::Tensor turned = ops.rope(x, 2, positions, lengths, rope);
+  const at::Tensor turned = op.forward(x, positions, lengths);
   // Linear and a rotation: <turn(x), d> = <x, gradient>; the rows, alike but for the length, turn otherwise.
   EXPECT_NEAR((turned * direction).sum().item<double>(), (x * leaf.grad()).sum().item<double>(), 1e-12);
-  const at::Tensor same = ops.rope(at::ones({2, heads, width}, options), 2, positions, lengths, rope);
+  const at::Tensor same = op.forward(at::ones({2, heads, width}, options), positions, lengths);
   EXPECT_GT((same[0] - same[1]).abs().max().item<double>(), 0.1);
 }
 

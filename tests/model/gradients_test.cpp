@@ -7,9 +7,7 @@
 
 #include <map>
 
-#include "model/attention.h"
-#include "model/log_prob.h"
-#include "model/operations.h"
+#include "model/autograd/autograd.h"
 #include "model/verify_model.h"
 
 namespace dsengine {
@@ -160,7 +158,8 @@ TEST_P(LogProbSoftcap, ChunksAreThePlainFormula) {
 
   Tensor h2 = hidden.clone().requires_grad_(true), w2 = head.clone().requires_grad_(true);
   w2.mutable_grad() = at::zeros_like(head);
-  const auto ours = log_prob(reference_kernels(), h2, w2, targets, temperature, true, softcap);
+  const ops::LogProb op(built_kernels(), at::kDouble, width, vocabulary, softcap);
+  const auto ours = autograd::log_prob(op, h2, w2, targets, temperature, true);
   torch::autograd::backward({ours.logp, ours.entropy}, {g_logp, g_entropy});
 
   EXPECT_TRUE(at::allclose(ours.logp, logp, 1e-10, 1e-10));
@@ -203,7 +202,10 @@ TEST_P(RaggedScores, AreThePlainFormulaOnEachSequence) {
   const Tensor expected = at::cat(outputs, 0);
   torch::autograd::backward({expected}, {d_out});
 
-  const Tensor out = Operations(reference_kernels()).attention(ours[0], ours[1], ours[2], offsets, GetParam());
+  const ops::Attention op(built_kernels(), at::kDouble, heads, kv_heads, width, GetParam());
+  const Batch batch = pack_all({std::vector<int32_t>(1), {}, std::vector<int32_t>(6), std::vector<int32_t>(13)});
+  ASSERT_EQ(batch.offsets, offsets);
+  const Tensor out = autograd::attention(op, ours[0], ours[1], ours[2], batch);
   torch::autograd::backward({out}, {d_out});
   EXPECT_TRUE(at::allclose(out, expected, 1e-12, 1e-12));
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(at::allclose(ours[i].grad(), plain[i].grad(), 1e-11, 1e-12)) << "qkv"[i];

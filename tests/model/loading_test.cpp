@@ -48,7 +48,7 @@ void check_peak(const char* name, Dtype dtype, const Json& sizes) {
   fs::create_directories(directory);
   int64_t bytes = 0;
   {
-    const Model model = Model::create(config, "config.json", built_plugins(), reference_kernels(), {});
+    const Model model = Model::create(config, "config.json", built_plugins(), built_kernels(), {});
     model.save(directory, {}, {.dtype = dtype});
     bytes = 4 * model.parameter_count();
   }

@@ -10,6 +10,8 @@
 
 #include "base/check.h"
 
+#include "ops/built_kernels.h"
+
 namespace dsengine {
 namespace {
 
@@ -40,6 +42,10 @@ TEST(ParamUnit, LaysMatricesOutFirstAligned) {
   EXPECT_EQ(unit.block(2).grad().data_ptr(), unit.grad_part(2, 0).data_ptr());
 }
 
+// By the kernels, and by the reference alone.
+class AdamWOf : public testing::TestWithParam<const Kernels& (*)()> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, AdamWOf, testing::Values(built_kernels, reference_kernels));
+
 struct Exact {  // one element
   double w, m = 0, v = 0;
   void step(double g, double rate, double decay, int t, const AdamWSettings& s) {
@@ -50,7 +56,7 @@ struct Exact {  // one element
   }
 };
 
-TEST(AdamW, IsTheUpdateRule) {
+TEST_P(AdamWOf, IsTheUpdateRule) {
   const AdamWSettings settings{.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .grad_clip = 1.0};
   ParamUnit a("a", blocks(), Device::host(), at::kFloat), b("b", blocks(), Device::host(), at::kFloat);
   at::manual_seed(2);
@@ -61,7 +67,7 @@ TEST(AdamW, IsTheUpdateRule) {
     units[u]->enable_training();
     for (int64_t i = 0; i < units[u]->flat().numel(); ++i) exact[u].push_back({units[u]->flat()[i].item<double>()});
   }
-  AdamW optimizer(units, settings);
+  AdamW optimizer(GetParam()(), units, settings);
   for (int t = 1; t <= 6; ++t) {
     const double size = t % 2 ? 3.0 : 0.01;  // above and below the clip
     double squares = 0;
@@ -84,11 +90,11 @@ TEST(AdamW, IsTheUpdateRule) {
       EXPECT_NEAR(units[u]->flat()[i].item<double>(), exact[u][size_t(i)].w, 5e-6) << u << " " << i;
 }
 
-TEST(AdamW, ANonFiniteGradientChangesNothing) {
+TEST_P(AdamWOf, ANonFiniteGradientChangesNothing) {
   ParamUnit unit("a", blocks(), Device::host(), at::kFloat);
   at::Tensor(unit.flat()).fill_(0.5);
   unit.enable_training();
-  AdamW optimizer({&unit}, {});
+  AdamW optimizer(GetParam()(), {&unit}, {});
   unit.grad().fill_(1);
   optimizer.step(0.1);
   const at::Tensor before = unit.flat().clone();

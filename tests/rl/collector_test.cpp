@@ -39,7 +39,7 @@ class Collecting : public testing::Test {
 
   Scorer scorer(const std::vector<RewardSource>& sources, std::vector<fs::path> models = {}) {
     models.resize(sources.size());
-    return {sources, models, built_plugins(), reference_kernels(), text};
+    return {sources, models, built_plugins(), built_kernels(), text};
   }
   Experience collect(Scorer& scores, int64_t step = 0) {
     means = {};
@@ -57,7 +57,7 @@ class Collecting : public testing::Test {
   const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_collector_{}", getpid());
   const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
   const TextModel text = TextModel::load(directory, directory);
-  const Model actor = Model::load(directory, built_plugins(), reference_kernels(), {.random_init = true, .seed = 3});
+  const Model actor = Model::load(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = 3});
   ExampleSet data;
   RolloutConfig config;
   PhaseClock clock;

@@ -21,8 +21,14 @@
  *  - The host puts the thread's floating-point state back after each call: rounding and flush-to-zero are its own.
  *  - Libraries are never unloaded. One that has ELF notes of its items (plugin.hpp: ItemNote) is opened only for them.
  *
- * v1 freezes entry, option, algorithm, dataset and reward tables (offsets: sdk/abi_v1.txt). The model and
- * kernel tables are marked unstable: a plugin that has such items must have the host's exact minor.
+ *  - The host hands every struct and every array at the size that it had in the plugin's own minor version.
+ *
+ * v1 freezes entry, option, algorithm, dataset and reward tables (offsets: sdk/abi_v1.txt): they only grow at the end.
+ * The model and kernel tables are not frozen yet. Each has a revision of its own, and an item must have the host's: a
+ * changed kernel table does not shut out a library of models.
+ *
+ * Minor versions: 1.1 groups of rows in dse_parameter, is_null in dse_builder (model revision 1); 1.2 kernels are bound
+ * to an operation and have typed slots (kernel revision 2).
  */
 #ifndef DSENGINE_ABI_H
 #define DSENGINE_ABI_H
@@ -35,7 +41,9 @@ extern "C" {
 #endif
 
 #define DSE_ABI_MAJOR 1u
-#define DSE_ABI_MINOR 1u
+#define DSE_ABI_MINOR 2u
+#define DSE_MODEL_REVISION 1u  /* since 1.1 */
+#define DSE_KERNEL_REVISION 2u /* since 1.2 */
 
 #if defined(__GNUC__)
 #define DSE_EXPORT __attribute__((visibility("default")))
@@ -283,7 +291,7 @@ typedef struct dse_reward {
 } dse_reward;
 
 /* ------------------------------------------------------------------------------------------ model ----- */
-/* UNSTABLE until frozen: exact minor must match. */
+/* UNSTABLE until frozen: of DSE_MODEL_REVISION, which plugins of minor 1 on have. */
 
 /* The model's config.json, read through the host's builder. */
 typedef struct dse_config dse_config;
@@ -353,47 +361,109 @@ typedef struct dse_model {
 } dse_model;
 
 /* ------------------------------------------------------------------------------------------ kernel ---- */
-/* UNSTABLE until frozen: exact minor must match. */
+/* UNSTABLE until frozen: of DSE_KERNEL_REVISION. */
 
 enum { DSE_F32 = 1, DSE_F64 = 2, DSE_BF16 = 3, DSE_I32 = 4, DSE_I64 = 5 };
 enum { DSE_CPU = 1, DSE_CUDA = 2 };
+enum { DSE_SILU = 0, DSE_RELU = 1, DSE_GELU = 2, DSE_GELU_TANH = 3 };
+
+/* The operations. What each reads and makes: the catalogue in sdk/include/dsengine/kernel.hpp. */
+enum {
+  DSE_OP_LINEAR = 1,
+  DSE_OP_LINEAR_BACKWARD = 2,
+  DSE_OP_LINEAR_WEIGHT_BACKWARD = 3,
+  DSE_OP_EMBEDDING = 4,
+  DSE_OP_EMBEDDING_WEIGHT_BACKWARD = 5,
+  DSE_OP_RMS_NORM = 6,
+  DSE_OP_RMS_NORM_BACKWARD = 7,
+  DSE_OP_RMS_NORM_WEIGHT_BACKWARD = 8,
+  DSE_OP_LAYER_NORM = 9,
+  DSE_OP_LAYER_NORM_BACKWARD = 10,
+  DSE_OP_LAYER_NORM_WEIGHT_BACKWARD = 11,
+  DSE_OP_ACTIVATION = 12,
+  DSE_OP_ACTIVATION_BACKWARD = 13,
+  DSE_OP_GATED_ACTIVATION = 14,
+  DSE_OP_GATED_ACTIVATION_BACKWARD = 15,
+  DSE_OP_ROPE = 16,
+  DSE_OP_ROPE_BACKWARD = 17,
+  DSE_OP_ATTENTION = 18,
+  DSE_OP_ATTENTION_BACKWARD = 19,
+  DSE_OP_CACHE_WRITE = 20,
+  DSE_OP_CACHED_ATTENTION = 21,
+  DSE_OP_LOG_PROB = 22,
+  DSE_OP_LOG_PROB_BACKWARD = 23,
+  DSE_OP_SUM_OF_SQUARES = 24,
+  DSE_OP_ADAMW = 25
+};
+
+/* One operation as it is bound: all that is fixed but the number of rows. What an operation does not read is zero. */
+typedef struct dse_operation {
+  uint32_t struct_size;
+  uint32_t op;                   /* DSE_OP_… */
+  uint32_t dtype;                /* DSE_F32 …: of activations, weights and their gradients */
+  uint32_t device, device_index; /* DSE_CPU … */
+  uint32_t activation;           /* DSE_SILU … */
+  int64_t in, out;               /* widths of a row that is read, and of one that is made */
+  int64_t heads, kv_heads, head_dim;
+  int64_t window; /* a token sees itself and the window - 1 before it; 0: all */
+  double eps;     /* of norms */
+  double shift;   /* the weight that multiplies is weight + shift */
+  double scale;   /* of attention's scores */
+  double softcap; /* softcap * tanh(x / softcap), of attention's scores or of logits; 0: none */
+  /* Rotary positions: dimensions i and i + rope_pairs of a head turn by position * frequency[i]; in sequences longer
+   * than rope_long_after by the other table, which is NULL where there is none. Borrowed for the call. */
+  int64_t rope_pairs, rope_long_after;
+  const float* rope_frequencies;
+  const float* rope_long_frequencies;
+  double rope_amplitude; /* of cosine and sine */
+} dse_operation;
 
 /* A borrowed tensor, laid out like DLPack's DLTensor: strides in elements. */
 typedef struct dse_array {
   uint32_t struct_size;
   uint32_t dtype;
-  void* data;
+  void* data; /* NULL, with rank 0: an optional slot that is empty */
   uint32_t device, device_index;
   int64_t rank;
   const int64_t* shape;
   const int64_t* strides;
 } dse_array;
 
-/* One call of an operation of the catalogue (sdk/include/dsengine/kernel.hpp). */
+/* One call of a bound operation. Every slot of the catalogue is there, in its order. */
 typedef struct dse_call {
   uint32_t struct_size;
-  uint32_t input_count, output_count, attribute_count;
+  uint32_t input_count, output_count;
+  uint32_t real_count, integer_count;
+  uint32_t reserved;
+  int64_t rows; /* any number, 0 too */
   const dse_array* inputs;
   const dse_array* outputs; /* allocated by the host */
-  const dse_attribute* attributes;
-  void* workspace;
+  const double* reals;
+  const int64_t* integers;
+  void* workspace; /* of as many bytes as workspace_bytes said for at least so many rows */
   int64_t workspace_bytes;
   void* stream; /* CUDA stream, or NULL */
 } dse_call;
 
+/* A row of the outputs has the same bits whatever rows stand beside it, and however many. Of an operation that sums
+ * over rows: the sum does not depend on the number of threads. */
+enum { DSE_KERNEL_ROW_INVARIANT = 1, DSE_KERNEL_CAPTURABLE = 2 /* may stand in a CUDA graph */ };
+
 typedef struct dse_kernel {
   uint32_t struct_size;
-  uint32_t operation_version;
-  const char* operation; /* "rms_norm", "rms_norm.backward", … */
+  uint32_t revision; /* DSE_KERNEL_REVISION */
+  uint32_t op;       /* DSE_OP_… */
   uint32_t dtype, device;
-  int32_t minimum_sm; /* CUDA: 80, 90; 0: any */
-  int32_t score;      /* among kernels that support a call the highest wins; the reference has 0 */
-  dse_status (*create)(uint32_t device_index, void** self);
+  uint32_t flags; /* DSE_KERNEL_… */
+  int32_t score;  /* of those that can be bound the highest serves; the engine's reference has 0 */
+  uint32_t reserved;
+  /* Binds to an operation of the op, dtype and device above. DSE_UNSUPPORTED, with the reason: the next one is asked,
+   * and the log says why. */
+  dse_status (*create)(const dse_operation* operation, void** self);
   void (*destroy)(void* self);
-  /* 1: this kernel takes the call (shapes, strides). Data pointers may be NULL here. */
-  int32_t (*supports)(const void* self, const dse_call* call);
-  int64_t (*workspace_bytes)(const void* self, const dse_call* call);
-  /* No allocation, no synchronisation. */
+  /* For a call of up to so many rows. */
+  int64_t (*workspace_bytes)(const void* self, int64_t rows);
+  /* No allocation, no synchronisation. One call at a time on one self. */
   dse_status (*run)(void* self, const dse_call* call);
 } dse_kernel;
 

@@ -1,66 +1,108 @@
-// Kernels: one operation of the catalogue, faster. The engine takes the kernel with the highest score that
-// supports a call; the LibTorch reference (score 0) stays as the fallback.
+// Kernels: one operation of the catalogue (catalogue.hpp), faster. For each operation of a model the engine binds the
+// kernel with the highest score that can serve it; its own reference, plain LibTorch (score 0), stands behind all of
+// them.
 //
 //   struct FastNorm {
-//     static constexpr dse::KernelTraits traits{.operation = "rms_norm", .score = 10};
-//     bool supports(const dse_call&) const { return true; }
-//     void run(const dse_call& call) const { … }
+//     static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 10};
+//     explicit FastNorm(const dse_operation& o) : width(o.in), eps(o.eps) {      // throw dse::Unsupported to decline
+//       if (width % 4 != 0) throw dse::Unsupported("widths that are no multiple of 4");
+//     }
+//     void run(const dse::Call<dse::Op::rms_norm>& call) const {
+//       const float* x = call.in<float>("x");                                    // the slot is found by the compiler
+//       …
+//     }
+//     int64_t width; double eps;
 //   };
 //   DSE_KERNEL("fast_norm", FastNorm)
 //
-// The catalogue (N tokens, H width; outputs are allocated by the engine, dense unless said). An operation
-// "X.backward" is an operation of its own; where it is listed, an X is used in training only if that is served too.
-// The backward of linear is two products by LibTorch. activation: 0 silu, 1 relu, 2 gelu, 3 gelu_tanh.
-//
-//   linear              x [N, I], w [O, I], (b [O])           -> y [N, O]
-//   rms_norm            x [N, H], w [H]; eps                  -> y [N, H], rstd [N]
-//   rms_norm.backward   dy, x [N, H], w [H], rstd [N]         -> dx [N, H], dw [H]
-//   gated_activation    gate_up [N, 2W]; activation           -> y [N, W]
-//   gated_activation.backward  dy [N, W], gate_up; activation -> d_gate_up [N, 2W]
+// A kernel allocates nothing while it runs (declare `int64_t workspace_bytes(int64_t rows) const` for memory), never
+// waits for the device, and takes any number of rows, 0 too. On the CPU it uses dse::parallel_for.
 //
 // UNSTABLE: the kernel tables of the ABI are not frozen yet.
 #pragma once
+#include "catalogue.hpp"
 #include "plugin.hpp"
 
 namespace [[gnu::visibility("hidden")]] dse {
 
-struct KernelTraits {
-  const char* operation;
-  uint32_t dtype = DSE_F32, device = DSE_CPU;
-  int32_t minimum_sm = 0, score = 1;
+// A kernel's name of a slot, checked when it is compiled.
+template <Op op>
+struct Input {
+  uint32_t index;
+  consteval Input(const char* name) : index(slot_index(entry(op).inputs, name)) {}
+};
+template <Op op>
+struct Output {
+  uint32_t index;
+  consteval Output(const char* name) : index(slot_index(entry(op).outputs, name)) {}
+};
+template <Op op>
+struct Real {
+  uint32_t index;
+  consteval Real(const char* name) : index(slot_index(entry(op).reals, name)) {}
+};
+template <Op op>
+struct Integer {
+  uint32_t index;
+  consteval Integer(const char* name) : index(slot_index(entry(op).integers, name)) {}
 };
 
-// An attribute of a call by name; fallback where it is absent.
-inline double real_attribute(const dse_call& call, const char* name, double fallback) {
-  for (uint32_t i = 0; i < call.attribute_count; ++i)
-    if (std::string(call.attributes[i].name) == name) return call.attributes[i].real;
-  return fallback;
-}
+// One call: its slots by name.
+template <Op op>
+struct Call {
+  const dse_call& raw;
+
+  int64_t rows() const { return raw.rows; }
+  const dse_array& input(Input<op> slot) const { return raw.inputs[slot.index]; }
+  const dse_array& output(Output<op> slot) const { return raw.outputs[slot.index]; }
+  // Null where the slot is empty.
+  template <class T>
+  const T* in(Input<op> slot) const {
+    return static_cast<const T*>(input(slot).data);
+  }
+  template <class T>
+  T* out(Output<op> slot) const {
+    return static_cast<T*>(output(slot).data);
+  }
+  double real(Real<op> slot) const { return raw.reals[slot.index]; }
+  int64_t integer(Integer<op> slot) const { return raw.integers[slot.index]; }
+};
+
+// Thrown by a kernel's constructor that cannot serve an operation: what it cannot.
+struct Unsupported : Failure {
+  explicit Unsupported(const std::string& what) : Failure(what, DSE_UNSUPPORTED) {}
+};
+
+struct KernelTraits {
+  Op op;
+  uint32_t dtype = DSE_F32, device = DSE_CPU;
+  int32_t score = 1;
+  bool row_invariant = false, capturable = false;
+};
 
 template <class T>
 Item kernel_item(const char* name) {
   static const dse_kernel table{
       sizeof(dse_kernel),
-      1,
-      T::traits.operation,
+      DSE_KERNEL_REVISION,
+      uint32_t(T::traits.op),
       T::traits.dtype,
       T::traits.device,
-      T::traits.minimum_sm,
+      (T::traits.row_invariant ? uint32_t{DSE_KERNEL_ROW_INVARIANT} : 0) |
+          (T::traits.capturable ? uint32_t{DSE_KERNEL_CAPTURABLE} : 0),
       T::traits.score,
-      [](uint32_t, void** self) { return guard([&] { *self = new T(); }); },
+      0,
+      [](const dse_operation* operation, void** self) { return guard([&] { *self = new T(*operation); }); },
       destroy<T>,
-      [](const void* self, const dse_call* call) -> int32_t {
-        bool yes = false;
-        guard([&] { yes = static_cast<const T*>(self)->supports(*call); });
-        return yes;
-      },
-      [](const void* self, const dse_call* call) -> int64_t {
+      [](const void* self, int64_t rows) -> int64_t {
         int64_t bytes = 0;
-        if constexpr (requires(const T& k) { k.workspace_bytes(*call); })
-          guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(*call); });
+        if constexpr (requires(const T& k) { k.workspace_bytes(rows); })
+          guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(rows); });
         return bytes;
       },
-      [](void* self, const dse_call* call) { return guard([&] { static_cast<T*>(self)->run(*call); }); }};
+      [](void* self, const dse_call* call) {
+        return guard([&] { static_cast<T*>(self)->run(Call<T::traits.op>{*call}); });
+      }};
   return {DSE_KERNEL, name, summary_of<T>(), &table, {}};
 }
 

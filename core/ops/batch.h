@@ -24,10 +24,11 @@ struct Batch {
   int64_t longest = 0;           // tokens of the longest, those before included
   int64_t least_id = 0, largest_id = 0;
 
-  // On the device, [N] int64.
-  at::Tensor tokens;
-  at::Tensor positions;  // from 0 in each sequence
-  at::Tensor lengths;    // of each token's sequence, up to the end of this batch
+  // On the device, int64.
+  at::Tensor tokens;     // [N]
+  at::Tensor positions;  // [N], from 0 in each sequence
+  at::Tensor lengths;    // [N], of each token's sequence, up to the end of this batch
+  at::Tensor starts;     // [B + 1]: offsets
 
   int64_t sequences() const { return int64_t(past.size()); }
 };

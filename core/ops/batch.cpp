@@ -1,4 +1,4 @@
-#include "model/batch.h"
+#include "ops/batch.h"
 
 #include <algorithm>
 
@@ -26,7 +26,7 @@ Batch pack(const Device& device, const std::vector<std::span<const int32_t>>& se
   }
   batch.past = std::move(past);
   batch.tokens = device.upload(tokens), batch.positions = device.upload(positions);
-  batch.lengths = device.upload(lengths);
+  batch.lengths = device.upload(lengths), batch.starts = device.upload(batch.offsets);
   return batch;
 }
 

@@ -1,5 +1,5 @@
 // What a forward reads of ragged sequences, worked by hand, and its bounds on the host.
-#include "model/batch.h"
+#include "ops/batch.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // exp of float32 as arithmetic that compilers vectorise, within 2 units in the last place (range reduction and
-// polynomial of Cephes' expf). LibTorch's own vectorised functions round the last few elements of a range
-// differently from the others, so that a row's bits would depend on where it stands; here every element is
-// computed alike, by fused multiply-adds written out.
+// polynomial of Cephes' expf). Vectorised libraries round the last few elements of a range differently from the others,
+// so that a row's bits would depend on where it stands; here every element is computed alike, by fused multiply-adds
+// written out.
 //
 //   #pragma omp simd
 //   for (int64_t i = 0; i < n; ++i) y[i] = vector_exp(x[i]);
@@ -12,7 +12,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace dsengine {
+namespace cpu {
 
 inline float vector_exp(float x) {
   x = x > 88.0f ? 88.0f : x;
@@ -30,6 +30,5 @@ inline float vector_exp(float x) {
   const float y = std::fma(p, r * r, r) + 1.0f;
   return y * std::bit_cast<float>((int32_t(n) + 127) << 23);
 }
-inline double vector_exp(double x) { return std::exp(x); }
 
-}  // namespace dsengine
+}  // namespace cpu

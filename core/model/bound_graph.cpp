@@ -1,0 +1,71 @@
+#include "model/bound_graph.h"
+
+namespace dsengine {
+
+namespace {
+
+class Binder {
+ public:
+  Binder(const Kernels& kernels, at::ScalarType dtype) : kernels_(kernels), dtype_(dtype) {}
+
+  BoundOperator bind(const Operator& op, const Section& section) const {
+    BoundOperator b;
+    if (op.weight >= 0 && op.kind != Operator::rms_norm && op.kind != Operator::layer_norm) {
+      const ParamBlock& block = section.blocks[size_t(op.weight)];
+      if (op.kind == Operator::embed || op.kind == Operator::positions)
+        b.embedding.emplace(kernels_, dtype_, block.rows(), block.row_numel());
+      else
+        b.linear.emplace(kernels_, dtype_, block.row_numel(), block.rows());
+    }
+    if (op.out_weight >= 0) {
+      const ParamBlock& block = section.blocks[size_t(op.out_weight)];
+      b.out_linear.emplace(kernels_, dtype_, block.row_numel(), block.rows());
+    }
+    switch (op.kind) {
+      case Operator::rms_norm:
+        b.rms_norm.emplace(kernels_, dtype_, op.width, op.eps, op.shift);
+        break;
+      case Operator::layer_norm:
+        b.layer_norm.emplace(kernels_, dtype_, op.width, op.eps);
+        break;
+      case Operator::attention:
+        bind_attention(op, b);
+        break;
+      case Operator::gated_mlp:
+        b.gated_activate.emplace(kernels_, dtype_, section.blocks[size_t(op.weight)].rows() / 2, op.activation);
+        break;
+      case Operator::mlp:
+        b.activate.emplace(kernels_, dtype_, section.blocks[size_t(op.weight)].rows(), op.activation);
+        break;
+      default:
+        break;
+    }
+    return b;
+  }
+
+ private:
+  void bind_attention(const Operator& op, BoundOperator& b) const {
+    if (op.q_norm >= 0) b.q_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);
+    if (op.k_norm >= 0) b.k_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);
+    if (!op.rope.frequencies.empty())
+      b.rope.emplace(kernels_, dtype_, op.heads + 2 * op.kv_heads, op.heads + op.kv_heads, op.head_dim, op.rope);
+    b.attention.emplace(kernels_, dtype_, op.heads, op.kv_heads, op.head_dim, op.scores);
+  }
+
+  const Kernels& kernels_;
+  at::ScalarType dtype_;
+};
+
+}  // namespace
+
+BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype)
+    : head(kernels, dtype, graph.width, graph.vocabulary, graph.logit_softcap),
+      value_head(kernels, dtype, graph.width, 1) {
+  const Binder binder(kernels, dtype);
+  for (const auto& section : graph.sections) {
+    auto& bound = sections.emplace_back();
+    for (const auto& op : section.operators) bound.push_back(binder.bind(op, section));
+  }
+}
+
+}  // namespace dsengine

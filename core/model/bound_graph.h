@@ -1,0 +1,35 @@
+// A graph's operators bound to the operations that run them: for each the kernel that serves it, or the reference.
+//
+//   const BoundGraph bound(graph, kernels, at::kFloat);
+//   autograd::rms_norm(*bound.sections[s][i].rms_norm, x, weight);      // operator i of section s
+//
+// Immutable; borrows Kernels.
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "model/graph.h"
+#include "ops/ops.h"
+
+namespace dsengine {
+
+// Of an operator those are set that it is made of.
+struct BoundOperator {
+  std::optional<ops::Embedding> embedding;
+  std::optional<ops::RmsNorm> rms_norm, q_norm, k_norm;
+  std::optional<ops::LayerNorm> layer_norm;
+  std::optional<ops::Linear> linear, out_linear;  // of Operator::weight and out_weight
+  std::optional<ops::Rope> rope;
+  std::optional<ops::Attention> attention;
+  std::optional<ops::Activate> activate;
+  std::optional<ops::GatedActivate> gated_activate;
+};
+
+struct BoundGraph {
+  BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype);
+  std::vector<std::vector<BoundOperator>> sections;
+  ops::LogProb head;       // of a language model
+  ops::Linear value_head;  // of a reward model or critic
+};
+
+}  // namespace dsengine

@@ -1,0 +1,82 @@
+// Which kernel serves an operation on a device: the plugins' kernel with the highest score that can be bound to it, or
+// none, where the engine's reference (ops/reference) does.
+//
+//   Kernels kernels(registry, device);                     // or Kernels(): the reference everywhere, on the host
+//   const BoundKernel norm = kernels.bind({.op = dse::Op::rms_norm, .in = width, .eps = 1e-5});
+//   if (norm) norm.run({x, w}, {y, rstd}, rows);
+//
+// The plugins are opened when the first operation is bound. Where several offer an operation the winner is logged,
+// once, and why a better one was passed over. Borrowed by models; outlives them, and the registry outlives it. Called
+// from one thread.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <spdlog/common.h>
+
+#include <list>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "ops/operation.h"
+#include "plugin/registry.h"
+
+namespace dsengine {
+
+// A kernel's instance for one operation; none where the reference serves it. Borrowed from Kernels.
+class BoundKernel {
+ public:
+  BoundKernel() = default;
+  explicit operator bool() const { return instance_ != nullptr; }
+  // What the kernel claims: kernel.hpp.
+  bool row_invariant() const;
+
+  // The catalogue's slots, in order; an undefined tensor is an empty slot, and missing ones at the end are empty too.
+  // Outputs are allocated by the caller. UserError where the kernel fails.
+  void run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,
+           at::ArrayRef<double> reals = {}, at::ArrayRef<int64_t> integers = {}) const;
+
+ private:
+  friend class Kernels;
+  struct Instance;
+  explicit BoundKernel(const Instance* instance) : instance_(instance) {}
+  const Instance* instance_ = nullptr;
+};
+
+class Kernels {
+ public:
+  Kernels();
+  Kernels(const PluginRegistry& registry, const Device& device);
+  ~Kernels();
+  Kernels(const Kernels&) = delete;
+  Kernels& operator=(const Kernels&) = delete;
+
+  const Device& device() const { return *device_; }
+  // One more kernel, beside those of the registry. One for another device is passed over. Before the first bind.
+  void add(const Item& item) const;
+
+  BoundKernel bind(const Operation& operation) const;
+  // Whether some plugin offers the op at all.
+  bool has(dse::Op op) const { return candidates().contains(op); }
+  // "op=kernel@hash of its file, …", best first: what results rest on besides the engine.
+  std::string description() const;
+
+ private:
+  struct Candidate {
+    std::string name, sha256;
+    const dse_kernel* table;
+  };
+  using Candidates = std::map<dse::Op, std::vector<Candidate>>;  // best first
+  const Candidates& candidates() const;
+  void announce(spdlog::level::level_enum level, const std::string& line) const;
+
+  mutable const PluginRegistry* registry_ = nullptr;  // until it has been read
+  const Device* device_ = &Device::host();
+  mutable Candidates candidates_;
+  mutable std::list<BoundKernel::Instance> instances_;  // a list: they are referred to
+  mutable std::set<std::string> announced_;
+};
+
+}  // namespace dsengine

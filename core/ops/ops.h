@@ -1,0 +1,195 @@
+// The operations of the catalogue, bound: each call is the plugin's kernel where one serves the operation, else the
+// reference. No autograd here: model/autograd says what is kept for a backward, and calls these.
+//
+//   const ops::Linear project(kernels, at::kFloat, width, 3 * width);      // once, when a model is built
+//   at::Tensor y = project.forward(x, weight, bias);                        // any number of rows
+//   at::Tensor dx = project.backward(dy, weight);
+//   project.weight_backward(dy, x, d_weight, d_bias);                       // adds to what is there
+//
+// Shapes and slots: sdk/include/dsengine/catalogue.hpp. Legend: N rows, I and O widths, Hq, Hk heads, D head dimension,
+// B sequences. Tensors are dense unless said; an undefined one is an optional slot left empty. They borrow Kernels.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "ops/batch.h"
+#include "ops/kernels.h"
+
+namespace dsengine::ops {
+
+class Linear {
+ public:
+  Linear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t out);
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b = {},
+                     const at::Tensor& residual = {}) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& w) const;
+  void weight_backward(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor db) const;
+
+ private:
+  BoundKernel forward_, backward_, weight_backward_;
+};
+
+class Embedding {
+ public:
+  Embedding(const Kernels& kernels, at::ScalarType dtype, int64_t rows, int64_t width);
+  at::Tensor forward(const at::Tensor& table, const at::Tensor& ids) const;
+  void weight_backward(const at::Tensor& dy, const at::Tensor& ids, at::Tensor dtable) const;
+
+ private:
+  BoundKernel forward_, weight_backward_;
+};
+
+class RmsNorm {
+ public:
+  RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, double eps, double shift = 0);
+  struct Result {
+    at::Tensor y, rstd;
+  };
+  Result forward(const at::Tensor& x, const at::Tensor& w) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd) const;
+  void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, at::Tensor dw) const;
+
+ private:
+  double eps_, shift_;
+  BoundKernel forward_, backward_, weight_backward_;
+};
+
+class LayerNorm {
+ public:
+  LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, double eps);
+  struct Result {
+    at::Tensor y, mean, rstd;
+  };
+  Result forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& mean,
+                      const at::Tensor& rstd) const;
+  void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& rstd,
+                       at::Tensor dw, at::Tensor db) const;
+
+ private:
+  double eps_;
+  BoundKernel forward_, backward_, weight_backward_;
+};
+
+class Activate {
+ public:
+  Activate(const Kernels& kernels, at::ScalarType dtype, int64_t width, Activation activation);
+  at::Tensor forward(const at::Tensor& x) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x) const;
+
+ private:
+  Activation activation_;
+  BoundKernel forward_, backward_;
+};
+
+// x = gate | up [N, 2 W] -> activation(gate) up [N, W].
+class GatedActivate {
+ public:
+  GatedActivate(const Kernels& kernels, at::ScalarType dtype, int64_t width, Activation activation);
+  at::Tensor forward(const at::Tensor& x) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x) const;
+
+ private:
+  int64_t width_;
+  Activate activate_;  // what both are made of where no kernel serves them whole
+  BoundKernel forward_, backward_;
+};
+
+class Rope {
+ public:
+  // Of `heads` heads the first `turned` turn.
+  Rope(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t turned, int64_t head_dim,
+       const RopeSpec& rope);
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& lengths) const;
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& positions, const at::Tensor& lengths) const;
+
+ private:
+  int64_t turned_;
+  RopeSpec rope_;
+  at::Tensor frequencies_, long_frequencies_;  // on the device
+  BoundKernel forward_, backward_;
+};
+
+// Where a batch's keys stand in a cache of blocks of `block_size` tokens: on the device, int64.
+struct CachePlaces {
+  int64_t block_size = 0;
+  at::Tensor blocks;      // [B, M]: of each sequence, in order
+  at::Tensor key_counts;  // [B]: keys up to the end of the batch
+  at::Tensor rows;        // [N]: of each new token, block * block_size + place in it
+};
+
+class Attention {
+ public:
+  Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
+            const AttentionScores& scores);
+  // Ragged sequences that begin in the batch. Of q, k and v D is dense, the other strides are any.
+  struct Result {
+    at::Tensor out, lse;  // lse: undefined unless asked for
+  };
+  Result forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Batch& batch,
+                 bool want_lse) const;
+  struct Gradients {
+    at::Tensor dq, dk, dv;
+  };
+  Gradients backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const Result& result, const Batch& batch) const;
+
+  // Over a cache: keys and values [P, S, Hk, D].
+  void write(const at::Tensor& k, const at::Tensor& v, const CachePlaces& places, at::Tensor& keys,
+             at::Tensor& values) const;
+  at::Tensor cached(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, const CachePlaces& places,
+                    const Batch& batch) const;
+
+ private:
+  AttentionScores scores_;
+  BoundKernel forward_, backward_, write_, cached_;
+};
+
+// The head of a language model, in chunks of rows where no kernel serves it whole, so that a batch's logits are never
+// kept.
+class LogProb {
+ public:
+  LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, int64_t vocabulary, double softcap);
+  struct Result {
+    at::Tensor logp, lse, entropy;  // [N]; entropy: undefined unless asked for
+  };
+  Result forward(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, double temperature,
+                 bool want_entropy) const;
+  // dx; dhead, where it is defined, is added to. d_entropy may be undefined.
+  at::Tensor backward(const at::Tensor& d_logp, const at::Tensor& d_entropy, const at::Tensor& x,
+                      const at::Tensor& head, const at::Tensor& targets, const Result& result, double temperature,
+                      at::Tensor dhead) const;
+  // [N, V]: softcap(x headᵀ), for sampling.
+  at::Tensor logits(const at::Tensor& x, const at::Tensor& head) const;
+
+ private:
+  double softcap_;
+  Linear linear_;
+  BoundKernel forward_, backward_;
+};
+
+class SumOfSquares {
+ public:
+  explicit SumOfSquares(const Kernels& kernels);
+  // Of float32 elements, in float64; read on the host.
+  double operator()(const at::Tensor& x) const;
+
+ private:
+  BoundKernel kernel_;
+};
+
+struct AdamWNumbers {
+  double clip, beta1, beta2, step_size, keep, root2, epsilon;
+  int64_t decayed;
+};
+
+class AdamWUpdate {
+ public:
+  explicit AdamWUpdate(const Kernels& kernels);
+  void operator()(const at::Tensor& gradient, at::Tensor w, at::Tensor m, at::Tensor v,
+                  const AdamWNumbers& numbers) const;
+
+ private:
+  BoundKernel kernel_;
+};
+
+}  // namespace dsengine::ops

@@ -1,0 +1,395 @@
+#include "ops/verify_cases.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "ops/ops.h"
+
+namespace dsengine {
+
+namespace {
+
+using at::Tensor;
+using dse::Op;
+using Tensors = std::vector<Tensor>;
+using Case = KernelCase;
+using Run = KernelCase::Run;
+
+Tensor numbers(at::IntArrayRef sizes) { return at::randn(sizes, at::TensorOptions().dtype(at::kDouble)); }
+
+class Cases {
+ public:
+  Cases(Op op, at::ScalarType dtype) : op_(op), dtype_(dtype) {}
+
+  std::vector<Case> all() {
+    if (op_ >= Op::attention && op_ <= Op::cached_attention) {
+      attention();
+    } else {
+      for (const int64_t rows : {0, 1, 3, 17, 64})
+        for (const int64_t width : {8, 24, 33}) row_wise(rows, width);
+    }
+    return std::move(cases_);
+  }
+
+ private:
+  Operation operation(int64_t in, int64_t out) const { return {.op = op_, .dtype = dtype_, .in = in, .out = out}; }
+
+  // `row_inputs`: which inputs have rows; none given: the outputs are sums over rows, not rows.
+  void add(std::string shape, Operation operation, int64_t rows, Tensors inputs, const Run& run,
+           const std::vector<bool>& row_inputs = {}) {
+    Case c{std::move(shape), std::move(operation), std::move(inputs), run, {}};
+    for (const int64_t count : {int64_t{1}, int64_t{3}, rows - 1})
+      for (const int64_t first : {int64_t{0}, rows - count})
+        if (!row_inputs.empty() && count > 0 && count < rows)
+          c.alone.push_back({first, count, [=](const Kernels& kernels, const Tensors& all) {
+                               Tensors some = all;
+                               for (size_t i = 0; i < all.size(); ++i)
+                                 if (row_inputs[i]) some[i] = all[i].narrow(0, first, count).clone();
+                               return run(kernels, some);
+                             }});
+    cases_.push_back(std::move(c));
+  }
+
+  void row_wise(int64_t rows, int64_t width);
+  void linear(const std::string& shape, int64_t rows, int64_t width);
+  void norm(const std::string& shape, int64_t rows, int64_t width);
+  void activation(const std::string& shape, int64_t rows, int64_t width);
+  void rope(const std::string& shape, int64_t rows, int64_t width);
+  void head(const std::string& shape, int64_t rows, int64_t width);
+  void optimizer(const std::string& shape, int64_t count);
+  void attention();
+
+  Op op_;
+  at::ScalarType dtype_;
+  std::vector<Case> cases_;
+};
+
+void Cases::row_wise(int64_t rows, int64_t width) {
+  const std::string shape = fmt::format("{} rows of width {}", rows, width);
+  if (op_ <= Op::embedding_weight_backward)
+    linear(shape, rows, width);
+  else if (op_ <= Op::layer_norm_weight_backward)
+    norm(shape, rows, width);
+  else if (op_ <= Op::gated_activation_backward)
+    activation(shape, rows, width);
+  else if (op_ <= Op::rope_backward)
+    rope(shape, rows, width);
+  else if (op_ <= Op::log_prob_backward)
+    head(shape, rows, width);
+  else
+    optimizer(shape, rows * width * 700);  // more than one block of any size
+}
+
+void Cases::linear(const std::string& shape, int64_t rows, int64_t width) {
+  const int64_t out = 19, vocabulary = 11;
+  const Tensor x = numbers({rows, width}), w = numbers({out, width}), dy = numbers({rows, out});
+  const auto make = [=](const Kernels& k, at::ScalarType type) { return ops::Linear(k, type, width, out); };
+  const auto table = [=](const Kernels& k, at::ScalarType type) { return ops::Embedding(k, type, vocabulary, width); };
+  const Tensor ids = at::randint(vocabulary, {rows}, at::kLong), row = numbers({rows, width});
+  switch (op_) {
+    case Op::linear:
+      add(shape, operation(width, out), rows, {x, w},
+          [=](const Kernels& k, const Tensors& in) {
+            return Tensors{make(k, in[0].scalar_type()).forward(in[0], in[1])};
+          },
+          {true, false});
+      add(shape + ", bias", operation(width, out), rows, {x, w, numbers({out}), numbers({rows, out})},
+          [=](const Kernels& k, const Tensors& in) {
+            return Tensors{make(k, in[0].scalar_type()).forward(in[0], in[1], in[2], in[3])};
+          },
+          {true, false, false, true});
+      break;
+    case Op::linear_backward:
+      add(shape, operation(width, out), rows, {dy, w},
+          [=](const Kernels& k, const Tensors& in) {
+            return Tensors{make(k, in[0].scalar_type()).backward(in[0], in[1])};
+          },
+          {true, false});
+      break;
+    case Op::linear_weight_backward:
+      add(shape, operation(width, out), rows, {dy, x, w, numbers({out})}, [=](const Kernels& k, const Tensors& in) {
+        const Tensor dw = in[2].clone(), db = in[3].clone();
+        make(k, in[0].scalar_type()).weight_backward(in[0], in[1], dw, db);
+        return Tensors{dw, db};
+      });
+      break;
+    case Op::embedding:
+      add(shape, operation(vocabulary, width), rows, {numbers({vocabulary, width}), ids},
+          [=](const Kernels& k, const Tensors& in) {
+            return Tensors{table(k, in[0].scalar_type()).forward(in[0], in[1])};
+          },
+          {false, true});
+      break;
+    default:
+      add(shape, operation(vocabulary, width), rows, {row, ids, numbers({vocabulary, width})},
+          [=](const Kernels& k, const Tensors& in) {
+            const Tensor d = in[2].clone();
+            table(k, in[0].scalar_type()).weight_backward(in[0], in[1], d);
+            return Tensors{d};
+          });
+  }
+}
+
+void Cases::norm(const std::string& shape, int64_t rows, int64_t width) {
+  const double eps = 1e-5;
+  const Tensor x = numbers({rows, width}) * 2 + 0.3, w = numbers({width}), b = numbers({width});
+  const Tensor dy = numbers({rows, width}), mean = x.mean(1);
+  const auto spread = [&](const Tensor& centred) { return (centred.square().mean(1) + eps).rsqrt(); };
+  for (const double shift : {0.0, 1.0}) {
+    Operation o = operation(width, width);
+    o.eps = eps, o.shift = shift;
+    const auto rms = [=](const Kernels& k, at::ScalarType type) { return ops::RmsNorm(k, type, width, eps, shift); };
+    if (op_ == Op::rms_norm)
+      add(shape, o, rows, {x, w},
+          [=](const Kernels& k, const Tensors& in) {
+            const auto r = rms(k, in[0].scalar_type()).forward(in[0], in[1]);
+            return Tensors{r.y, r.rstd};
+          },
+          {true, false});
+    else if (op_ == Op::rms_norm_backward)
+      add(shape, o, rows, {dy, x, w, spread(x)},
+          [=](const Kernels& k, const Tensors& in) {
+            return Tensors{rms(k, in[0].scalar_type()).backward(in[0], in[1], in[2], in[3])};
+          },
+          {true, true, false, true});
+    else if (op_ == Op::rms_norm_weight_backward)
+      add(shape, o, rows, {dy, x, spread(x), w}, [=](const Kernels& k, const Tensors& in) {
+        const Tensor dw = in[3].clone();
+        rms(k, in[0].scalar_type()).weight_backward(in[0], in[1], in[2], dw);
+        return Tensors{dw};
+      });
+  }
+  Operation o = operation(width, width);
+  o.eps = eps;
+  const Tensor rstd = spread(x - mean.unsqueeze(1));
+  const auto layer = [=](const Kernels& k, at::ScalarType type) { return ops::LayerNorm(k, type, width, eps); };
+  if (op_ == Op::layer_norm)
+    add(shape, o, rows, {x, w, b},
+        [=](const Kernels& k, const Tensors& in) {
+          const auto r = layer(k, in[0].scalar_type()).forward(in[0], in[1], in[2]);
+          return Tensors{r.y, r.mean, r.rstd};
+        },
+        {true, false, false});
+  else if (op_ == Op::layer_norm_backward)
+    add(shape, o, rows, {dy, x, w, mean, rstd},
+        [=](const Kernels& k, const Tensors& in) {
+          return Tensors{layer(k, in[0].scalar_type()).backward(in[0], in[1], in[2], in[3], in[4])};
+        },
+        {true, true, false, true, true});
+  else if (op_ == Op::layer_norm_weight_backward)
+    add(shape, o, rows, {dy, x, mean, rstd, w, b}, [=](const Kernels& k, const Tensors& in) {
+      const Tensor dw = in[4].clone(), db = in[5].clone();
+      layer(k, in[0].scalar_type()).weight_backward(in[0], in[1], in[2], in[3], dw, db);
+      return Tensors{dw, db};
+    });
+}
+
+void Cases::activation(const std::string& shape, int64_t rows, int64_t width) {
+  const bool gated = op_ >= Op::gated_activation;
+  const Tensor x = numbers({rows, gated ? 2 * width : width}) * 3, dy = numbers({rows, width});
+  for (const auto which : {Activation::silu, Activation::relu, Activation::gelu, Activation::gelu_tanh}) {
+    Operation o = operation(x.size(1), width);
+    o.activation = which;
+    const Run run = [=, op = op_](const Kernels& k, const Tensors& in) {
+      const auto type = in[0].scalar_type();
+      const ops::Activate plain(k, type, width, which);
+      const ops::GatedActivate with_gate(k, type, width, which);
+      switch (op) {
+        case Op::activation:
+          return Tensors{plain.forward(in[0])};
+        case Op::activation_backward:
+          return Tensors{plain.backward(in[1], in[0])};
+        case Op::gated_activation:
+          return Tensors{with_gate.forward(in[0])};
+        default:
+          return Tensors{with_gate.backward(in[1], in[0])};
+      }
+    };
+    add(fmt::format("{}, activation {}", shape, int(which)), o, rows, {x, dy}, run, {true, true});
+  }
+}
+
+void Cases::rope(const std::string& shape, int64_t rows, int64_t width) {
+  const int64_t heads = 4, turned = 3;
+  const Tensor x = numbers({rows, heads, width}), positions = at::randint(200, {rows}, at::kLong);
+  const Tensor lengths = positions + at::randint(1, 9, {rows}, at::kLong);
+  for (const bool longer : {false, true}) {
+    RopeSpec rope{.frequencies = {}, .long_frequencies = {}, .long_after = longer ? 100 : 0, .amplitude = 1.1f};
+    for (int64_t i = 0; i < width / 2 - 1; ++i) {  // two dimensions or more are only copied
+      rope.frequencies.push_back(float(std::pow(30.0, -double(i) / double(width))));
+      if (longer) rope.long_frequencies.push_back(rope.frequencies.back() / 7);
+    }
+    Operation o = operation(0, 0);
+    o.heads = heads, o.head_dim = width, o.rope = rope;
+    const Run run = [=, op = op_](const Kernels& k, const Tensors& in) {
+      const auto type = in[0].scalar_type();
+      const ops::Rope turn(k, type, heads, turned, width, rope);
+      return Tensors{op == Op::rope ? turn.forward(in[0], in[1], in[2]) : turn.backward(in[0], in[1], in[2])};
+    };
+    add(shape + (longer ? ", two tables" : ""), o, rows, {x, positions, lengths}, run, {true, true, true});
+  }
+}
+
+void Cases::head(const std::string& shape, int64_t rows, int64_t width) {
+  const int64_t vocabulary = 61;
+  const Tensor x = numbers({rows, width}), head = numbers({vocabulary, width}) / 3;
+  const Tensor targets = at::randint(vocabulary, {rows}, at::kLong);
+  for (const double softcap : {0.0, 2.0}) {
+    Operation o = operation(width, vocabulary);
+    o.softcap = softcap;
+    const auto make = [=](const Kernels& k, at::ScalarType type) {
+      return ops::LogProb(k, type, width, vocabulary, softcap);
+    };
+    const std::string name = fmt::format("{}, softcap {}", shape, softcap);
+    if (op_ == Op::log_prob) {
+      add(name, o, rows, {x, head, targets},
+          [=](const Kernels& k, const Tensors& in) {
+            const auto r = make(k, in[0].scalar_type()).forward(in[0], in[1], in[2], 1.3, true);
+            return Tensors{r.logp, r.lse, r.entropy};
+          },
+          {true, false, true});
+    } else {
+      const auto r = make(Kernels(), at::kDouble).forward(x, head, targets, 1.3, true);
+      add(name, o, rows, {x, head, targets, r.lse, r.entropy, numbers({rows}), numbers({rows})},
+          [=](const Kernels& k, const Tensors& in) {
+            const Tensor dhead = in[1].clone();
+            const Tensor dx = make(k, in[0].scalar_type())
+                                  .backward(in[5], in[6], in[0], in[1], in[2], {{}, in[3], in[4]}, 1.3, dhead);
+            return Tensors{dx, dhead};
+          });
+    }
+  }
+}
+
+void Cases::optimizer(const std::string& shape, int64_t count) {
+  const Tensor g = numbers({count}), w = numbers({count}), m = numbers({count}) / 10, v = numbers({count}).square();
+  if (op_ == Op::sum_of_squares)
+    add(shape, operation(0, 0), count, {g}, [](const Kernels& k, const Tensors& in) {
+      return Tensors{at::scalar_tensor(ops::SumOfSquares(k)(in[0]), at::kDouble).reshape({1})};
+    });
+  else
+    add(shape, operation(0, 0), count, {g, w, m, v}, [count](const Kernels& k, const Tensors& in) {
+      const Tensor w = in[1].clone(), m = in[2].clone(), v = in[3].clone();
+      ops::AdamWUpdate{k}(in[0], w, m, v,
+                          {.clip = 0.7,
+                           .beta1 = 0.9,
+                           .beta2 = 0.95,
+                           .step_size = 0.02,
+                           .keep = 0.99,
+                           .root2 = 0.8,
+                           .epsilon = 1e-8,
+                           .decayed = count / 3});
+      return Tensors{w, m, v};
+    });
+}
+
+// Sequences of these lengths after these pasts, in a cache of blocks of 4 in no order.
+struct Ragged {
+  std::vector<int64_t> lengths, past;
+  Batch batch() const {
+    std::vector<std::vector<int32_t>> tokens;
+    for (const auto n : lengths) tokens.emplace_back(size_t(n), 0);
+    return pack(Device::host(), {tokens.begin(), tokens.end()}, past);
+  }
+  Ragged alone(size_t b) const { return {{lengths[b]}, {past[b]}}; }
+};
+
+constexpr int64_t kBlockSize = 4, kBlocks = 40;
+
+ops::CachePlaces places_of(const Batch& batch) {
+  const int64_t most = std::max<int64_t>(1, (batch.longest + kBlockSize - 1) / kBlockSize);
+  std::vector<int64_t> blocks, counts, rows;
+  for (int64_t b = 0, next = 0; b < batch.sequences(); ++b) {
+    const int64_t fresh = batch.offsets[size_t(b) + 1] - batch.offsets[size_t(b)], past = batch.past[size_t(b)];
+    counts.push_back(past + fresh);
+    for (int64_t i = 0; i < most; ++i) blocks.push_back(i * kBlockSize < past + fresh ? (7 * next++) % kBlocks : 0);
+    for (int64_t j = past; j < past + fresh; ++j)
+      rows.push_back(blocks[size_t(b * most + j / kBlockSize)] * kBlockSize + j % kBlockSize);
+  }
+  const Device& device = Device::host();
+  return {kBlockSize, device.upload(blocks).view({-1, most}), device.upload(counts), device.upload(rows)};
+}
+
+struct Heads {
+  int64_t heads, kv_heads, width;
+  AttentionScores scores;
+};
+
+// Inputs: q | k | v [N, all heads, D], d_out, a cache's keys and values.
+Run attention_run(Op op, const Heads& h, const Ragged& ragged) {
+  return [op, h, batch = ragged.batch()](const Kernels& kernels, const Tensors& in) {
+    const ops::Attention attend(kernels, in[0].scalar_type(), h.heads, h.kv_heads, h.width, h.scores);
+    const Tensor q = in[0].narrow(1, 0, h.heads), k = in[0].narrow(1, h.heads, h.kv_heads);
+    const Tensor v = in[0].narrow(1, h.heads + h.kv_heads, h.kv_heads);
+    Tensor keys = in[2][0].clone(), values = in[2][1].clone();
+    switch (op) {
+      case Op::attention: {
+        const auto r = attend.forward(q, k, v, batch, true);
+        return Tensors{r.out, r.lse};
+      }
+      case Op::attention_backward: {
+        const ops::Attention truth(Kernels(), in[0].scalar_type(), h.heads, h.kv_heads, h.width, h.scores);
+        const auto g = attend.backward(in[1], q, k, v, truth.forward(q, k, v, batch, true), batch);
+        return Tensors{g.dq, g.dk, g.dv};
+      }
+      case Op::cache_write:
+        attend.write(k, v, places_of(batch), keys, values);
+        return Tensors{keys, values};
+      default:
+        return Tensors{attend.cached(q, keys, values, places_of(batch), batch)};
+    }
+  };
+}
+
+void Cases::attention() {
+  const bool cached = op_ == Op::cached_attention || op_ == Op::cache_write;
+  const std::vector<Ragged> raggeds{{{}, {}},
+                                    {{1}, {0}},
+                                    {{0, 3}, {0, 0}},
+                                    {{5, 1, 9, 2}, {0, 0, 0, 0}},
+                                    {{33}, {0}},
+                                    {{1, 1, 1}, {6, 0, 11}},
+                                    {{3, 0, 4}, {9, 2, 0}}};
+  for (const auto& ragged : raggeds)
+    for (const auto& [heads, kv_heads, width, scores] :
+         {Heads{4, 2, 8, {0.4, 0, 0}}, Heads{3, 1, 5, {0.4, 4, 0}}, Heads{2, 2, 33, {0.3, 0, 1.5}}}) {
+      if (!cached && std::any_of(ragged.past.begin(), ragged.past.end(), [](auto p) { return p > 0; })) continue;
+      const int64_t rows = std::accumulate(ragged.lengths.begin(), ragged.lengths.end(), int64_t{0});
+      Operation o = operation(0, 0);
+      o.heads = heads, o.kv_heads = kv_heads, o.head_dim = width, o.scores = scores;
+      // q, k, v as one product makes them: views with a stride of all heads.
+      const Tensor qkv = numbers({rows, heads + 2 * kv_heads, width}), d_out = numbers({rows, heads, width});
+      const Tensor cache = numbers({2, kBlocks, kBlockSize, kv_heads, width});
+      Case c{fmt::format("sequences of {} after {}, {} heads on {} of {}", fmt::join(ragged.lengths, " "),
+                         fmt::join(ragged.past, " "), heads, kv_heads, width),
+             o,
+             {qkv, d_out, cache},
+             attention_run(op_, {heads, kv_heads, width, scores}, ragged),
+             {}};
+      // Each sequence alone. (In a cache it would stand at other places.)
+      for (size_t b = 0; !cached && b < ragged.lengths.size(); ++b) {
+        const int64_t first =
+            std::accumulate(ragged.lengths.begin(), ragged.lengths.begin() + ptrdiff_t(b), int64_t{0});
+        const int64_t count = ragged.lengths[b];
+        c.alone.push_back({first, count,
+                           [=, run = attention_run(op_, {heads, kv_heads, width, scores}, ragged.alone(b))](
+                               const Kernels& k, const Tensors& in) {
+                             return run(k, {in[0].narrow(0, first, count), in[1].narrow(0, first, count), in[2]});
+                           }});
+      }
+      cases_.push_back(std::move(c));
+    }
+}
+
+}  // namespace
+
+std::vector<KernelCase> kernel_cases(dse::Op op, at::ScalarType dtype) {
+  at::manual_seed(7);
+  return Cases(op, dtype).all();
+}
+
+}  // namespace dsengine

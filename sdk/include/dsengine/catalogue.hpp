@@ -1,0 +1,138 @@
+// The catalogue: every operation that a model's forward, backward, generation and update are made of, with the slots of
+// a call. Kernels replace them one by one (kernel.hpp); the engine's reference serves all of them.
+//
+//   static_assert(dse::slot_index(dse::entry(dse::Op::rms_norm).inputs, "w") == 1);
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "abi.h"
+
+namespace [[gnu::visibility("hidden")]] dse {
+
+enum class Op : uint32_t {
+  linear = DSE_OP_LINEAR,
+  linear_backward,
+  linear_weight_backward,
+  embedding,
+  embedding_weight_backward,
+  rms_norm,
+  rms_norm_backward,
+  rms_norm_weight_backward,
+  layer_norm,
+  layer_norm_backward,
+  layer_norm_weight_backward,
+  activation,
+  activation_backward,
+  gated_activation,
+  gated_activation_backward,
+  rope,
+  rope_backward,
+  attention,
+  attention_backward,
+  cache_write,
+  cached_attention,
+  log_prob,
+  log_prob_backward,
+  sum_of_squares,
+  adamw,
+};
+static_assert(uint32_t(Op::adamw) == DSE_OP_ADAMW);
+
+// An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
+// is there; `x=` is changed in place. Slots without a note are dense; int64 where `:i` follows the name.
+struct OpEntry {
+  Op op;
+  const char* name;
+  const char *inputs, *outputs;
+  const char *reals, *integers;  // numbers that a call brings; all else is fixed when the operation is bound
+  uint32_t version;
+};
+
+// Legend: N rows (tokens), I and O widths (in, out), V vocabulary, Hq and Hk query and key-value heads, D head_dim, B
+// sequences. `X_backward` gives the gradient of X's input, `X_weight_backward` adds those of its parameters. Additions,
+// scalings, copies and selections are LibTorch's on every device, and are here only as part of something larger.
+inline constexpr OpEntry kCatalogue[] = {
+    // y = x wᵀ + b + residual. x [N, I], w [O, I], b [O], residual and y [N, O].
+    {Op::linear, "linear", "x w b? residual?", "y", "", "", 1},
+    // dx = dy w. dy [N, O] -> dx [N, I].
+    {Op::linear_backward, "linear.backward", "dy w", "dx", "", "", 1},
+    // dw [O, I] += dyᵀ x, db [O] += sum of dy's rows.
+    {Op::linear_weight_backward, "linear.weight_backward", "dy x", "dw+? db+?", "", "", 1},
+    // y = table[ids]. table [I, O], ids [N] -> y [N, O].
+    {Op::embedding, "embedding", "table ids:i", "y", "", "", 1},
+    // dtable[ids] += dy, in the order of the rows.
+    {Op::embedding_weight_backward, "embedding.weight_backward", "dy ids:i", "dtable+", "", "", 1},
+    // y = x rstd (w + shift), rstd = 1 / sqrt(mean of x² + eps). x, y [N, I], w [I], rstd [N].
+    {Op::rms_norm, "rms_norm", "x w", "y rstd", "", "", 1},
+    {Op::rms_norm_backward, "rms_norm.backward", "dy x w rstd", "dx", "", "", 1},
+    // dw [I] += sum over rows of dy x rstd.
+    {Op::rms_norm_weight_backward, "rms_norm.weight_backward", "dy x rstd", "dw+", "", "", 1},
+    // y = (x - mean) rstd w + b. Without w and b: 1 and 0. mean, rstd [N].
+    {Op::layer_norm, "layer_norm", "x w? b?", "y mean rstd", "", "", 1},
+    {Op::layer_norm_backward, "layer_norm.backward", "dy x w? mean rstd", "dx", "", "", 1},
+    {Op::layer_norm_weight_backward, "layer_norm.weight_backward", "dy x mean rstd", "dw+? db+?", "", "", 1},
+    // x, y [N, I].
+    {Op::activation, "activation", "x", "y", "", "", 1},
+    {Op::activation_backward, "activation.backward", "dy x", "dx", "", "", 1},
+    // y = activation(gate) up. x = gate | up [N, I], y [N, O], I = 2 O.
+    {Op::gated_activation, "gated_activation", "x", "y", "", "", 1},
+    {Op::gated_activation_backward, "gated_activation.backward", "dy x", "dx", "", "", 1},
+    // Turns the first `turned` heads of x [N, heads, D], by +angle and, backward, by -angle; copies the others.
+    // lengths [N]: of each token's sequence.
+    {Op::rope, "rope", "x positions:i lengths:i", "y", "", "turned", 1},
+    {Op::rope_backward, "rope.backward", "dy positions:i lengths:i", "dx", "", "turned", 1},
+    // Causal, over ragged sequences: b has the tokens offsets[b] … offsets[b + 1] - 1 (offsets [B + 1]). q, out [N, Hq,
+    // D],
+    // k, v [N, Hk, D], where D is dense and the other strides are any; lse [N, Hq]: log-sum-exp of the scores.
+    {Op::attention, "attention", "q k v offsets:i", "out lse?", "", "longest", 1},
+    {Op::attention_backward, "attention.backward", "d_out q k v out lse offsets:i", "dq dk dv", "", "longest", 1},
+    // The cache is blocks of S tokens: keys and values [P, S, Hk, D]. Key j of sequence b stands in block
+    // blocks[b, j / S] (blocks [B, M]) at j % S. k, v [N, Hk, D] go to rows [N] of [P S, Hk, D].
+    {Op::cache_write, "cache_write", "k v rows:i", "keys= values=", "", "", 1},
+    // Each sequence's new tokens are the last of its key_counts [B] keys.
+    {Op::cached_attention, "cached_attention", "q keys values blocks:i offsets:i key_counts:i", "out", "", "longest",
+     1},
+    // z = softcap(x headᵀ) / temperature, head [V, I], targets [N]: lse [N] = log of the sum of exp(z), target_logit
+    // [N]
+    // = z[target], mean_logit [N] = mean of z under softmax(z). Of a part of the vocabulary they can be merged.
+    {Op::log_prob, "log_prob", "x head targets:i", "lse target_logit mean_logit?", "temperature", "", 1},
+    // For d_logp and d_entropy [N], of logp = target_logit - lse and entropy = lse - mean_logit.
+    {Op::log_prob_backward, "log_prob.backward", "d_logp d_entropy? x head targets:i lse entropy?", "dx dhead+?",
+     "temperature", "", 1},
+    // sum [1] float64 = of x² of x [N], in an order that depends on N alone.
+    {Op::sum_of_squares, "sum_of_squares", "x", "sum", "", "", 1},
+    // Per element: g = gradient clip; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g²;
+    // w = w keep - step_size m / (sqrt(v) / root2 + epsilon), where keep is 1 from element `decayed` on. All [N], m and
+    // v
+    // float32.
+    {Op::adamw, "adamw", "gradient", "w= m= v=", "clip beta1 beta2 step_size keep root2 epsilon", "decayed", 1},
+};
+
+constexpr const OpEntry& entry(Op op) { return kCatalogue[uint32_t(op) - 1]; }
+
+// The place of a slot in a list of the catalogue, and how many there are.
+constexpr uint32_t slot_count(std::string_view slots) {
+  uint32_t count = slots.empty() ? 0 : 1;
+  for (const char c : slots) count += c == ' ';
+  return count;
+}
+constexpr std::string_view slot(std::string_view slots, uint32_t index) {
+  while (index-- > 0) slots.remove_prefix(slots.find(' ') + 1);
+  return slots.substr(0, slots.find(' '));
+}
+constexpr std::string_view slot_name(std::string_view slot) { return slot.substr(0, slot.find_first_of("?+=:")); }
+consteval uint32_t slot_index(std::string_view slots, std::string_view name) {
+  for (uint32_t i = 0; i < slot_count(slots); ++i)
+    if (slot_name(slot(slots, i)) == name) return i;
+  throw "the operation has no such slot";
+}
+consteval bool catalogue_is_in_order() {
+  uint32_t next = 1;
+  for (const auto& e : kCatalogue)
+    if (uint32_t(e.op) != next++) return false;
+  return next == uint32_t(DSE_OP_ADAMW) + 1;
+}
+static_assert(catalogue_is_in_order());
+
+}  // namespace dse

@@ -1,0 +1,30 @@
+// The kernels built beside the tests.
+#pragma once
+#include <filesystem>
+
+#include "ops/kernels.h"
+#include "ops/threads.h"
+
+namespace dsengine {
+
+inline const PluginRegistry& built_plugins() {
+  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+  return registry;
+}
+
+// No kernel: the engine's reference everywhere.
+inline const Kernels& reference_kernels() {
+  static const Kernels none;
+  return none;
+}
+
+// Those that the engine loads by default.
+inline const Kernels& built_kernels() {
+  static const Kernels kernels = [] {
+    lend_threads_to_plugins();
+    return Kernels(built_plugins(), Device::host());
+  }();
+  return kernels;
+}
+
+}  // namespace dsengine

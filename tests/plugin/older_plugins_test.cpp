@@ -1,0 +1,43 @@
+// Plugins built against the headers of an older minor version, which are kept in tests/abi, go on working.
+#include <gtest/gtest.h>
+
+#include "plugin/handed.h"
+#include "plugin/instance.h"
+#include "plugin/registry.h"
+
+namespace dsengine {
+namespace {
+
+dse_answer answer(const char* reply, double score) {
+  return {sizeof(dse_answer), DSE_FINISH_EOS, "p", reply, nullptr, score, 0, 1, 1};
+}
+
+TEST(OlderPlugins, ARewardOfMinorOneScoresThreeAnswers) {
+  const std::string file = std::string(DSE_BINARY_DIR) + "/tests/abi/libdse_older_reward.so";
+  const PluginRegistry registry({}, {{file, ""}}, {});
+  const Item& item = registry.find(DSE_REWARD_ITEM, "older_reward");
+  EXPECT_EQ(item.abi_minor, 1u);
+  RewardInstance reward(item, OptionSet(item, {}));
+  const std::vector<dse_answer> answers{answer("a", 1), answer("three", 2), answer("", 3)};
+  EXPECT_EQ(reward.score(answers), (std::vector<float>{1, 5, 0}));
+}
+
+// As if dse_answer had been 40 bytes, up to model_score, in the plugin's minor.
+TEST(OlderPlugins, ArraysHaveThePluginsStride) {
+  const std::vector<dse_answer> answers{answer("a", 1), answer("three", 2), answer("", 3)};
+  constexpr uint32_t size = offsetof(dse_answer, model_mean);
+  const Handed<dse_answer> handed(answers, size);
+  const auto* at = reinterpret_cast<const std::byte*>(handed.data());
+  for (const auto& expected : answers) {
+    dse_answer read{};
+    std::memcpy(&read, at, size);
+    EXPECT_EQ(read.struct_size, size);
+    EXPECT_STREQ(read.reply, expected.reply);
+    EXPECT_EQ(read.model_score, expected.model_score);
+    at += size;
+  }
+  EXPECT_EQ(Handed<dse_answer>(answers, sizeof(dse_answer)).data(), answers.data());
+}
+
+}  // namespace
+}  // namespace dsengine
