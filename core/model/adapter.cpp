@@ -17,38 +17,27 @@ using at::Tensor;
 
 namespace {
 
-// The linears of an operator: a block, and the role of each of its parts.
-struct Linears {
-  int block;
-  std::vector<std::string> roles;
-};
-
-std::vector<Linears> linears_of(const Operator& op) {
-  switch (op.kind) {
-    case Operator::linear:
-      return {{op.weight, {"linear"}}};
-    case Operator::attention:
-      return {{op.weight, {"q", "k", "v"}}, {op.out_weight, {"o"}}};
-    case Operator::gated_mlp:
-      return {{op.weight, {"gate", "up"}}, {op.out_weight, {"down"}}};
-    case Operator::mlp:
-      return {{op.weight, {"up"}}, {op.out_weight, {"down"}}};
-    default:
-      return {};
-  }
+// A linear's weight, by what it is in its model.
+bool is_linear(const ParamSpec& spec) {
+  return !spec.is_bias() && spec.role >= ParamRole::q && spec.role <= ParamRole::linear;
 }
 
-const std::vector<std::string> kRoles{"q", "k", "v", "o", "gate", "up", "down", "linear"};
+std::vector<std::string> linear_roles() {
+  std::vector<std::string> names;
+  for (auto role = int(ParamRole::q); role <= int(ParamRole::linear); ++role) names.push_back(name_of(ParamRole(role)));
+  return names;
+}
 
 Adapter::Choice choice_of(const AdapterSettings& settings) {
+  const auto known = linear_roles();
   for (const auto& target : settings.targets)
-    DSE_CHECK_USER(target == "all" || std::count(kRoles.begin(), kRoles.end(), target),
-                   "lora.targets: '{}' is no target: all, {}", target, fmt::join(kRoles, ", "));
-  return [settings](const std::string& role, const ParamSpec&) -> std::optional<LowRank> {
+    DSE_CHECK_USER(target == "all" || std::count(known.begin(), known.end(), target),
+                   "lora.targets: '{}' is no target: all, {}", target, fmt::join(known, ", "));
+  return [settings](const ParamSpec& weight) -> std::optional<LowRank> {
     const auto is_target = [&](const std::string& name) {
       return std::count(settings.targets.begin(), settings.targets.end(), name) > 0;
     };
-    if (is_target("all") || is_target(role)) return LowRank{settings.rank, settings.alpha};
+    if (is_target("all") || is_target(name_of(weight.role))) return LowRank{settings.rank, settings.alpha};
     return std::nullopt;
   };
 }
@@ -77,38 +66,39 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const
   for (size_t s = 0; s < sections_.size(); ++s) {
     const Section& section = graph.sections[s];
     std::vector<ParamBlock> blocks;
-    for (const auto& op : section.operators)
-      for (const auto& [block, roles] : linears_of(op)) {
-        Target target;
-        add_pairs(target, blocks, section.blocks[size_t(block)].parts, roles, choice);
-        if (target.pairs.empty()) continue;
-        target.bind(kernels, dtype, blocks);
-        sections_[s].targets.emplace(block, std::move(target));
-      }
+    for (size_t block = 0; block < section.blocks.size(); ++block) {
+      const auto& parts = section.blocks[block].parts;
+      if (!is_linear(parts[0])) continue;
+      Target target;
+      add_pairs(target, blocks, parts, choice);
+      if (target.pairs.empty()) continue;
+      target.bind(kernels, dtype, blocks);
+      sections_[s].targets.emplace(int(block), std::move(target));
+    }
     if (blocks.empty()) continue;
     any = true;
     sections_[s].unit =
-        std::make_unique<ParamUnit>("adapter." + section.name, std::move(blocks), kernels.device(), dtype);
+        std::make_unique<ParamStorage>("adapter." + section.name, std::move(blocks), kernels.device(), dtype);
   }
   DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
 }
 
 // The pairs of one block's linears: their A as one block of the unit, and a B block for each.
 void Adapter::add_pairs(Target& target, std::vector<ParamBlock>& blocks, const std::vector<ParamSpec>& parts,
-                        const std::vector<std::string>& roles, const Choice& choice) {
+                        const Choice& choice) {
   target.a_block = blocks.size();
   ParamBlock a;
   std::vector<ParamBlock> bs;
   for (size_t p = 0, end; p < parts.size(); p = end) {
     const std::string module = module_of(parts[p]);
-    const auto low = choice(roles[p], parts[p]);
+    const auto low = choice(parts[p]);
     ParamBlock b;
     for (end = p; end < parts.size() && parts[end].tensor == parts[p].tensor; ++end) {
-      DSE_CHECK_USER(choice(roles[end], parts[end]) == low,
-                     "lora.targets: {} and {} are one tensor here, {}: name both or neither", roles[p], roles[end],
-                     parts[p].tensor);
+      DSE_CHECK_USER(choice(parts[end]) == low, "lora.targets: {} and {} are one tensor here, {}: name both or neither",
+                     name_of(parts[p].role), name_of(parts[end].role), parts[p].tensor);
       ParamSpec spec = parts[end];  // its rows are the weight's
       spec.tensor = module + ".lora_B.weight", spec.init = Init::zeros, spec.transposed = false;
+      spec.role = ParamRole::adapter;
       if (low) spec.shape = {parts[end].shape[0], low->rank};
       b.parts.push_back(std::move(spec));
       target.widths.push_back(parts[end].shape[0]);
@@ -119,7 +109,8 @@ void Adapter::add_pairs(Target& target, std::vector<ParamBlock>& blocks, const s
     }
     modules_.emplace_back(module, *low);
     target.pairs.push_back({p, end - p, *low, a.parts.empty() ? 0 : a.rows(), target.a_block + 1 + bs.size()});
-    a.parts.push_back({module + ".lora_A.weight", {low->rank, parts[p].shape[1]}});
+    a.parts.push_back(
+        {.tensor = module + ".lora_A.weight", .shape = {low->rank, parts[p].shape[1]}, .role = ParamRole::adapter});
     bs.push_back(std::move(b));
   }
   if (bs.empty()) return;
@@ -137,9 +128,7 @@ Adapter::Adapter(const Adapter& other)
     const auto& from = other.sections_[s];
     sections_[s].targets = from.targets;
     if (!from.unit) continue;
-    sections_[s].unit = std::make_unique<ParamUnit>(from.unit->name(), from.unit->blocks(), from.unit->device(),
-                                                    from.unit->flat().scalar_type());
-    sections_[s].unit->flat().copy_(from.unit->flat());
+    sections_[s].unit = std::make_unique<ParamStorage>(from.unit->layout(), from.unit->flat().clone());
   }
 }
 
@@ -172,7 +161,7 @@ Tensor Adapter::add(size_t section, int block, const Tensor& x, const Tensor& y)
   const auto found = pairs.targets.find(block);
   if (found == pairs.targets.end()) return y;
   const Target& target = found->second;
-  const Tensor low = autograd::linear(*target.down, x, pairs.unit->block(target.a_block), {});
+  const Tensor low = autograd::linear(*target.down, x, Parameter(*pairs.unit, target.a_block), {});
   std::vector<Tensor> shares;
   auto next = target.pairs.begin();
   for (size_t p = 0; p < target.widths.size();) {
@@ -181,7 +170,7 @@ Tensor Adapter::add(size_t section, int block, const Tensor& x, const Tensor& y)
       continue;
     }
     const Tensor own = (low.narrow(1, next->first_row, next->low.rank) * scale(next->low)).contiguous();
-    shares.push_back(autograd::linear(*next->up, own, pairs.unit->block(next->b_block), {}));
+    shares.push_back(autograd::linear(*next->up, own, Parameter(*pairs.unit, next->b_block), {}));
     p += (next++)->parts;
   }
   return y + (shares.size() == 1 ? shares[0] : at::cat(shares, 1));
@@ -201,15 +190,15 @@ Tensor Adapter::delta(size_t section, size_t block, size_t part) const {
   return {};
 }
 
-std::vector<ParamUnit*> Adapter::units() {
-  std::vector<ParamUnit*> result;
+std::vector<ParamStorage*> Adapter::units() {
+  std::vector<ParamStorage*> result;
   for (auto& section : sections_)
     if (section.unit) result.push_back(section.unit.get());
   return result;
 }
 
-std::vector<const ParamUnit*> Adapter::units() const {
-  std::vector<const ParamUnit*> result;
+std::vector<const ParamStorage*> Adapter::units() const {
+  std::vector<const ParamStorage*> result;
   for (const auto& section : sections_)
     if (section.unit) result.push_back(section.unit.get());
   return result;
@@ -217,17 +206,11 @@ std::vector<const ParamUnit*> Adapter::units() const {
 
 std::vector<bool> blocks_of_kinds(const Section& section, const std::vector<std::string>& kinds) {
   const auto wants = [&](const char* kind) { return std::count(kinds.begin(), kinds.end(), kind) > 0; };
-  std::vector<bool> which(section.blocks.size(), false);
-  const auto mark = [&](int block, const char* kind) {
-    if (block >= 0 && wants(kind)) which[size_t(block)] = true;
-  };
-  for (const auto& op : section.operators) {
-    const bool norm = op.kind == Operator::rms_norm || op.kind == Operator::layer_norm;
-    const bool table = op.kind == Operator::embed || op.kind == Operator::positions;
-    if (norm) mark(op.weight, "norms");
-    mark(op.q_norm, "norms"), mark(op.k_norm, "norms");
-    if (table) mark(op.weight, "embeddings");
-    mark(op.bias, norm ? "norms" : "biases"), mark(op.out_bias, "biases");
+  std::vector<bool> which;
+  for (const auto& block : section.blocks) {
+    const ParamSpec& spec = block.parts[0];
+    which.push_back((spec.role == ParamRole::norm && wants("norms")) ||
+                    (spec.role == ParamRole::embedding && wants("embeddings")) || (spec.is_bias() && wants("biases")));
   }
   return which;
 }

@@ -7,8 +7,8 @@
 //   at::Tensor y = adapter.add(section, block, x, base_y);
 //
 // Targets are the roles that a model's declaration gives its linears: q, k, v, o, gate, up, down, linear. Each
-// section's pairs lie in a ParamUnit of their own, "adapter.layers.0". Where one operator reads q|k|v at once, the A of
-// its pairs are one block too. scale is alpha / rank, or alpha / sqrt(rank) (rsLoRA; Kalajdzievski 2023).
+// section's pairs lie in a ParamStorage of their own, "adapter.layers.0". Where one operator reads q|k|v at once, the A
+// of its pairs are one block too. scale is alpha / rank, or alpha / sqrt(rank) (rsLoRA; Kalajdzievski 2023).
 #pragma once
 #include <functional>
 #include <map>
@@ -20,7 +20,7 @@
 
 #include "model/graph.h"
 #include "ops/ops.h"
-#include "param/param_unit.h"
+#include "param/storage.h"
 
 namespace dsengine {
 
@@ -45,8 +45,8 @@ struct LowRank {
 
 class Adapter {
  public:
-  // What pair a linear gets, by its role ("q") and its weight.
-  using Choice = std::function<std::optional<LowRank>(const std::string& role, const ParamSpec& weight)>;
+  // What pair a linear gets.
+  using Choice = std::function<std::optional<LowRank>(const ParamSpec& weight)>;
 
   // UserError where a target is not known, nothing is chosen, or of a module's linears only some are.
   Adapter(const ModelGraph& graph, const AdapterSettings& settings, const Kernels& kernels, at::ScalarType dtype);
@@ -65,8 +65,8 @@ class Adapter {
   // What the pair adds to one part's weight, [out, in]; undefined where it has none.
   at::Tensor delta(size_t section, size_t block, size_t part) const;
 
-  std::vector<ParamUnit*> units();
-  std::vector<const ParamUnit*> units() const;
+  std::vector<ParamStorage*> units();
+  std::vector<const ParamStorage*> units() const;
   // Modules with a pair, and those linears' without one, by their names in the checkpoint; in the model's order.
   const std::vector<std::pair<std::string, LowRank>>& modules() const { return modules_; }
   const std::vector<std::string>& other_modules() const { return other_modules_; }
@@ -88,11 +88,11 @@ class Adapter {
   };
   struct SectionPairs {
     std::map<int, Target> targets;  // by block
-    std::unique_ptr<ParamUnit> unit;
+    std::unique_ptr<ParamStorage> unit;
   };
 
   void add_pairs(Target& target, std::vector<ParamBlock>& blocks, const std::vector<ParamSpec>& parts,
-                 const std::vector<std::string>& roles, const Choice& choice);
+                 const Choice& choice);
 
   AdapterSettings settings_;
   std::vector<SectionPairs> sections_;

@@ -106,7 +106,7 @@ class Pattern {
 Adapter::Choice pairs_of(const Json& config, const WeightDirectory& weights, const std::string& where) {
   const Pattern ranks(config, "rank_pattern", where), alphas(config, "alpha_pattern", where);
   const Json rank = field<Json>(config, "r", where), alpha = field<double>(config, "lora_alpha", where);
-  return [=, &weights](const std::string&, const ParamSpec& weight) -> std::optional<LowRank> {
+  return [=, &weights](const ParamSpec& weight) -> std::optional<LowRank> {
     const std::string module = module_of(weight);
     if (!weights.find(kPrefix + module + ".lora_A.weight")) return std::nullopt;
     const Json given = ranks.value_or(module, rank);

@@ -1,5 +1,7 @@
 #include "model/bound_graph.h"
 
+#include <set>
+
 namespace dsengine {
 
 namespace {
@@ -56,6 +58,18 @@ class Binder {
   at::ScalarType dtype_;
 };
 
+// Of each operator: the values that it is the last to read, or makes and nobody reads. The section's output stays.
+void find_last_reads(const Section& section, std::vector<BoundOperator>& bound) {
+  std::set<int> read{section.output};
+  for (size_t i = section.operators.size(); i-- > 0;) {
+    const Operator& op = section.operators[i];
+    std::vector<int> values = op.inputs;
+    values.push_back(op.output);
+    for (const int value : values)
+      if (read.insert(value).second) bound[i].last_reads.push_back(value);
+  }
+}
+
 }  // namespace
 
 BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype)
@@ -65,6 +79,7 @@ BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::Scal
   for (const auto& section : graph.sections) {
     auto& bound = sections.emplace_back();
     for (const auto& op : section.operators) bound.push_back(binder.bind(op, section));
+    find_last_reads(section, bound);
   }
 }
 

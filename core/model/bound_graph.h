@@ -23,6 +23,7 @@ struct BoundOperator {
   std::optional<ops::Attention> attention;
   std::optional<ops::Activate> activate;
   std::optional<ops::GatedActivate> gated_activate;
+  std::vector<int> last_reads;  // values that nothing after it reads
 };
 
 struct BoundGraph {

@@ -161,12 +161,13 @@ class GraphBuilder {
     return int(section.blocks.size()) - 1;
   }
   // Adjacent linear parameters that read one input; biases all or none.
-  void linears(Section& section, OperatorArguments& a, std::vector<std::pair<std::string, int64_t>> outs, int64_t in,
+  void linears(Section& section, OperatorArguments& a, std::vector<std::pair<ParamRole, int64_t>> outs, int64_t in,
                int& weight, int& bias) {
     std::vector<ParamSpec> weights, biases;
     for (const auto& [role, out] : outs) {
-      weights.push_back(a.required(role + "weight", {out, in}, Init::normal));
-      if (auto spec = a.parameter(role + "bias", {out}, Init::zeros)) biases.push_back(*std::move(spec));
+      const std::string prefix = role == ParamRole::linear ? "" : name_of(role) + std::string(".");
+      weights.push_back(a.required(prefix + "weight", {out, in}, Init::normal, role));
+      if (auto spec = a.parameter(prefix + "bias", {out}, Init::zeros, role)) biases.push_back(*std::move(spec));
     }
     DSE_CHECK_USER(biases.empty() || biases.size() == outs.size(),
                    "biases on some of the parameters of one "
@@ -218,7 +219,7 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
       node.factor = a.real("scale"), graph_.vocabulary = rows;
     else
       node.offset = a.integer("offset"), bound_positions(rows - node.offset);
-    node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal)});
+    node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal, ParamRole::embedding)});
     return;
   }
   inputs(name == "add" ? 2 : 1);
@@ -229,15 +230,15 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
     const bool rms = node.kind == Operator::rms_norm;
     if (rms) node.shift = a.real("offset");
     // Begun as no change: a weight of 1, or what is added to 1.
-    auto weight = a.parameter("weight", {in}, node.shift == 1 ? Init::zeros : Init::ones);
+    auto weight = a.parameter("weight", {in}, node.shift == 1 ? Init::zeros : Init::ones, ParamRole::norm);
     DSE_CHECK_USER(weight || !rms, "an rms_norm without a weight");
     if (weight) node.weight = block(section, {*std::move(weight)});
-    if (auto bias = rms || node.weight < 0 ? std::nullopt : a.parameter("bias", {in}, Init::zeros))
+    if (auto bias = rms || node.weight < 0 ? std::nullopt : a.parameter("bias", {in}, Init::zeros, ParamRole::norm))
       node.bias = block(section, {*std::move(bias)});
   } else if (name == "linear") {
     node.kind = Operator::linear;
     node.width = a.positive("width");
-    linears(section, a, {{"", node.width}}, in, node.weight, node.bias);
+    linears(section, a, {{ParamRole::linear, node.width}}, in, node.weight, node.bias);
   } else if (name == "attention") {
     fill_attention(node, a, section, in);
   } else if (name == "gated_mlp" || name == "mlp") {
@@ -246,10 +247,10 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
     const int64_t width = a.positive("width");
     node.activation = activation_of(a.string("activation"));
     if (gated)
-      linears(section, a, {{"gate.", width}, {"up.", width}}, in, node.weight, node.bias);
+      linears(section, a, {{ParamRole::gate, width}, {ParamRole::up, width}}, in, node.weight, node.bias);
     else
-      linears(section, a, {{"up.", width}}, in, node.weight, node.bias);
-    linears(section, a, {{"down.", in}}, width, node.out_weight, node.out_bias);
+      linears(section, a, {{ParamRole::up, width}}, in, node.weight, node.bias);
+    linears(section, a, {{ParamRole::down, in}}, width, node.out_weight, node.out_bias);
   } else if (name == "add") {
     node.kind = Operator::add;
     DSE_CHECK_USER(in == widths_[node.inputs[1]], "add of widths {} and {}", in, widths_[node.inputs[1]]);
@@ -274,10 +275,11 @@ void GraphBuilder::fill_attention(Operator& node, OperatorArguments& a, Section&
   node.rope = rope_of(a, node.head_dim);
   graph_.long_after = std::max(graph_.long_after, node.rope.long_after);
   const int64_t q = node.heads * node.head_dim, kv = node.kv_heads * node.head_dim;
-  linears(section, a, {{"q.", q}, {"k.", kv}, {"v.", kv}}, in, node.weight, node.bias);
-  linears(section, a, {{"o.", in}}, q, node.out_weight, node.out_bias);
+  linears(section, a, {{ParamRole::q, q}, {ParamRole::k, kv}, {ParamRole::v, kv}}, in, node.weight, node.bias);
+  linears(section, a, {{ParamRole::o, in}}, q, node.out_weight, node.out_bias);
   for (const auto& [role, norm] : {std::pair{"q_norm.weight", &node.q_norm}, {"k_norm.weight", &node.k_norm}})
-    if (auto weight = a.parameter(role, {node.head_dim}, Init::ones)) *norm = block(section, {*std::move(weight)});
+    if (auto weight = a.parameter(role, {node.head_dim}, Init::ones, ParamRole::norm))
+      *norm = block(section, {*std::move(weight)});
   node.attention_index = attention_count_++;
 }
 
@@ -291,7 +293,7 @@ int GraphBuilder::head(const dse_operator& op, OperatorArguments& a) {
                  graph_.vocabulary);
   graph_.head_tied = a.boolean("tied");
   graph_.logit_softcap = a.not_negative("softcap");
-  graph_.head = a.required("weight", {vocabulary, graph_.width}, Init::normal);
+  graph_.head = a.required("weight", {vocabulary, graph_.width}, Init::normal, ParamRole::head);
   a.finish();
   if (graph_.head_tied) {
     const auto& embed = graph_.sections[0].operators;

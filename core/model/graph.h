@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "dsengine/abi.h"
 #include "ops/operation.h"
-#include "param/param_unit.h"
+#include "param/layout.h"
 
 namespace dsengine {
 

@@ -98,14 +98,14 @@ void Model::build_units(at::ScalarType dtype) {
   for (const auto& section : graph_->sections) sections_.emplace_back(section.name, section.blocks, device(), dtype);
   if (kind_ == ModelKind::value) {
     const ParamSpec score = value_head(*graph_);
-    head_ = std::make_unique<ParamUnit>("score", std::vector<ParamBlock>{{{score}}}, device(), dtype);
+    head_ = std::make_unique<ParamStorage>("score", std::vector<ParamBlock>{{{score}}}, device(), dtype);
   } else if (!graph_->head_tied) {
-    head_ = std::make_unique<ParamUnit>("head", std::vector<ParamBlock>{{{graph_->head}}}, device(), dtype);
+    head_ = std::make_unique<ParamStorage>("head", std::vector<ParamBlock>{{{graph_->head}}}, device(), dtype);
   }
 }
 
-std::vector<ParamUnit*> Model::units() {
-  std::vector<ParamUnit*> result;
+std::vector<ParamStorage*> Model::units() {
+  std::vector<ParamStorage*> result;
   for (auto& unit : sections_)
     if (!unit.blocks().empty()) result.push_back(&unit);
   if (head_) result.push_back(head_.get());
@@ -115,7 +115,7 @@ std::vector<ParamUnit*> Model::units() {
 }
 
 bool Model::finite() const {
-  const auto numbers = [](const ParamUnit* unit) {
+  const auto numbers = [](const ParamStorage* unit) {
     if (unit->flat().numel() == 0) return true;
     const auto [least, most] = at::aminmax(unit->flat());  // NaN where there is one
     return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
@@ -126,16 +126,16 @@ bool Model::finite() const {
 }
 
 int64_t Model::parameter_count() const {
-  int64_t count = head_ ? head_->parameter_count() : 0;
-  for (const auto& unit : sections_) count += unit.parameter_count();
+  int64_t count = head_ ? head_->layout().parameter_count() : 0;
+  for (const auto& unit : sections_) count += unit.layout().parameter_count();
   return count;
 }
 
 int64_t Model::trained_parameter_count() const {
   int64_t count = 0;
-  const auto add = [&](const ParamUnit& unit) {
+  const auto add = [&](const ParamStorage& unit) {
     for (size_t b = 0; b < unit.blocks().size(); ++b)
-      if (unit.block(b).requires_grad()) count += unit.block(b).numel();
+      if (unit.trained(b)) count += unit.block(b).numel();
   };
   for (const auto& unit : sections_) add(unit);
   if (head_) add(*head_);
@@ -151,31 +151,30 @@ void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
 }
 
 void Model::enable_training(const std::vector<std::string>& beside) {
+  anchor_ = device().empty({0}, dtype()).requires_grad_(true);
   if (!adapter_) {
-    for (auto* unit : units()) unit->enable_training();
+    for (auto* unit : units()) unit->train();
     return;
   }
-  for (size_t i = 0; i < sections_.size(); ++i)
-    sections_[i].enable_training(blocks_of_kinds(graph_->sections[i], beside));
-  if (head_ && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
-    head_->enable_training();
-  for (auto* unit : adapter_->units()) unit->enable_training();
+  for (size_t i = 0; i < sections_.size(); ++i) sections_[i].train(blocks_of_kinds(graph_->sections[i], beside));
+  if (head_ && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings"))) head_->train();
+  for (auto* unit : adapter_->units()) unit->train();
 }
 
 void Model::zero_grad() {
   for (auto* unit : units()) unit->zero_grad();
 }
 
-const Tensor& Model::head() const {
+Parameter Model::head() const {
   DSE_CHECK(kind_ == ModelKind::language, "a value model has no logits");
-  return head_ ? head_->block(0) : sections_[0].block(size_t(graph_->tied_block));
+  return head_ ? Parameter(*head_, 0) : Parameter(sections_[0], size_t(graph_->tied_block));
 }
 
 Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention,
                           bool adapted) const {
   const Section& s = graph_->sections[section];
-  const ParamUnit& unit = sections_[section];
-  const auto block = [&](int i) { return i < 0 ? Tensor() : unit.block(size_t(i)); };
+  const ParamStorage& unit = sections_[section];
+  const auto block = [&](int i) { return i < 0 ? Parameter() : Parameter(unit, size_t(i)); };
   const auto linear = [&](const ops::Linear& op, const Tensor& in, int weight, int bias) {
     const Tensor y = autograd::linear(op, in, block(weight), block(bias));
     return adapter_ && adapted ? adapter_->add(section, weight, in, y) : y;
@@ -188,11 +187,11 @@ Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, Attentio
     Tensor& out = values[op.output];
     switch (op.kind) {
       case Operator::embed:
-        out = autograd::embedding(*bound.embedding, block(op.weight), batch.tokens);
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.tokens, anchor_);
         if (op.factor != 1) out = out * op.factor;
         break;
       case Operator::positions:
-        out = autograd::embedding(*bound.embedding, block(op.weight), batch.positions + op.offset);
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.positions + op.offset, anchor_);
         break;
       case Operator::rms_norm:
         out = autograd::rms_norm(*bound.rms_norm, in, block(op.weight));
@@ -241,6 +240,7 @@ Tensor Model::run_section(size_t section, Tensor x, const Batch& batch, Attentio
         out = in * op.factor;
         break;
     }
+    for (const int value : bound.last_reads) values.erase(value);
   }
   return values.at(s.output);
 }
@@ -320,17 +320,17 @@ autograd::LogProb Model::log_prob(const Tensor& hidden, const Tensor& rows, cons
 
 Tensor Model::logits(const Tensor& hidden_TH) const {
   at::NoGradGuard no_grad;
-  return bound_->head.logits(hidden_TH, head());
+  return bound_->head.logits(hidden_TH, head().value());
 }
 
 Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
   DSE_CHECK(kind_ == ModelKind::value, "a language model has no values");
-  return autograd::linear(bound_->value_head, hidden.index_select(0, rows), head_->block(0), {}).squeeze(1);
+  return autograd::linear(bound_->value_head, hidden.index_select(0, rows), Parameter(*head_, 0), {}).squeeze(1);
 }
 
 std::vector<Model::NamedTensor> Model::tensors() const {
   std::vector<NamedTensor> result;
-  const auto list = [&](const ParamUnit& unit, size_t section) {
+  const auto list = [&](const ParamStorage& unit, size_t section) {
     for (size_t b = 0; b < unit.blocks().size(); ++b)
       for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
         result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor(),

@@ -71,7 +71,7 @@ class Model {
   // Of an adapter's folder: that of its base; else the same.
   const std::filesystem::path& base() const { return base_.empty() ? directory_ : base_; }
   // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
-  std::vector<ParamUnit*> units();
+  std::vector<ParamStorage*> units();
   int64_t parameter_count() const;          // without an adapter's
   bool finite() const;                      // all parameters are numbers
   int64_t trained_parameter_count() const;  // of what enable_training chose
@@ -129,7 +129,7 @@ class Model {
   // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
   // `extra`.
   void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
-  const at::Tensor& head() const;
+  Parameter head() const;
   // UserError where the model cannot take the batch: its positions, its vocabulary.
   void check_bounds(const Batch& batch) const;
   at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention,
@@ -143,8 +143,9 @@ class Model {
   std::filesystem::path directory_, base_;
   ModelKind kind_ = ModelKind::language;
   bool recompute_ = false;
-  std::vector<ParamUnit> sections_;
-  std::unique_ptr<ParamUnit> head_;  // language: untied head; value: [1, H]
+  at::Tensor anchor_;  // wants a gradient once something is trained, so that the first section's backward is reached
+  std::vector<ParamStorage> sections_;
+  std::unique_ptr<ParamStorage> head_;  // language: untied head; value: [1, H]
   std::unique_ptr<Adapter> adapter_;
   // What came with the adapter in the base's place, but for a value head: tensor -> its name in the adapter's folder.
   std::map<std::string, std::string> saved_modules_;

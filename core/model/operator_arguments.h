@@ -15,7 +15,7 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "dsengine/abi.h"
-#include "param/param_unit.h"
+#include "param/layout.h"
 #include "plugin/normalise.h"
 
 namespace dsengine {
@@ -49,7 +49,8 @@ class OperatorArguments {
     return value;
   }
 
-  std::optional<ParamSpec> parameter(const std::string& role, std::vector<int64_t> shape, Init init) {
+  std::optional<ParamSpec> parameter(const std::string& role, std::vector<int64_t> shape, Init init,
+                                     ParamRole in_model) {
     const auto it = parameters_.find(role);
     if (it == parameters_.end()) return std::nullopt;
     const auto& p = it->second;
@@ -58,12 +59,12 @@ class OperatorArguments {
                    "operator {}: {} rows of {} in groups of {} rows, {} apart", name_, shape[0], role, p.group_rows,
                    p.group_stride);
     const bool transposed = p.transposed != 0 && shape.size() > 1;
-    ParamSpec spec{p.tensor, std::move(shape), init, transposed, p.first_row, p.group_rows, p.group_stride};
+    ParamSpec spec{p.tensor, std::move(shape), init, transposed, p.first_row, p.group_rows, p.group_stride, in_model};
     parameters_.erase(it);
     return spec;
   }
-  ParamSpec required(const std::string& role, std::vector<int64_t> shape, Init init) {
-    auto spec = parameter(role, std::move(shape), init);
+  ParamSpec required(const std::string& role, std::vector<int64_t> shape, Init init, ParamRole in_model) {
+    auto spec = parameter(role, std::move(shape), init, in_model);
     DSE_CHECK_USER(spec.has_value(), "operator {}: parameter {} is missing", name_, role);
     return *std::move(spec);
   }

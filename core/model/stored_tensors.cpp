@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "device/device.h"
 
 namespace dsengine {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "files/weights.h"
-#include "param/param_unit.h"
+#include "param/layout.h"
 
 namespace dsengine {
 

@@ -42,7 +42,9 @@ std::string StoredNames::of(const std::string& declared) const {
   return is_tied(declared) && !weights_.find(name) ? head_ : name;
 }
 
-ParamSpec value_head(const ModelGraph& graph) { return {"score.weight", {1, graph.width}, Init::zeros, false, -1}; }
+ParamSpec value_head(const ModelGraph& graph) {
+  return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::head};
+}
 
 void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
                    const std::string& directory) {

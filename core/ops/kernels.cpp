@@ -79,7 +79,7 @@ dse_operation described(const Operation& o, const Device& device) {
 
 struct BoundKernel::Instance {
   Operation operation;
-  std::string name;
+  std::string name{};
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
   const Device* device = nullptr;
@@ -155,7 +155,7 @@ BoundKernel Kernels::bind(const Operation& operation) const {
   if (list == candidates_.end()) return {};
   for (const auto& instance : instances_)
     if (instance.operation == operation) return instance.table ? BoundKernel(&instance) : BoundKernel();
-  auto& instance = instances_.emplace_back(operation);
+  auto& instance = instances_.emplace_back(BoundKernel::Instance{.operation = operation});
   const char* op = dse::entry(operation.op).name;
   for (const auto& candidate : list->second) {
     if (candidate.table->dtype != dtype_of(operation.dtype)) continue;

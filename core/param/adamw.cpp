@@ -14,7 +14,7 @@ double AdamW::grad_norm() const {
   return std::sqrt(total);
 }
 
-AdamW::AdamW(const Kernels& kernels, std::vector<ParamUnit*> units, AdamWSettings settings,
+AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
              std::vector<double> rate_factors)
     : sum_of_squares_(kernels),
       update_(kernels),

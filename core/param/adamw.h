@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ops/ops.h"
-#include "param/param_unit.h"
+#include "param/storage.h"
 
 namespace dsengine {
 
@@ -20,7 +20,7 @@ struct AdamWSettings {
 class AdamW {
  public:
   // rate_factors: of each unit's learning rate; empty: all 1.
-  AdamW(const Kernels& kernels, std::vector<ParamUnit*> units, AdamWSettings settings,
+  AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
         std::vector<double> rate_factors = {});
 
   // One update; returns the gradient norm before clipping. Throws UserError where it is not finite, before
@@ -32,14 +32,14 @@ class AdamW {
   // Per unit, in the order given: first and second moment.
   const std::vector<at::Tensor>& first_moments() const { return first_; }
   const std::vector<at::Tensor>& second_moments() const { return second_; }
-  const std::vector<ParamUnit*>& units() const { return units_; }
+  const std::vector<ParamStorage*>& units() const { return units_; }
 
  private:
   double grad_norm() const;  // over all units, in float64
 
   ops::SumOfSquares sum_of_squares_;
   ops::AdamWUpdate update_;
-  std::vector<ParamUnit*> units_;
+  std::vector<ParamStorage*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;
   std::vector<at::Tensor> first_, second_;

@@ -20,9 +20,9 @@ void Role::enable_training(uint64_t seed) {
   const double adapter_rate = model.adapter() && lora.learning_rate > 0 ? lora.learning_rate : s.learning_rate;
   DSE_CHECK_USER(s.learning_rate > 0 || adapter_rate == s.learning_rate,
                  "lora.learning_rate follows the schedule of learning_rate, which is 0: set that one above 0");
-  std::vector<const ParamUnit*> pairs;
+  std::vector<const ParamStorage*> pairs;
   if (model.adapter()) pairs = model.adapter()->units();
-  std::vector<ParamUnit*> units;
+  std::vector<ParamStorage*> units;
   std::vector<double> factors;
   for (auto* unit : model.units()) {
     if (!unit->trained()) continue;

@@ -128,14 +128,14 @@ TEST(Adapter, TheBaseIsLeftBitForBit) {
   const Model before = golden_model("opt_prenorm");
   model.add_adapter(kAll, 1);
   model.enable_training({"norms"});
-  std::vector<ParamUnit*> units;
+  std::vector<ParamStorage*> units;
   for (auto* unit : model.units())
     if (unit->trained()) units.push_back(unit);
   AdamW optimizer(built_kernels(), units, {.weight_decay = 0.1});
   for (int step = 0; step < 3; ++step) {
     for (auto* unit : units)
       for (size_t b = 0; b < unit->blocks().size(); ++b)
-        if (at::Tensor g = unit->block(b).grad(); g.defined()) g.fill_(0.1);
+        if (at::Tensor g = unit->grad_block(b); g.defined()) g.fill_(0.1);
     optimizer.step(1e-2);
   }
   const auto now = model.tensors(), was = before.tensors();

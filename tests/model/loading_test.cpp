@@ -67,7 +67,7 @@ TEST(Loading, PeaksAtTheModelsSize) {
   const Json llama{{"hidden_size", 512}, {"intermediate_size", 2048}, {"head_dim", 128}, {"vocab_size", 8000}};
   check_peak("llama_gqa", Dtype::F32, llama);
   check_peak("llama_gqa", Dtype::BF16, llama);
-  check_peak("gpt2", Dtype::F32, {{"n_embd", 768}, {"n_inner", 3072}, {"vocab_size", 8000}});  // transposed, fused
+  check_peak("gpt2", Dtype::F32, {{"n_embd", 768}, {"n_inner", 3072}, {"vocab_size", 24000}});  // transposed, fused
 }
 
 }  // namespace

@@ -22,10 +22,10 @@ std::vector<ParamBlock> blocks() {
           {{{"down", {7, 2}}}}};
 }
 
-TEST(ParamUnit, LaysMatricesOutFirstAligned) {
-  ParamUnit unit("layers.0", blocks(), Device::host(), at::kFloat);
-  EXPECT_EQ(unit.parameter_count(), 5 + 20 + 3 + 14);
-  EXPECT_EQ(unit.decayed_numel(), 32 + 32);  // 20 and 14 elements, each padded to 128 bytes
+TEST(ParamStorage, LaysMatricesOutFirstAligned) {
+  ParamStorage unit("layers.0", blocks(), Device::host(), at::kFloat);
+  EXPECT_EQ(unit.layout().parameter_count(), 5 + 20 + 3 + 14);
+  EXPECT_EQ(unit.layout().decayed_numel(), 32 + 32);  // 20 and 14 elements, each padded to 128 bytes
   EXPECT_EQ(unit.flat().numel(), 64 + 64);
   for (size_t b = 0; b < 4; ++b)
     EXPECT_EQ(
@@ -38,8 +38,8 @@ TEST(ParamUnit, LaysMatricesOutFirstAligned) {
   k.fill_(7);
   EXPECT_EQ(unit.block(1).narrow(0, 3, 2).min().item<float>(), 7);
   EXPECT_EQ(unit.flat().sum().item<float>(), 56);
-  unit.enable_training();
-  EXPECT_EQ(unit.block(2).grad().data_ptr(), unit.grad_part(2, 0).data_ptr());
+  unit.train();
+  EXPECT_EQ(unit.grad_block(2).data_ptr(), unit.grad_part(2, 0).data_ptr());
 }
 
 // By the kernels, and by the reference alone.
@@ -58,13 +58,13 @@ struct Exact {  // one element
 
 TEST_P(AdamWOf, IsTheUpdateRule) {
   const AdamWSettings settings{.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .grad_clip = 1.0};
-  ParamUnit a("a", blocks(), Device::host(), at::kFloat), b("b", blocks(), Device::host(), at::kFloat);
+  ParamStorage a("a", blocks(), Device::host(), at::kFloat), b("b", blocks(), Device::host(), at::kFloat);
   at::manual_seed(2);
-  std::vector<ParamUnit*> units{&a, &b};
+  std::vector<ParamStorage*> units{&a, &b};
   std::vector<std::vector<Exact>> exact(2);
   for (int u = 0; u < 2; ++u) {
     units[u]->flat().copy_(at::randn(units[u]->flat().sizes()));
-    units[u]->enable_training();
+    units[u]->train();
     for (int64_t i = 0; i < units[u]->flat().numel(); ++i) exact[u].push_back({units[u]->flat()[i].item<double>()});
   }
   AdamW optimizer(GetParam()(), units, settings);
@@ -82,7 +82,7 @@ TEST_P(AdamWOf, IsTheUpdateRule) {
     for (int u = 0; u < 2; ++u)
       for (int64_t i = 0; i < units[u]->flat().numel(); ++i)
         exact[u][size_t(i)].step(units[u]->grad()[i].item<double>() * clip, rate,
-                                 i < units[u]->decayed_numel() ? settings.weight_decay : 0, t, settings);
+                                 i < units[u]->layout().decayed_numel() ? settings.weight_decay : 0, t, settings);
   }
   // float32 state against float64: a few units in the last place a step, of weights up to 4.
   for (int u = 0; u < 2; ++u)
@@ -91,9 +91,9 @@ TEST_P(AdamWOf, IsTheUpdateRule) {
 }
 
 TEST_P(AdamWOf, ANonFiniteGradientChangesNothing) {
-  ParamUnit unit("a", blocks(), Device::host(), at::kFloat);
+  ParamStorage unit("a", blocks(), Device::host(), at::kFloat);
   at::Tensor(unit.flat()).fill_(0.5);
-  unit.enable_training();
+  unit.train();
   AdamW optimizer(GetParam()(), {&unit}, {});
   unit.grad().fill_(1);
   optimizer.step(0.1);

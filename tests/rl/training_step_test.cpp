@@ -56,7 +56,7 @@ template <class Got>
 void expect_units_near(Model& model, const fs::path& path, double tolerance, const Got& got,
                        const std::map<std::string, at::Tensor>* base) {
   const auto file = WeightDirectory::open_file(path);
-  for (const ParamUnit* unit : model.units()) {
+  for (const ParamStorage* unit : model.units()) {
     std::vector<at::Tensor> difference, size;
     for (size_t b = 0; b < unit->blocks().size(); ++b)
       for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p) {
@@ -74,13 +74,13 @@ void expect_units_near(Model& model, const fs::path& path, double tolerance, con
 
 void expect_gradients(Role& role, const fs::path& path) {
   expect_units_near(
-      role.model, path, kGradientTolerance, [](const ParamUnit& u, size_t b, size_t p) { return u.grad_part(b, p); },
+      role.model, path, kGradientTolerance, [](const ParamStorage& u, size_t b, size_t p) { return u.grad_part(b, p); },
       nullptr);
 }
 
 void expect_change(Role& role, const fs::path& path, const std::map<std::string, at::Tensor>& before) {
   expect_units_near(
-      role.model, path, kChangeTolerance, [](const ParamUnit& u, size_t b, size_t p) { return u.part(b, p); }, &before);
+      role.model, path, kChangeTolerance, [](const ParamStorage& u, size_t b, size_t p) { return u.part(b, p); }, &before);
 }
 
 void expect_column(const std::vector<float>& column, const Json& expected, const std::string& name) {

@@ -10,7 +10,7 @@ struct Attention : Function<Attention> {
                         const Tensor& v, const Batch* batch) {
     auto [out, lse] = op->forward(q, k, v, *batch, true);
     ctx->save_for_backward({q, k, v, out, lse, batch->starts});
-    keep(ctx, "op", op);
+    keep(ctx, op);
     ctx->saved_data["offsets"] = batch->offsets;
     ctx->saved_data["longest"] = batch->longest;
     return out;
@@ -24,7 +24,7 @@ struct Attention : Function<Attention> {
     batch.longest = ctx->saved_data["longest"].toInt();
     batch.starts = s[5];
     const auto [dq, dk, dv] =
-        kept<ops::Attention>(ctx, "op").backward(grads[0].contiguous(), s[0], s[1], s[2], {s[3], s[4]}, batch);
+        kept<ops::Attention>(ctx)->op->backward(grads[0].contiguous(), s[0], s[1], s[2], {s[3], s[4]}, batch);
     return {Tensor(), dq, dk, dv, Tensor()};
   }
 };
@@ -32,7 +32,7 @@ struct Attention : Function<Attention> {
 }  // namespace
 
 Tensor attention(const ops::Attention& op, const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch) {
-  if (wants_grad(q) || wants_grad(k)) return Attention::apply(&op, q, k, v, &batch);
+  if (wants_grad(q)) return Attention::apply(&op, q, k, v, &batch);
   return op.forward(q, k, v, batch, false).out;
 }
 

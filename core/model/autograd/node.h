@@ -14,22 +14,20 @@ using Tensors = torch::autograd::variable_list;
 
 inline bool wants_grad(const Tensor& a) { return at::GradMode::is_enabled() && a.defined() && a.requires_grad(); }
 
-// The parameter's gradient buffer, or undefined where it is not trained. AccumulateGrad is bypassed: the caller adds in
-// place and returns no gradient for the parameter.
-inline Tensor grad_of(const Tensor& parameter) {
-  return parameter.defined() && parameter.requires_grad() ? parameter.grad() : Tensor();
+// What a node keeps besides tensors: its operation, which it borrows, and the parameters that it reads.
+template <class Op>
+struct Kept : torch::CustomClassHolder {
+  Kept(const Op* op_, const Parameter& weight_, const Parameter& bias_) : op(op_), weight(weight_), bias(bias_) {}
+  const Op* op;
+  Parameter weight, bias;
+};
+template <class Op>
+void keep(AutogradContext* ctx, const Op* op, const Parameter& weight = {}, const Parameter& bias = {}) {
+  ctx->saved_data["kept"] = at::IValue::make_capsule(c10::make_intrusive<Kept<Op>>(op, weight, bias));
 }
-
-inline std::optional<Tensor> given(const Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; }
-
-// A borrowed object, kept by address.
-template <class T>
-void keep(AutogradContext* ctx, const char* name, const T* object) {
-  ctx->saved_data[name] = int64_t(reinterpret_cast<intptr_t>(object));
-}
-template <class T>
-const T& kept(AutogradContext* ctx, const char* name) {
-  return *reinterpret_cast<const T*>(ctx->saved_data[name].toInt());
+template <class Op>
+c10::intrusive_ptr<Kept<Op>> kept(AutogradContext* ctx) {
+  return c10::static_intrusive_pointer_cast<Kept<Op>>(ctx->saved_data["kept"].toCapsule());
 }
 
 }  // namespace dsengine::autograd
