@@ -67,6 +67,8 @@ class Adapter {
 
   std::vector<ParamStorage*> units();
   std::vector<const ParamStorage*> units() const;
+  // Of one section; null where it has no pairs.
+  ParamStorage* unit_of(size_t section) const { return sections_[section].unit.get(); }
   // Modules with a pair, and those linears' without one, by their names in the checkpoint; in the model's order.
   const std::vector<std::pair<std::string, LowRank>>& modules() const { return modules_; }
   const std::vector<std::string>& other_modules() const { return other_modules_; }

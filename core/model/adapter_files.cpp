@@ -148,7 +148,7 @@ void Model::take_out_initial_pairs(const std::string& init) {
   DSE_CHECK_USER(!fs::current_path(gone).empty(),  // MKL's decompositions would end the process
                  "the working directory does not exist any more: change to another");
   std::map<std::string, LowRank> pairs;
-  for (const auto& [module, pair] : adapter_->modules()) pairs.emplace(module + ".weight", pair);
+  for (const auto& [module, pair] : weights_->adapter->modules()) pairs.emplace(module + ".weight", pair);
   std::vector<StoredPiece> pieces;
   for (const auto& named : tensors()) pieces.push_back({named.spec, named.tensor});
   for (const auto& stored : stored_tensors(pieces)) {
@@ -168,7 +168,7 @@ void Model::take_out_initial_pairs(const std::string& init) {
       initial = at::matmul(u.narrow(1, 0, r) * s.narrow(0, 0, r), v.narrow(0, 0, r));
     } else {
       const auto [q, upper] = at::linalg_qr(weight);
-      initial = adapter_->scale(found->second) * at::matmul(q.narrow(1, 0, r), upper.narrow(0, 0, r));
+      initial = weights_->adapter->scale(found->second) * at::matmul(q.narrow(1, 0, r), upper.narrow(0, 0, r));
     }
     stored.split(weight - initial);
   }
@@ -188,12 +188,12 @@ Model Model::load_adapted(const fs::path& directory, const PluginRegistry& regis
   model.base_ = std::exchange(model.directory_, directory);
 
   const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}, init};
-  model.adapter_ =
+  model.weights_->adapter =
       std::make_unique<Adapter>(model.graph(), settings, kernels, model.dtype(), pairs_of(config, weights, where));
   if (!init.empty() && options.values) model.take_out_initial_pairs(init);
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights.names().begin(), weights.names().end());
-  for (const auto& stored : stored_pairs(*model.adapter_)) {
+  for (const auto& stored : stored_pairs(*model.weights_->adapter)) {
     options.values ? stored.read(weights, kPrefix + stored.name, directory.string())
                    : stored.check(weights, kPrefix + stored.name, directory.string());
     extra.erase(kPrefix + stored.name);
@@ -213,7 +213,8 @@ void Model::read_saved_modules(const WeightDirectory& weights, const Json& modul
       return module == name || module.ends_with(fmt::format(".{}", name));
     });
   };
-  const std::string tied = graph_->head_tied ? sections_[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
+  const std::string tied =
+      graph_->head_tied ? weights_->sections[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
   for (const auto& named : tensors()) {
     std::string name = named.spec->tensor;
     // A head is lm_head to transformers, whatever a family's checkpoints call it.
@@ -229,9 +230,9 @@ void Model::read_saved_modules(const WeightDirectory& weights, const Json& modul
 
 void Model::save_adapter(const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from,
                          const std::vector<int32_t>& ends) const {
-  DSE_CHECK(adapter_, "a model without an adapter");
+  DSE_CHECK(weights_->adapter, "a model without an adapter");
   const bool value = kind_ == ModelKind::value;
-  auto stored = stored_pairs(*adapter_);
+  auto stored = stored_pairs(*weights_->adapter);
   std::set<std::string> saved;
   auto beside = saved_modules_;
   if (value) beside[kScore] = kScore;
@@ -251,13 +252,13 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
   }
   writer.close();
   // r and lora_alpha are the first pair's; patterns name those of another.
-  const auto& pairs = adapter_->modules();
+  const auto& pairs = weights_->adapter->modules();
   Json ranks = Json::object(), alphas = Json::object();
   for (const auto& [module, low] : pairs) {
     if (low.rank != pairs[0].second.rank) ranks[module] = low.rank;
     if (low.alpha != pairs[0].second.alpha) alphas[module] = low.alpha;
   }
-  const std::string& init = adapter_->settings().init;
+  const std::string& init = weights_->adapter->settings().init;
   const bool transposed = std::any_of(all.begin(), all.end(), [](const auto& t) { return t.spec->transposed; });
   const Json config{{"peft_type", "LORA"},
                     {"task_type", value ? "SEQ_CLS" : "CAUSAL_LM"},
@@ -266,9 +267,9 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"lora_alpha", pairs[0].second.alpha},
                     {"rank_pattern", ranks},
                     {"alpha_pattern", alphas},
-                    {"use_rslora", adapter_->settings().rslora},
+                    {"use_rslora", weights_->adapter->settings().rslora},
                     {"init_lora_weights", init.empty() ? Json(true) : Json(init)},
-                    {"target_modules", target_modules(*adapter_)},
+                    {"target_modules", target_modules(*weights_->adapter)},
                     {"modules_to_save", saved.empty() ? Json() : Json(saved)},
                     {"lora_dropout", 0.0},
                     {"bias", "none"},

@@ -20,9 +20,7 @@
 #include "files/hf_directory.h"
 #include "files/tensor_entry.h"
 #include "files/weights.h"
-#include "model/adapter.h"
-#include "model/autograd/autograd.h"
-#include "model/bound_graph.h"
+#include "model/executor.h"
 #include "model/graph.h"
 
 namespace dsengine {
@@ -44,15 +42,6 @@ struct SaveOptions {
   std::vector<int32_t> ends{};  // the tokens that end an answer; none: those that the model came with
 };
 
-// Where attention gets its keys: the sequence itself (training), or a cache (generation).
-class AttentionContext {
- public:
-  virtual ~AttentionContext() = default;
-  // q [N, Hq, D], k, v [N, Hk, D] of an attention operator -> [N, Hq, D].
-  virtual at::Tensor attend(const Operator& op, const ops::Attention& attention, const at::Tensor& q,
-                            const at::Tensor& k, const at::Tensor& v) = 0;
-};
-
 class Model {
  public:
   static Model load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
@@ -71,23 +60,26 @@ class Model {
   // Of an adapter's folder: that of its base; else the same.
   const std::filesystem::path& base() const { return base_.empty() ? directory_ : base_; }
   // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
-  std::vector<ParamStorage*> units();
+  std::vector<ParamStorage*> units() const { return weights_->units(); }
   int64_t parameter_count() const;          // without an adapter's
   bool finite() const;                      // all parameters are numbers
   int64_t trained_parameter_count() const;  // of what enable_training chose
-  at::ScalarType dtype() const { return sections_[0].flat().scalar_type(); }
+  at::ScalarType dtype() const { return weights_->sections[0].flat().scalar_type(); }
   const Device& device() const { return kernels_->device(); }
 
   // Puts low-rank pairs beside the linears; they begin as no change. The model had none.
   void add_adapter(const AdapterSettings& settings, uint64_t seed);
-  const Adapter* adapter() const { return adapter_.get(); }
+  const Adapter* adapter() const { return weights_->adapter.get(); }
 
   // Without an adapter every parameter is trained. With one: its pairs, a value head, and of the base the kinds
   // `beside`: norms, biases, embeddings (and the head). Nothing else of the base changes by a bit.
   void enable_training(const std::vector<std::string>& beside = {});
   void zero_grad();
   // Recompute each layer in the backward pass instead of keeping its activations.
-  void set_recompute(bool on) { recompute_ = on; }
+  void set_recompute(bool on) { executor_->set_recompute(on); }
+  // See Executor; borrowed.
+  void set_hooks(SectionHooks* hooks) { executor_->set_hooks(hooks); }
+  Weights& weights() const { return *weights_; }
 
   // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
   // base alone gives it; UserError where it is none (AdapterSettings::init).
@@ -118,7 +110,7 @@ class Model {
 
  private:
   Model() = default;
-  void build_units(at::ScalarType dtype);
+  void build_weights(at::ScalarType dtype);
   static Model declared(const Json& config, const std::string& where, const PluginRegistry& registry,
                         const Kernels& kernels, const ModelOptions& options);
   static Model load_adapted(const std::filesystem::path& directory, const PluginRegistry& registry,
@@ -129,12 +121,8 @@ class Model {
   // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
   // `extra`.
   void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
-  Parameter head() const;
   // UserError where the model cannot take the batch: its positions, its vocabulary.
   void check_bounds(const Batch& batch) const;
-  at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention,
-                         bool adapted) const;
-  friend struct RecomputedSection;
 
   std::shared_ptr<const ModelGraph> graph_;
   std::shared_ptr<const BoundGraph> bound_;
@@ -142,11 +130,8 @@ class Model {
   Json config_;
   std::filesystem::path directory_, base_;
   ModelKind kind_ = ModelKind::language;
-  bool recompute_ = false;
-  at::Tensor anchor_;  // wants a gradient once something is trained, so that the first section's backward is reached
-  std::vector<ParamStorage> sections_;
-  std::unique_ptr<ParamStorage> head_;  // language: untied head; value: [1, H]
-  std::unique_ptr<Adapter> adapter_;
+  std::unique_ptr<Weights> weights_;
+  std::unique_ptr<Executor> executor_;
   // What came with the adapter in the base's place, but for a value head: tensor -> its name in the adapter's folder.
   std::map<std::string, std::string> saved_modules_;
 };

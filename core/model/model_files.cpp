@@ -154,10 +154,10 @@ void Model::save(const std::filesystem::path& directory, const std::filesystem::
   for (const auto& tensor : stored) plan.tensors.push_back({tensor.name, options.dtype, tensor.shape()});
   WeightWriter writer(directory, plan);
   for (StoredTensor tensor : stored) {
-    for (size_t i = 0; adapter_ && i < tensor.pieces.size(); ++i) {
+    for (size_t i = 0; weights_->adapter && i < tensor.pieces.size(); ++i) {
       const auto& named = all[tensor.indices[i]];
-      if (named.section == sections_.size()) continue;  // the head
-      const at::Tensor delta = adapter_->delta(named.section, named.block, named.part);
+      if (named.section == weights_->sections.size()) continue;  // the head
+      const at::Tensor delta = weights_->adapter->delta(named.section, named.block, named.part);
       if (delta.defined()) tensor.pieces[i].tensor = tensor.pieces[i].tensor + delta;
     }
     const at::Tensor whole = tensor.joined();

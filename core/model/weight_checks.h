@@ -9,9 +9,9 @@
 
 #include <string>
 
+#include "files/hf_directory.h"
 #include "files/weights.h"
 #include "model/graph.h"
-#include "model/model.h"
 
 namespace dsengine {
 

@@ -11,8 +11,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include "ops/batch.h"
 #include "ops/kernels.h"
+#include "ops/results.h"
 
 namespace dsengine::ops {
 
@@ -41,10 +41,7 @@ class Embedding {
 class RmsNorm {
  public:
   RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, double eps, double shift = 0);
-  struct Result {
-    at::Tensor y, rstd;
-  };
-  Result forward(const at::Tensor& x, const at::Tensor& w) const;
+  RmsNormed forward(const at::Tensor& x, const at::Tensor& w) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, at::Tensor dw) const;
 
@@ -56,10 +53,7 @@ class RmsNorm {
 class LayerNorm {
  public:
   LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, double eps);
-  struct Result {
-    at::Tensor y, mean, rstd;
-  };
-  Result forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const;
+  LayerNormed forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& mean,
                       const at::Tensor& rstd) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& rstd,
@@ -109,29 +103,15 @@ class Rope {
   BoundKernel forward_, backward_;
 };
 
-// Where a batch's keys stand in a cache of blocks of `block_size` tokens: on the device, int64.
-struct CachePlaces {
-  int64_t block_size = 0;
-  at::Tensor blocks;      // [B, M]: of each sequence, in order
-  at::Tensor key_counts;  // [B]: keys up to the end of the batch
-  at::Tensor rows;        // [N]: of each new token, block * block_size + place in it
-};
-
 class Attention {
  public:
   Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
             const AttentionScores& scores);
   // Ragged sequences that begin in the batch. Of q, k and v D is dense, the other strides are any.
-  struct Result {
-    at::Tensor out, lse;  // lse: undefined unless asked for
-  };
-  Result forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Batch& batch,
-                 bool want_lse) const;
-  struct Gradients {
-    at::Tensor dq, dk, dv;
-  };
-  Gradients backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                     const Result& result, const Batch& batch) const;
+  Attended forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Batch& batch,
+                   bool want_lse) const;
+  AttentionGradients backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const Attended& result, const Batch& batch) const;
 
   // Over a cache: keys and values [P, S, Hk, D].
   void write(const at::Tensor& k, const at::Tensor& v, const CachePlaces& places, at::Tensor& keys,
@@ -175,11 +155,6 @@ class SumOfSquares {
 
  private:
   BoundKernel kernel_;
-};
-
-struct AdamWNumbers {
-  double clip, beta1, beta2, step_size, keep, root2, epsilon;
-  int64_t decayed;
 };
 
 class AdamWUpdate {

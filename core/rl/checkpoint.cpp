@@ -14,6 +14,7 @@
 #include "files/entries.h"
 #include "files/safetensors.h"
 #include "files/sealed.h"
+#include "param/placement.h"
 
 namespace dsengine {
 
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kName = "step-";
 
@@ -39,15 +40,19 @@ std::vector<NamedRole> trained_roles(Roles& roles) {
   return result;
 }
 
-// Calls f(name, flat tensor) for everything a role's file holds.
+// Calls f(name, dense tensor) for everything a role's file holds: in the coordinates of placement.h.
 template <class F>
-void for_each_tensor(const Role& role, F&& f) {
+void for_each_tensor(const Role& role, const F& f) {
   const auto& units = role.optimizer->units();
+  const auto add = [&](const char* what, size_t unit, const at::Tensor& span) {
+    for_each_placed(*units[unit], span,
+                    [&](const std::string& place, const at::Tensor& rows) { f(what + ("/" + place), rows); });
+  };
   for (size_t u = 0; u < units.size(); ++u) {
-    f("weights/" + units[u]->name(), units[u]->trained_flat());
-    f("first_moment/" + units[u]->name(), role.optimizer->first_moments()[u]);
-    f("second_moment/" + units[u]->name(), role.optimizer->second_moments()[u]);
-    if (!role.average.empty()) f("average/" + units[u]->name(), role.average[u]);
+    add("weights", u, units[u]->trained_flat());
+    add("first_moment", u, role.optimizer->first_moments()[u]);
+    add("second_moment", u, role.optimizer->second_moments()[u]);
+    if (!role.average.empty()) add("average", u, role.average[u]);
   }
 }
 
@@ -105,9 +110,10 @@ class NotOurs : public UserError {
 // A checkpoint's sealed manifest. UserError: it is damaged.
 Json read_manifest(const fs::path& path, const StageDirectory& stage) {
   const Json raw = read_json(path / kManifest);
-  if (raw.is_object() && !raw.contains("sha256") && raw.value("format", Json()) == 1)
-    throw NotOurs(fmt::format("{}: checkpoint format 1 is of an older version, this one reads {}: delete {}",
-                              path.string(), kFormat, stage.path().string()));
+  const Json format = raw.is_object() ? raw.value("format", Json()) : Json();
+  if (format == 2 || (format == 1 && !raw.contains("sha256")))
+    throw NotOurs(fmt::format("{}: checkpoint format {} is of an older version, this one reads {}: delete {}",
+                              path.string(), format.dump(), kFormat, stage.path().string()));
   Json manifest = read_sealed(path / kManifest);
   if (manifest.value("format", Json()) != kFormat)
     throw NotOurs(fmt::format("{}: checkpoint format {} is not known to this version", path.string(),
@@ -154,7 +160,7 @@ void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState
   for (const auto& [name, role] : trained_roles(roles)) {
     std::vector<TensorDeclaration> tensors;
     for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
-      tensors.push_back({tensor, Dtype::F32, {t.numel()}});
+      tensors.push_back({tensor, Dtype::F32, t.sizes().vec()});
     });
     SafetensorsWriter writer(directory.path() / (std::string(name) + ".safetensors"), tensors);
     for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
@@ -224,7 +230,7 @@ void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& rol
       const SafetensorsFile file(path / (name + ".safetensors"));
       for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* entry = file.find(tensor);
-        DSE_CHECK_USER(entry && entry->end - entry->begin == uint64_t(t.nbytes()),
+        DSE_CHECK_USER(entry && entry->dtype == Dtype::F32 && entry->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
         const auto from = file.bytes(*entry);
         std::memcpy(bytes_of(t).data(), from.data(), from.size());

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <map>
+#include <optional>
 
 #include "model/autograd/autograd.h"
 #include "model/verify_model.h"
@@ -127,6 +128,70 @@ TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
   }
   EXPECT_EQ(values[0], values[1]);
   for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[1][u])) << u;
+}
+
+// Weights are there while their section runs, forward or backward, and are no numbers at any other time.
+class Poison : public SectionHooks {
+ public:
+  explicit Poison(Weights& weights) : weights_(weights) {
+    for (auto* unit : weights_.units()) put_away(*unit);
+  }
+  void before_forward(size_t section) override { fetch(section, "forward"); }
+  void after_forward(size_t section) override { leave(section, "forward"); }
+  void before_backward(size_t section) override { fetch(section, "backward"); }
+  void after_backward(size_t section) override { leave(section, "backward"); }
+  void fetch_all() {
+    for (auto& [unit, flat] : away_) unit->flat().copy_(flat);
+  }
+  std::vector<std::string> calls;
+
+ private:
+  void put_away(ParamStorage& unit) {
+    away_[&unit] = unit.flat().clone();
+    at::Tensor(unit.flat()).fill_(NAN);
+  }
+  void fetch(size_t section, const char* pass) {
+    calls.push_back(fmt::format("{} {}", pass, section));
+    at::NoGradGuard no_grad;
+    for (auto* unit : weights_.of_section(section)) unit->flat().copy_(away_.at(unit));
+  }
+  void leave(size_t section, const char* pass) {
+    calls.push_back(fmt::format("{} {} done", pass, section));
+    at::NoGradGuard no_grad;
+    for (auto* unit : weights_.of_section(section)) at::Tensor(unit->flat()).fill_(NAN);
+  }
+  Weights& weights_;
+  std::map<ParamStorage*, Tensor> away_;
+};
+
+TEST_P(ModelGradients, ASectionsWeightsAreReadBetweenItsHooks) {
+  const Objective objective(model.graph().vocabulary);
+  model.enable_training();
+  std::vector<std::vector<Tensor>> gradients;
+  for (const bool recompute : {false, true})
+    for (const bool poisoned : {false, true}) {
+      model.set_recompute(recompute);
+      model.zero_grad();
+      std::optional<Poison> poison;
+      if (poisoned) model.set_hooks(&poison.emplace(model.weights()));
+      at::AutoGradMode grad(true);
+      torch::autograd::backward({objective.of(model)}, {});
+      auto& all = gradients.emplace_back();
+      for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+      model.set_hooks(nullptr);
+      if (!poisoned) continue;
+      poison->fetch_all();
+      // Forward from the first section to the head, each left before the next; backward the other way.
+      std::vector<std::string> expected;
+      const int sections = int(model.graph().sections.size());
+      for (int s = 0; s <= sections; ++s)
+        expected.push_back(fmt::format("forward {}", s)), expected.push_back(fmt::format("forward {} done", s));
+      for (int s = sections; s >= 0; --s)
+        expected.push_back(fmt::format("backward {}", s)), expected.push_back(fmt::format("backward {} done", s));
+      EXPECT_EQ(poison->calls, expected);
+    }
+  for (size_t i = 1; i < gradients.size(); ++i)
+    for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[i][u])) << u;
 }
 
 // A node keeps no weight: between forward and backward the buffers are moved, and what stood there is no number any

@@ -80,7 +80,8 @@ void expect_gradients(Role& role, const fs::path& path) {
 
 void expect_change(Role& role, const fs::path& path, const std::map<std::string, at::Tensor>& before) {
   expect_units_near(
-      role.model, path, kChangeTolerance, [](const ParamStorage& u, size_t b, size_t p) { return u.part(b, p); }, &before);
+      role.model, path, kChangeTolerance, [](const ParamStorage& u, size_t b, size_t p) { return u.part(b, p); },
+      &before);
 }
 
 void expect_column(const std::vector<float>& column, const Json& expected, const std::string& name) {

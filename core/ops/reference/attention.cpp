@@ -52,10 +52,8 @@ Tensor by_head(const Tensor& t, int64_t repeat) {
   return repeat == 1 ? heads : heads.repeat_interleave(repeat, 0);
 }
 
-struct Attended {
-  Tensor out, lse;  // [n, Hq, D], [n, Hq]
-};
-Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t past, const AttentionScores& how) {
+// out [n, Hq, D], lse [n, Hq].
+ops::Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t past, const AttentionScores& how) {
   const int64_t group = q.size(1) / k.size(1);
   const Tensor s = scores_of(by_head(q, 1), by_head(k, group), past, how).s;
   return {at::matmul(at::softmax(s, 2), by_head(v, group)).transpose(0, 1), at::logsumexp(s, 2).transpose(0, 1)};
@@ -63,9 +61,9 @@ Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t past,
 
 }  // namespace
 
-ops::Attention::Result attention(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
-                                 const AttentionScores& scores) {
-  ops::Attention::Result r{at::empty(q.sizes(), q.options()), at::empty({q.size(0), q.size(1)}, q.options())};
+ops::Attended attention(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
+                        const AttentionScores& scores) {
+  ops::Attended r{at::empty(q.sizes(), q.options()), at::empty({q.size(0), q.size(1)}, q.options())};
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first;
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, n); };
@@ -75,11 +73,11 @@ ops::Attention::Result attention(const Tensor& q, const Tensor& k, const Tensor&
   return r;
 }
 
-ops::Attention::Gradients attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
-                                             const ops::Attention::Result& result, const Batch& batch,
-                                             const AttentionScores& scores) {
-  ops::Attention::Gradients g{at::empty(q.sizes(), q.options()), at::empty(k.sizes(), k.options()),
-                              at::empty(v.sizes(), v.options())};
+ops::AttentionGradients attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
+                                           const ops::Attended& result, const Batch& batch,
+                                           const AttentionScores& scores) {
+  ops::AttentionGradients g{at::empty(q.sizes(), q.options()), at::empty(k.sizes(), k.options()),
+                            at::empty(v.sizes(), v.options())};
   const int64_t kv_heads = k.size(1), group = q.size(1) / kv_heads;
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first;

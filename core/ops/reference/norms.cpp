@@ -12,7 +12,7 @@ Tensor shifted(const Tensor& w, double shift) { return shift == 0 ? w : w + shif
 
 }  // namespace
 
-ops::RmsNorm::Result rms_norm(const Tensor& x, const Tensor& w, double eps, double shift) {
+ops::RmsNormed rms_norm(const Tensor& x, const Tensor& w, double eps, double shift) {
   const Tensor rstd = (x.square().mean(1) + eps).rsqrt();
   return {x * rstd.unsqueeze(1) * shifted(w, shift), rstd};
 }
@@ -26,7 +26,7 @@ void rms_norm_weight_backward(const Tensor& dy, const Tensor& x, const Tensor& r
   dw.add_((dy * x).mul_(rstd.unsqueeze(1)).sum(0));
 }
 
-ops::LayerNorm::Result layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
+ops::LayerNormed layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
   const auto [y, mean, rstd] = at::native_layer_norm(x, {x.size(1)}, w, b, eps);
   return {y, mean.squeeze(1), rstd.squeeze(1)};
 }

@@ -3,13 +3,13 @@
 //
 //   at::Tensor y = reference::linear(x, w, b, {});
 //
-// `…_backward` of parameters add to what is there. What is composed of other operations is in ops/ops.cpp alone.
+// `…_backward` of parameters add to what is there. What is composed of other operations is in core/ops alone.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <tuple>
 
-#include "ops/ops.h"
+#include "ops/results.h"
 
 namespace dsengine::reference {
 
@@ -22,12 +22,12 @@ void linear_weight_backward(const at::Tensor& dy, const at::Tensor& x, at::Tenso
 
 void embedding_weight_backward(const at::Tensor& dy, const at::Tensor& ids, at::Tensor dtable);
 
-ops::RmsNorm::Result rms_norm(const at::Tensor& x, const at::Tensor& w, double eps, double shift);
+ops::RmsNormed rms_norm(const at::Tensor& x, const at::Tensor& w, double eps, double shift);
 at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd,
                              double shift);
 void rms_norm_weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, at::Tensor dw);
 
-ops::LayerNorm::Result layer_norm(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, double eps);
+ops::LayerNormed layer_norm(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, double eps);
 at::Tensor layer_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& mean,
                                const at::Tensor& rstd);
 void layer_norm_weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean,
@@ -41,11 +41,11 @@ at::Tensor activation_backward(const at::Tensor& dy, const at::Tensor& x, Activa
 at::Tensor rope(const at::Tensor& x, int64_t turned, const at::Tensor& positions, const at::Tensor& lengths,
                 const at::Tensor& frequencies, const at::Tensor& long_frequencies, const RopeSpec& rope, int sign);
 
-ops::Attention::Result attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Batch& batch,
-                                 const AttentionScores& scores);
-ops::Attention::Gradients attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k,
-                                             const at::Tensor& v, const ops::Attention::Result& result,
-                                             const Batch& batch, const AttentionScores& scores);
+ops::Attended attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Batch& batch,
+                        const AttentionScores& scores);
+ops::AttentionGradients attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, const ops::Attended& result, const Batch& batch,
+                                           const AttentionScores& scores);
 at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values,
                             const ops::CachePlaces& places, const Batch& batch, const AttentionScores& scores);
 

@@ -2,9 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
-#include "base/check.h"
 #include "ops/reference/reference.h"
 
 namespace dsengine::ops {
@@ -71,9 +68,9 @@ RmsNorm::RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, do
   weight_backward_ = kernels.bind(o.as(Op::rms_norm_weight_backward));
 }
 
-RmsNorm::Result RmsNorm::forward(const Tensor& x, const Tensor& w) const {
+RmsNormed RmsNorm::forward(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::rms_norm(x, w, eps_, shift_);
-  Result r{at::empty_like(x), like(x, {x.size(0)})};
+  RmsNormed r{at::empty_like(x), like(x, {x.size(0)})};
   forward_.run({x.contiguous(), w}, {r.y, r.rstd}, x.size(0));
   return r;
 }
@@ -98,9 +95,9 @@ LayerNorm::LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width
   weight_backward_ = kernels.bind(o.as(Op::layer_norm_weight_backward));
 }
 
-LayerNorm::Result LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
+LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
   if (!forward_) return reference::layer_norm(x, w, b, eps_);
-  Result r{at::empty_like(x), like(x, {x.size(0)}), like(x, {x.size(0)})};
+  LayerNormed r{at::empty_like(x), like(x, {x.size(0)}), like(x, {x.size(0)})};
   forward_.run({x.contiguous(), w, b}, {r.y, r.mean, r.rstd}, x.size(0));
   return r;
 }
@@ -189,145 +186,6 @@ Tensor Rope::backward(const Tensor& dy, const Tensor& positions, const Tensor& l
   Tensor dx = like(dy, dy.sizes());
   backward_.run({dy.contiguous(), positions, lengths}, {dx}, dy.size(0), {}, {turned_});
   return dx;
-}
-
-Attention::Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                     const AttentionScores& scores)
-    : scores_(scores) {
-  const Operation o{.op = Op::attention,
-                    .dtype = dtype,
-                    .heads = heads,
-                    .kv_heads = kv_heads,
-                    .head_dim = head_dim,
-                    .scores = scores};
-  forward_ = kernels.bind(o);
-  backward_ = kernels.bind(o.as(Op::attention_backward));
-  write_ = kernels.bind(o.as(Op::cache_write));
-  cached_ = kernels.bind(o.as(Op::cached_attention));
-}
-
-Attention::Result Attention::forward(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
-                                     bool want_lse) const {
-  if (!forward_) return reference::attention(q, k, v, batch, scores_);
-  Result r{like(q, q.sizes()), want_lse ? like(q, {q.size(0), q.size(1)}) : Tensor()};
-  forward_.run({q, k, v, batch.starts}, {r.out, r.lse}, q.size(0), {}, {batch.longest});
-  return r;
-}
-
-Attention::Gradients Attention::backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
-                                         const Result& result, const Batch& batch) const {
-  if (!backward_) return reference::attention_backward(d_out, q, k, v, result, batch, scores_);
-  Gradients g{like(q, q.sizes()), like(k, k.sizes()), like(v, v.sizes())};
-  backward_.run({d_out, q, k, v, result.out, result.lse, batch.starts}, {g.dq, g.dk, g.dv}, q.size(0), {},
-                {batch.longest});
-  return g;
-}
-
-void Attention::write(const Tensor& k, const Tensor& v, const CachePlaces& places, Tensor& keys, Tensor& values) const {
-  if (write_) return write_.run({k.contiguous(), v.contiguous(), places.rows}, {keys, values}, k.size(0));
-  for (const auto& [from, to] : {std::pair{&k, &keys}, {&v, &values}})
-    to->flatten(0, 1).index_copy_(0, places.rows, *from);
-}
-
-Tensor Attention::cached(const Tensor& q, const Tensor& keys, const Tensor& values, const CachePlaces& places,
-                         const Batch& batch) const {
-  if (!cached_) return reference::cached_attention(q, keys, values, places, batch, scores_);
-  Tensor out = like(q, q.sizes());
-  cached_.run({q, keys, values, places.blocks, batch.starts, places.key_counts}, {out}, q.size(0), {}, {batch.longest});
-  return out;
-}
-
-namespace {
-
-constexpr int64_t kChunkElements = 1 << 22;  // 16 MiB of float32 logits
-
-// Calls f(first, count) for chunks of rows; a multiple of 8 but for the last, so that each meets BLAS alike.
-template <class F>
-void in_chunks(int64_t rows, int64_t vocabulary, const F& f) {
-  const int64_t step = std::max<int64_t>(8, kChunkElements / vocabulary / 8 * 8);
-  for (int64_t first = 0; first < rows; first += step) f(first, std::min(step, rows - first));
-}
-
-}  // namespace
-
-LogProb::LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, int64_t vocabulary, double softcap)
-    : softcap_(softcap), linear_(kernels, dtype, width, vocabulary) {
-  const Operation o{.op = Op::log_prob, .dtype = dtype, .in = width, .out = vocabulary, .softcap = softcap};
-  forward_ = kernels.bind(o);
-  backward_ = kernels.bind(o.as(Op::log_prob_backward));
-}
-
-Tensor LogProb::logits(const Tensor& x, const Tensor& head) const {
-  Tensor z = linear_.forward(x, head);
-  return softcap_ > 0 ? z.div_(softcap_).tanh_().mul_(softcap_) : z;
-}
-
-LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
-                                 bool want_entropy) const {
-  const int64_t rows = x.size(0);
-  Result r{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
-  const auto store = [&](int64_t first, int64_t count, const reference::LogitSums& sums) {
-    r.lse.narrow(0, first, count).copy_(sums.lse);
-    r.logp.narrow(0, first, count).copy_(sums.target_logit - sums.lse);
-    if (want_entropy) r.entropy.narrow(0, first, count).copy_(sums.lse - sums.mean_logit);
-  };
-  if (forward_) {
-    reference::LogitSums sums{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
-    forward_.run({x.contiguous(), head, targets}, {sums.lse, sums.target_logit, sums.mean_logit}, rows, {temperature});
-    store(0, rows, sums);
-    return r;
-  }
-  in_chunks(rows, head.size(0), [&](int64_t first, int64_t count) {
-    const Tensor z = logits(x.narrow(0, first, count), head).div_(temperature);
-    store(first, count, reference::logit_sums(z, targets.narrow(0, first, count), want_entropy));
-  });
-  return r;
-}
-
-Tensor LogProb::backward(const Tensor& d_logp, const Tensor& d_entropy, const Tensor& x, const Tensor& head,
-                         const Tensor& targets, const Result& result, double temperature, Tensor dhead) const {
-  Tensor dx = like(x, x.sizes());
-  if (backward_) {
-    backward_.run({d_logp, d_entropy, x.contiguous(), head, targets, result.lse, result.entropy}, {dx, dhead},
-                  x.size(0), {temperature});
-    return dx;
-  }
-  in_chunks(x.size(0), head.size(0), [&](int64_t first, int64_t count) {
-    const auto part = [&](const Tensor& t) { return t.narrow(0, first, count); };
-    // d logp / dz = onehot - p;  d entropy / dz = -p (log p + entropy)
-    Tensor log_p = logits(part(x), head);
-    const Tensor slope = softcap_ > 0 ? 1 - (log_p / softcap_).square_() : Tensor();  // of tanh
-    log_p.div_(temperature).sub_(part(result.lse).unsqueeze(1));
-    Tensor p = log_p.exp();
-    const Tensor weight = part(d_logp).neg().unsqueeze(1);
-    Tensor dz = d_entropy.defined()
-                    ? p.mul(weight - (log_p + part(result.entropy).unsqueeze(1)).mul_(part(d_entropy).unsqueeze(1)))
-                    : p.mul_(weight);
-    dz.scatter_add_(1, part(targets).unsqueeze(1), part(d_logp).unsqueeze(1));
-    dz.div_(temperature);
-    if (slope.defined()) dz.mul_(slope);
-    part(dx).copy_(linear_.backward(dz, head));
-    linear_.weight_backward(dz, part(x), dhead, {});
-  });
-  return dx;
-}
-
-SumOfSquares::SumOfSquares(const Kernels& kernels)
-    : kernel_(kernels.bind({.op = Op::sum_of_squares, .dtype = at::kFloat})) {}
-
-double SumOfSquares::operator()(const Tensor& x) const {
-  if (!kernel_) return reference::sum_of_squares(x);
-  Tensor sum = at::empty({1}, x.options().dtype(at::kDouble));
-  kernel_.run({x}, {sum}, x.numel());
-  return sum.item<double>();
-}
-
-AdamWUpdate::AdamWUpdate(const Kernels& kernels) : kernel_(kernels.bind({.op = Op::adamw, .dtype = at::kFloat})) {}
-
-void AdamWUpdate::operator()(const Tensor& gradient, Tensor w, Tensor m, Tensor v, const AdamWNumbers& n) const {
-  if (!kernel_) return reference::adamw(gradient, w, m, v, n);
-  kernel_.run({gradient}, {w, m, v}, w.numel(), {n.clip, n.beta1, n.beta2, n.step_size, n.keep, n.root2, n.epsilon},
-              {n.decayed});
 }
 
 }  // namespace dsengine::ops

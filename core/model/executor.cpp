@@ -1,0 +1,249 @@
+#include "model/executor.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <map>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using Tensors = torch::autograd::variable_list;
+
+namespace {
+
+class RaggedContext : public AttentionContext {
+ public:
+  explicit RaggedContext(const Batch& batch) : batch_(batch) {}
+  Tensor attend(const Operator&, const ops::Attention& attention, const Tensor& q, const Tensor& k,
+                const Tensor& v) override {
+    return autograd::attention(attention, q, k, v, batch_);
+  }
+
+ private:
+  const Batch& batch_;
+};
+
+bool wants_grad(const Tensor& x) { return at::GradMode::is_enabled() && x.defined() && x.requires_grad(); }
+
+void keep(AutogradContext* ctx, const Executor* executor, size_t section) {
+  ctx->saved_data["executor"] = int64_t(reinterpret_cast<intptr_t>(executor));
+  ctx->saved_data["section"] = int64_t(section);
+}
+const Executor& executor_of(AutogradContext* ctx) {
+  return *reinterpret_cast<const Executor*>(ctx->saved_data["executor"].toInt());
+}
+size_t section_of(AutogradContext* ctx) { return size_t(ctx->saved_data["section"].toInt()); }
+
+}  // namespace
+
+// The two ends of a section: nodes that change nothing, and call the hooks when the backward reaches them.
+struct SectionBegin : torch::autograd::Function<SectionBegin> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Executor* executor, size_t section) {
+    keep(ctx, executor, section);
+    return x.view_as(x);
+  }
+  static Tensors backward(AutogradContext* ctx, Tensors grads) {
+    executor_of(ctx).hooks_->after_backward(section_of(ctx));
+    return {grads[0], Tensor(), Tensor()};
+  }
+};
+struct SectionEnd : torch::autograd::Function<SectionEnd> {
+  static Tensors forward(AutogradContext* ctx, const Tensor& x, const Tensor& y, const Executor* executor,
+                         size_t section) {
+    keep(ctx, executor, section);
+    return {x.view_as(x), y.view_as(y)};
+  }
+  static Tensors backward(AutogradContext* ctx, Tensors grads) {
+    executor_of(ctx).hooks_->before_backward(section_of(ctx));
+    return {grads[0], grads[1], Tensor(), Tensor()};
+  }
+};
+
+// Runs a section without grad, and once more with it in the backward pass, where the gradients of its
+// parameters go straight into their buffers.
+struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Executor* executor, size_t section,
+                        const Batch* batch) {
+    ctx->save_for_backward({x, batch->tokens, batch->positions, batch->lengths, batch->starts});
+    keep(ctx, executor, section);
+    ctx->saved_data["offsets"] = batch->offsets;
+    ctx->saved_data["past"] = batch->past;
+    ctx->saved_data["longest"] = batch->longest;
+    RaggedContext attention(*batch);
+    return executor->run_section(section, x, *batch, attention, true, {});
+  }
+  static Tensors backward(AutogradContext* ctx, Tensors grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Batch batch{.offsets = ctx->saved_data["offsets"].toIntVector(),
+                      .past = ctx->saved_data["past"].toIntVector(),
+                      .longest = ctx->saved_data["longest"].toInt(),
+                      .tokens = saved[1],
+                      .positions = saved[2],
+                      .lengths = saved[3],
+                      .starts = saved[4]};
+    RaggedContext attention(batch);
+    const Tensor x = saved[0].detach().requires_grad_(true);
+    const at::AutoGradMode grad(true);
+    const Tensor y = executor_of(ctx).run_section(section_of(ctx), x, batch, attention, true, {});
+    torch::autograd::backward({y}, {grads[0]});
+    return {x.grad(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+// body(x) -> two tensors, of which the second may be undefined.
+template <class Body>
+auto Executor::hooked(size_t section, const Tensor& x, const Body& body) const {
+  if (!hooks_) return body(x);
+  hooks_->before_forward(section);
+  const bool train = wants_grad(x);
+  std::pair<Tensor, Tensor> y = body(train ? SectionBegin::apply(x, this, section) : x);
+  hooks_->after_forward(section);
+  if (!train) return y;
+  const Tensor none = at::empty({0}, y.first.options());
+  const Tensors ends = SectionEnd::apply(y.first, y.second.defined() ? y.second : none, this, section);
+  return std::pair(ends[0], y.second.defined() ? ends[1] : Tensor());
+}
+
+void Executor::enable_training() {
+  const auto& flat = weights_.sections[0].flat();
+  anchor_ = at::empty({0}, flat.options()).requires_grad_(true);
+}
+
+Parameter Executor::head() const {
+  return weights_.head ? Parameter(*weights_.head, 0) : Parameter(weights_.sections[0], size_t(graph_.tied_block));
+}
+
+Tensor Executor::run_attention(const Operator& op, const BoundOperator& bound, Tensor qkv, const Batch& batch,
+                               const ParamStorage& unit, AttentionContext& attention) const {
+  const int64_t turned = op.heads + op.kv_heads, rows = qkv.size(0);
+  qkv = qkv.view({rows, op.heads + 2 * op.kv_heads, op.head_dim});
+  if (bound.q_norm || bound.k_norm) {
+    const auto heads = [&](int64_t first, int64_t count, const std::optional<ops::RmsNorm>& norm, int weight) {
+      const Tensor part = qkv.narrow(1, first, count);
+      if (!norm) return part;
+      return autograd::rms_norm(*norm, part.reshape({-1, op.head_dim}).contiguous(), Parameter(unit, size_t(weight)))
+          .view(part.sizes());
+    };
+    qkv = at::cat({heads(0, op.heads, bound.q_norm, op.q_norm), heads(op.heads, op.kv_heads, bound.k_norm, op.k_norm),
+                   heads(turned, op.kv_heads, {}, -1)},
+                  1);
+  }
+  if (bound.rope) qkv = autograd::rope(*bound.rope, qkv, batch.positions, batch.lengths);
+  return attention
+      .attend(op, *bound.attention, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
+              qkv.narrow(1, turned, op.kv_heads))
+      .reshape({rows, op.heads * op.head_dim});
+}
+
+Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
+                             const Tensor& anchor) const {
+  const Section& s = graph_.sections[section];
+  const ParamStorage& unit = weights_.sections[section];
+  const Adapter* adapter = adapted ? weights_.adapter.get() : nullptr;
+  const auto block = [&](int i) { return i < 0 ? Parameter() : Parameter(unit, size_t(i)); };
+  const auto linear = [&](const std::optional<ops::Linear>& op, const Tensor& in, int weight, int bias) {
+    const Tensor y = autograd::linear(*op, in, block(weight), block(bias));
+    return adapter ? adapter->add(section, weight, in, y) : y;
+  };
+  std::map<int, Tensor> values{{s.input, std::move(x)}};
+  for (size_t i = 0; i < s.operators.size(); ++i) {
+    const Operator& op = s.operators[i];
+    const BoundOperator& bound = bound_.sections[section][i];
+    const Tensor in = op.inputs.empty() ? Tensor() : values.at(op.inputs[0]);
+    const auto first_linear = [&] { return linear(bound.linear, in, op.weight, op.bias); };
+    const auto last_linear = [&](const Tensor& x) { return linear(bound.out_linear, x, op.out_weight, op.out_bias); };
+    Tensor& out = values[op.output];
+    switch (op.kind) {
+      case Operator::embed:
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.tokens, anchor);
+        if (op.factor != 1) out = out * op.factor;
+        break;
+      case Operator::positions:
+        out = autograd::embedding(*bound.embedding, block(op.weight), batch.positions + op.offset, anchor);
+        break;
+      case Operator::rms_norm:
+        out = autograd::rms_norm(*bound.rms_norm, in, block(op.weight));
+        break;
+      case Operator::layer_norm:
+        out = autograd::layer_norm(*bound.layer_norm, in, block(op.weight), block(op.bias));
+        break;
+      case Operator::linear:
+        out = first_linear();
+        break;
+      case Operator::attention:
+        out = last_linear(run_attention(op, bound, first_linear(), batch, unit, attention));
+        break;
+      case Operator::gated_mlp:
+        out = last_linear(autograd::gated_activation(*bound.gated_activate, first_linear()));
+        break;
+      case Operator::mlp:
+        out = last_linear(autograd::activation(*bound.activate, first_linear()));
+        break;
+      case Operator::add:
+        out = in + values.at(op.inputs[1]);
+        break;
+      case Operator::scale:
+        out = in * op.factor;
+        break;
+    }
+    for (const int value : bound.last_reads) values.erase(value);
+  }
+  return values.at(s.output);
+}
+
+Tensor Executor::hidden(const Batch& batch, bool adapted) const {
+  RaggedContext attention(batch);
+  Tensor x;
+  for (size_t i = 0; i < weights_.sections.size(); ++i) {
+    // The embeddings read tokens: what their section begins with is the anchor.
+    const auto section = [&](const Tensor& begin) {
+      if (i == 0) return std::pair(run_section(i, {}, batch, attention, adapted, begin), Tensor());
+      if (recompute_ && adapted && wants_grad(begin))
+        return std::pair(RecomputedSection::apply(begin, this, i, &batch), Tensor());
+      return std::pair(run_section(i, begin, batch, attention, adapted, {}), Tensor());
+    };
+    x = hooked(i, i == 0 ? anchor_ : x, section).first;
+  }
+  return x;
+}
+
+Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
+  const at::NoGradGuard no_grad;
+  Tensor x;
+  for (size_t i = 0; i < weights_.sections.size(); ++i)
+    x = hooked(i, x, [&](const Tensor& begin) {
+          return std::pair(run_section(i, begin, batch, attention, true, {}), Tensor());
+        }).first;
+  return x;
+}
+
+autograd::LogProb Executor::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets,
+                                     double temperature, bool entropy) const {
+  const auto [logp, spread] = hooked(head_section(), hidden.index_select(0, rows), [&](const Tensor& x) {
+    const auto r = autograd::log_prob(bound_.head, x, head(), targets, temperature, entropy);
+    return std::pair(r.logp, r.entropy);
+  });
+  return {logp, spread};
+}
+
+Tensor Executor::logits(const Tensor& hidden_TH) const {
+  const at::NoGradGuard no_grad;
+  return hooked(head_section(), hidden_TH,
+                [&](const Tensor& x) { return std::pair(bound_.head.logits(x, head().value()), Tensor()); })
+      .first;
+}
+
+Tensor Executor::values(const Tensor& hidden, const Tensor& rows) const {
+  return hooked(head_section(), hidden.index_select(0, rows),
+                [&](const Tensor& x) {
+                  return std::pair(autograd::linear(bound_.value_head, x, head(), {}).squeeze(1), Tensor());
+                })
+      .first;
+}
+
+}  // namespace dsengine

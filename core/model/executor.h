@@ -1,0 +1,84 @@
+// Runs a graph with its weights: packed sequences for training and scoring, or another source of keys (a cache).
+//
+//   Executor run(graph, bound, weights);
+//   at::Tensor h = run.hidden(batch, adapted);                         // [N, H], output of the last section
+//   auto [logp, entropy] = run.log_prob(h, rows, targets, 1.0, false); // the head is a section like the others
+//
+// Section hooks are where weights come and go: a section's weights are read between its before_forward and
+// after_forward, and between its before_backward and after_backward, and nowhere else; nodes keep none of them. Borrows
+// all it is given, which with itself outlives the backward. One thread.
+#pragma once
+#include "model/autograd/autograd.h"
+#include "model/bound_graph.h"
+#include "model/weights.h"
+
+namespace dsengine {
+
+// Where attention gets its keys: the sequence itself (training), or a cache (generation).
+class AttentionContext {
+ public:
+  virtual ~AttentionContext() = default;
+  // q [N, Hq, D], k, v [N, Hk, D] of an attention operator -> [N, Hq, D].
+  virtual at::Tensor attend(const Operator& op, const ops::Attention& attention, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v) = 0;
+};
+
+// Called with a section's index; the head's is the number of sections. A section that is recomputed is run forward once
+// more between its before_backward and after_backward, without further calls.
+class SectionHooks {
+ public:
+  virtual ~SectionHooks() = default;
+  virtual void before_forward(size_t) {}
+  virtual void after_forward(size_t) {}
+  virtual void before_backward(size_t) {}
+  virtual void after_backward(size_t) {}  // its gradients are whole
+};
+
+class Executor {
+ public:
+  Executor(const ModelGraph& graph, const BoundGraph& bound, const Weights& weights)
+      : graph_(graph), bound_(bound), weights_(weights) {}
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  // From here on what is computed in grad mode is differentiable.
+  void enable_training();
+  // Recompute each section but the first in the backward pass instead of keeping its activations.
+  void set_recompute(bool on) { recompute_ = on; }
+  bool recompute() const { return recompute_; }
+  // Borrowed; null: none.
+  void set_hooks(SectionHooks* hooks) { hooks_ = hooks; }
+
+  at::Tensor hidden(const Batch& batch, bool adapted) const;
+  // With another source of keys and values; never recomputed.
+  at::Tensor hidden(const Batch& batch, AttentionContext& attention) const;
+  // log p(targets[i]) read at hidden row rows[i].
+  autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
+                             double temperature, bool entropy) const;
+  at::Tensor logits(const at::Tensor& hidden_TH) const;                       // [T, V], for sampling
+  at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;  // of a value head, [T]
+
+ private:
+  friend struct RecomputedSection;
+  friend struct SectionBegin;
+  friend struct SectionEnd;
+  size_t head_section() const { return weights_.sections.size(); }
+  Parameter head() const;
+  at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
+                         const at::Tensor& anchor) const;
+  at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,
+                           const ParamStorage& unit, AttentionContext& attention) const;
+  // A section as the hooks see it: calls of theirs around `body`, which makes `outputs` of x, and nodes that call them
+  // in the backward.
+  template <class Body>
+  auto hooked(size_t section, const at::Tensor& x, const Body& body) const;
+
+  const ModelGraph& graph_;
+  const BoundGraph& bound_;
+  const Weights& weights_;
+  SectionHooks* hooks_ = nullptr;
+  bool recompute_ = false;
+  at::Tensor anchor_;  // wants a gradient once something is trained, so that the first section's backward is reached
+};
+
+}  // namespace dsengine

@@ -1,0 +1,27 @@
+// A model's parameters, by section: what the executor reads and the optimizer changes.
+//
+//   for (auto* unit : weights.of_section(s)) unit->flat();      // what section s reads
+//
+// Not copyable. Nodes of the graph refer to what it holds, so that it stays where it is.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "model/adapter.h"
+#include "param/storage.h"
+
+namespace dsengine {
+
+struct Weights {
+  std::vector<ParamStorage> sections;  // one for each of the graph's
+  std::unique_ptr<ParamStorage> head;  // language: an untied head; value: [1, H]
+  std::unique_ptr<Adapter> adapter;
+
+  // Sections, then the head, then an adapter's; those without parameters left out.
+  std::vector<ParamStorage*> units();
+  // Those that a section reads, those without parameters left out. The section behind the last is the head; a tied one
+  // reads the embedding's.
+  std::vector<ParamStorage*> of_section(size_t section);
+};
+
+}  // namespace dsengine

@@ -1,0 +1,90 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "ops/ops.h"
+#include "ops/reference/reference.h"
+
+namespace dsengine::ops {
+
+using at::Tensor;
+using dse::Op;
+
+namespace {
+
+Tensor like(const Tensor& x, at::IntArrayRef sizes) { return at::empty(sizes, x.options()); }
+
+constexpr int64_t kChunkElements = 1 << 22;  // 16 MiB of float32 logits
+
+// Calls f(first, count) for chunks of rows; a multiple of 8 but for the last, so that each meets BLAS alike.
+template <class F>
+void in_chunks(int64_t rows, int64_t vocabulary, const F& f) {
+  const int64_t step = std::max<int64_t>(8, kChunkElements / vocabulary / 8 * 8);
+  for (int64_t first = 0; first < rows; first += step) f(first, std::min(step, rows - first));
+}
+
+}  // namespace
+
+LogProb::LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, int64_t vocabulary, double softcap)
+    : softcap_(softcap), linear_(kernels, dtype, width, vocabulary) {
+  const Operation o{.op = Op::log_prob, .dtype = dtype, .in = width, .out = vocabulary, .softcap = softcap};
+  forward_ = kernels.bind(o);
+  backward_ = kernels.bind(o.as(Op::log_prob_backward));
+}
+
+Tensor LogProb::logits(const Tensor& x, const Tensor& head) const {
+  Tensor z = linear_.forward(x, head);
+  return softcap_ > 0 ? z.div_(softcap_).tanh_().mul_(softcap_) : z;
+}
+
+LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
+                                 bool want_entropy) const {
+  const int64_t rows = x.size(0);
+  Result r{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
+  const auto store = [&](int64_t first, int64_t count, const reference::LogitSums& sums) {
+    r.lse.narrow(0, first, count).copy_(sums.lse);
+    r.logp.narrow(0, first, count).copy_(sums.target_logit - sums.lse);
+    if (want_entropy) r.entropy.narrow(0, first, count).copy_(sums.lse - sums.mean_logit);
+  };
+  if (forward_) {
+    reference::LogitSums sums{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
+    forward_.run({x.contiguous(), head, targets}, {sums.lse, sums.target_logit, sums.mean_logit}, rows, {temperature});
+    store(0, rows, sums);
+    return r;
+  }
+  in_chunks(rows, head.size(0), [&](int64_t first, int64_t count) {
+    const Tensor z = logits(x.narrow(0, first, count), head).div_(temperature);
+    store(first, count, reference::logit_sums(z, targets.narrow(0, first, count), want_entropy));
+  });
+  return r;
+}
+
+Tensor LogProb::backward(const Tensor& d_logp, const Tensor& d_entropy, const Tensor& x, const Tensor& head,
+                         const Tensor& targets, const Result& result, double temperature, Tensor dhead) const {
+  Tensor dx = like(x, x.sizes());
+  if (backward_) {
+    backward_.run({d_logp, d_entropy, x.contiguous(), head, targets, result.lse, result.entropy}, {dx, dhead},
+                  x.size(0), {temperature});
+    return dx;
+  }
+  in_chunks(x.size(0), head.size(0), [&](int64_t first, int64_t count) {
+    const auto part = [&](const Tensor& t) { return t.narrow(0, first, count); };
+    // d logp / dz = onehot - p;  d entropy / dz = -p (log p + entropy)
+    Tensor log_p = logits(part(x), head);
+    const Tensor slope = softcap_ > 0 ? 1 - (log_p / softcap_).square_() : Tensor();  // of tanh
+    log_p.div_(temperature).sub_(part(result.lse).unsqueeze(1));
+    Tensor p = log_p.exp();
+    const Tensor weight = part(d_logp).neg().unsqueeze(1);
+    Tensor dz = d_entropy.defined()
+                    ? p.mul(weight - (log_p + part(result.entropy).unsqueeze(1)).mul_(part(d_entropy).unsqueeze(1)))
+                    : p.mul_(weight);
+    dz.scatter_add_(1, part(targets).unsqueeze(1), part(d_logp).unsqueeze(1));
+    dz.div_(temperature);
+    if (slope.defined()) dz.mul_(slope);
+    part(dx).copy_(linear_.backward(dz, head));
+    linear_.weight_backward(dz, part(x), dhead, {});
+  });
+  return dx;
+}
+
+}  // namespace dsengine::ops
