@@ -210,7 +210,8 @@ std::vector<bool> blocks_of_kinds(const Section& section, const std::vector<std:
   for (const auto& block : section.blocks) {
     const ParamSpec& spec = block.parts[0];
     which.push_back((spec.role == ParamRole::norm && wants("norms")) ||
-                    (spec.role == ParamRole::embedding && wants("embeddings")) || (spec.is_bias() && wants("biases")));
+                    ((spec.role == ParamRole::embedding || spec.role == ParamRole::positions) && wants("embeddings")) ||
+                    (spec.is_bias() && wants("biases")));
   }
   return which;
 }

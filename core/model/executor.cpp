@@ -47,8 +47,12 @@ struct SectionBegin : torch::autograd::Function<SectionBegin> {
     keep(ctx, executor, section);
     return x.view_as(x);
   }
+  static SectionHooks& hooks_of(AutogradContext* ctx) {
+    DSE_CHECK(executor_of(ctx).hooks_, "hooks were taken away before the backward");
+    return *executor_of(ctx).hooks_;
+  }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
-    executor_of(ctx).hooks_->after_backward(section_of(ctx));
+    hooks_of(ctx).after_backward(section_of(ctx));
     return {grads[0], Tensor(), Tensor()};
   }
 };
@@ -59,7 +63,7 @@ struct SectionEnd : torch::autograd::Function<SectionEnd> {
     return {x.view_as(x), y.view_as(y)};
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
-    executor_of(ctx).hooks_->before_backward(section_of(ctx));
+    SectionBegin::hooks_of(ctx).before_backward(section_of(ctx));
     return {grads[0], grads[1], Tensor(), Tensor()};
   }
 };
@@ -110,8 +114,15 @@ auto Executor::hooked(size_t section, const Tensor& x, const Body& body) const {
 }
 
 void Executor::enable_training() {
-  const auto& flat = weights_.sections[0].flat();
-  anchor_ = at::empty({0}, flat.options()).requires_grad_(true);
+  for (size_t s = 0; s <= head_section() && !first_trained_; ++s)
+    for (const auto* unit : weights_.of_section(s))
+      if (unit->trained()) first_trained_ = s;
+  anchor_ = at::empty({0}, weights_.sections[0].flat().options()).requires_grad_(true);
+}
+
+Tensor Executor::begin_of(size_t section, const Tensor& x) const {
+  if (!at::GradMode::is_enabled() || section != first_trained_) return x;
+  return section == 0 ? anchor_ : x.detach().requires_grad_(true);
 }
 
 Parameter Executor::head() const {
@@ -200,14 +211,14 @@ Tensor Executor::hidden(const Batch& batch, bool adapted) const {
   RaggedContext attention(batch);
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i) {
-    // The embeddings read tokens: what their section begins with is the anchor.
+    // The embeddings read tokens: what their section begins with is an anchor at most.
     const auto section = [&](const Tensor& begin) {
       if (i == 0) return std::pair(run_section(i, {}, batch, attention, adapted, begin), Tensor());
       if (recompute_ && adapted && wants_grad(begin))
         return std::pair(RecomputedSection::apply(begin, this, i, &batch), Tensor());
       return std::pair(run_section(i, begin, batch, attention, adapted, {}), Tensor());
     };
-    x = hooked(i, i == 0 ? anchor_ : x, section).first;
+    x = hooked(i, adapted ? begin_of(i, x) : x, section).first;
   }
   return x;
 }
@@ -224,10 +235,11 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
 
 autograd::LogProb Executor::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets,
                                      double temperature, bool entropy) const {
-  const auto [logp, spread] = hooked(head_section(), hidden.index_select(0, rows), [&](const Tensor& x) {
-    const auto r = autograd::log_prob(bound_.head, x, head(), targets, temperature, entropy);
-    return std::pair(r.logp, r.entropy);
-  });
+  const auto [logp, spread] =
+      hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)), [&](const Tensor& x) {
+        const auto r = autograd::log_prob(bound_.head, x, head(), targets, temperature, entropy);
+        return std::pair(r.logp, r.entropy);
+      });
   return {logp, spread};
 }
 
@@ -239,7 +251,7 @@ Tensor Executor::logits(const Tensor& hidden_TH) const {
 }
 
 Tensor Executor::values(const Tensor& hidden, const Tensor& rows) const {
-  return hooked(head_section(), hidden.index_select(0, rows),
+  return hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)),
                 [&](const Tensor& x) {
                   return std::pair(autograd::linear(bound_.value_head, x, head(), {}).squeeze(1), Tensor());
                 })

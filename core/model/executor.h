@@ -6,8 +6,10 @@
 //
 // Section hooks are where weights come and go: a section's weights are read between its before_forward and
 // after_forward, and between its before_backward and after_backward, and nowhere else; nodes keep none of them. Borrows
-// all it is given, which with itself outlives the backward. One thread.
+// its arguments: they, the hooks and the executor outlive every backward of what it computed. One thread.
 #pragma once
+#include <optional>
+
 #include "model/autograd/autograd.h"
 #include "model/bound_graph.h"
 #include "model/weights.h"
@@ -24,33 +26,37 @@ class AttentionContext {
 };
 
 // Called with a section's index; the head's is the number of sections. A section that is recomputed is run forward once
-// more between its before_backward and after_backward, without further calls.
+// more between its before_backward and after_backward, without further calls. Sections before the first that is trained
+// have no backward.
 class SectionHooks {
  public:
   virtual ~SectionHooks() = default;
   virtual void before_forward(size_t) {}
   virtual void after_forward(size_t) {}
   virtual void before_backward(size_t) {}
-  virtual void after_backward(size_t) {}  // its gradients are whole
+  // Its part of the gradients is there. A storage's are whole after the first of the sections that read it: a tied head
+  // reads the embedding's.
+  virtual void after_backward(size_t) {}
 };
 
 class Executor {
  public:
-  Executor(const ModelGraph& graph, const BoundGraph& bound, const Weights& weights)
+  Executor(const ModelGraph& graph, const BoundGraph& bound, Weights& weights)
       : graph_(graph), bound_(bound), weights_(weights) {}
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // From here on what is computed in grad mode is differentiable.
+  // From here on hidden, log_prob and values are differentiable in grad mode, from the first section on that is
+  // trained. After the storages have been told what of them is.
   void enable_training();
   // Recompute each section but the first in the backward pass instead of keeping its activations.
   void set_recompute(bool on) { recompute_ = on; }
   bool recompute() const { return recompute_; }
-  // Borrowed; null: none.
+  // Null: none. Not between a forward and its backward.
   void set_hooks(SectionHooks* hooks) { hooks_ = hooks; }
 
   at::Tensor hidden(const Batch& batch, bool adapted) const;
-  // With another source of keys and values; never recomputed.
+  // With another source of keys and values; never differentiable.
   at::Tensor hidden(const Batch& batch, AttentionContext& attention) const;
   // log p(targets[i]) read at hidden row rows[i].
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
@@ -62,23 +68,27 @@ class Executor {
   friend struct RecomputedSection;
   friend struct SectionBegin;
   friend struct SectionEnd;
+  at::Tensor begin_of(size_t section, const at::Tensor& x) const;
   size_t head_section() const { return weights_.sections.size(); }
   Parameter head() const;
   at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
                          const at::Tensor& anchor) const;
   at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,
                            const ParamStorage& unit, AttentionContext& attention) const;
-  // A section as the hooks see it: calls of theirs around `body`, which makes `outputs` of x, and nodes that call them
-  // in the backward.
+  // A section as the hooks see it: their calls around `body`, which makes two tensors of x (the second may be
+  // undefined), and nodes that call them in the backward.
   template <class Body>
   auto hooked(size_t section, const at::Tensor& x, const Body& body) const;
 
   const ModelGraph& graph_;
   const BoundGraph& bound_;
-  const Weights& weights_;
+  Weights& weights_;
   SectionHooks* hooks_ = nullptr;
   bool recompute_ = false;
-  at::Tensor anchor_;  // wants a gradient once something is trained, so that the first section's backward is reached
+  // The first section with something to train, whose input is made to want a gradient: what comes before it keeps
+  // nothing for a backward.
+  std::optional<size_t> first_trained_{};
+  at::Tensor anchor_;  // such an input for the embeddings, which have none
 };
 
 }  // namespace dsengine

@@ -219,7 +219,8 @@ void GraphBuilder::fill(Operator& node, const std::string& name, OperatorArgumen
       node.factor = a.real("scale"), graph_.vocabulary = rows;
     else
       node.offset = a.integer("offset"), bound_positions(rows - node.offset);
-    node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal, ParamRole::embedding)});
+    node.weight = block(section, {a.required("weight", {rows, node.width}, Init::normal,
+                                             embed ? ParamRole::embedding : ParamRole::positions)});
     return;
   }
   inputs(name == "add" ? 2 : 1);

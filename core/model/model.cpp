@@ -130,9 +130,9 @@ void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
 }
 
 void Model::enable_training(const std::vector<std::string>& beside) {
-  executor_->enable_training();
   if (!weights_->adapter) {
     for (auto* unit : units()) unit->train();
+    executor_->enable_training();
     return;
   }
   for (size_t i = 0; i < weights_->sections.size(); ++i)
@@ -140,6 +140,7 @@ void Model::enable_training(const std::vector<std::string>& beside) {
   if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
     weights_->head->train();
   for (auto* unit : weights_->adapter->units()) unit->train();
+  executor_->enable_training();
 }
 
 void Model::zero_grad() {

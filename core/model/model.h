@@ -84,7 +84,7 @@ class Model {
   // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
   // base alone gives it; UserError where it is none (AdapterSettings::init).
   at::Tensor hidden(const Batch& batch, bool adapted = true) const;
-  // The same with another source of keys and values, never recomputed.
+  // With another source of keys and values; never differentiable.
   at::Tensor hidden(const Batch& batch, AttentionContext& attention) const;
   // log p(targets[i]) read at hidden row rows[i].
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,

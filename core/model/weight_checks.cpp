@@ -43,7 +43,7 @@ std::string StoredNames::of(const std::string& declared) const {
 }
 
 ParamSpec value_head(const ModelGraph& graph) {
-  return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::head};
+  return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::value_head};
 }
 
 void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,

@@ -19,8 +19,8 @@ struct Weights {
 
   // Sections, then the head, then an adapter's; those without parameters left out.
   std::vector<ParamStorage*> units();
-  // Those that a section reads, those without parameters left out. The section behind the last is the head; a tied one
-  // reads the embedding's.
+  // Those that a section reads, those without parameters left out. Index sections.size() is the head; a tied head reads
+  // section 0's.
   std::vector<ParamStorage*> of_section(size_t section);
 };
 

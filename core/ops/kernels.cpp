@@ -1,10 +1,12 @@
 #include "ops/kernels.h"
 
 #include <ATen/ops/empty.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -47,7 +49,17 @@ struct Slots {
   uint32_t count;
   Slots(at::ArrayRef<at::Tensor> tensors, const char* slots) : count(dse::slot_count(slots)) {
     DSE_CHECK(tensors.size() <= count && count <= kMostSlots, "{} tensors for the slots '{}'", tensors.size(), slots);
-    for (size_t i = 0; i < count; ++i) arrays[i] = i < tensors.size() ? array_of(tensors[i]) : array_of({});
+    for (uint32_t i = 0; i < count; ++i) {
+      const at::Tensor tensor = i < tensors.size() ? tensors[i] : at::Tensor();
+      const std::string_view slot = dse::slot(slots, i);
+      DSE_CHECK(tensor.defined() || slot.find('?') != slot.npos, "slot {} of '{}' is empty", slot, slots);
+      // Of `x*` the last dimension is dense, all else is dense altogether.
+      DSE_CHECK(!tensor.defined() || (slot.find('*') != slot.npos ? tensor.stride(-1) == 1 : tensor.is_contiguous()),
+                "slot {} of '{}' is not dense", slot, slots);
+      DSE_CHECK(!tensor.defined() || (tensor.scalar_type() == at::kLong) == slot.ends_with(":i"),
+                "slot {} of '{}' has another type", slot, slots);
+      arrays[i] = array_of(tensor);
+    }
   }
 };
 
@@ -80,6 +92,7 @@ dse_operation described(const Operation& o, const Device& device) {
 struct BoundKernel::Instance {
   Operation operation;
   std::string name{};
+  std::string origin{};               // "op=kernel@hash of its file"
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
   const Device* device = nullptr;
@@ -89,12 +102,11 @@ bool BoundKernel::row_invariant() const { return instance_ && (instance_->table-
 
 void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,
                       at::ArrayRef<double> reals, at::ArrayRef<int64_t> integers) const {
-  const auto& [operation, name, table, self, device] = *instance_;
+  const auto& [operation, name, origin, table, self, device] = *instance_;
   const dse::OpEntry& entry = dse::entry(operation.op);
   const Slots in(inputs, entry.inputs), out(outputs, entry.outputs);
   DSE_CHECK(reals.size() == dse::slot_count(entry.reals) && integers.size() == dse::slot_count(entry.integers),
             "a call of {} with {} reals and {} integers", entry.name, reals.size(), integers.size());
-  const FloatGuard guard(name);
   dse_call call{.struct_size = sizeof(dse_call),
                 .input_count = in.count,
                 .output_count = out.count,
@@ -110,11 +122,24 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
                 .workspace_bytes = 0,
                 .stream = nullptr};
   at::Tensor workspace;
-  if (const int64_t bytes = table->workspace_bytes(self, rows); bytes > 0) {
+  if (const int64_t bytes = workspace_bytes(rows); bytes > 0) {
     workspace = device->empty({bytes}, at::kByte);
     call.workspace = workspace.data_ptr(), call.workspace_bytes = bytes;
   }
-  check_status(table->run(self, &call), "kernel " + name);
+  call_plugin("kernel " + name, table->run, self, &call);
+}
+
+int64_t BoundKernel::workspace_bytes(int64_t rows) const {
+  const std::string label = "kernel " + instance_->name;
+  const FloatGuard guard(instance_->name);
+  int64_t bytes = -1;
+  try {
+    bytes = instance_->table->workspace_bytes(instance_->self, rows);
+  } catch (...) {
+    crossed_exception(label);
+  }
+  DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", label, rows);
+  return bytes;
 }
 
 Kernels::Kernels() = default;
@@ -138,16 +163,15 @@ void Kernels::add(const Item& item) const {
   const auto& table = item.kernel();
   if (table.device != kind_of(device_->where())) return;
   auto& list = candidates_[dse::Op(table.op)];
-  list.push_back({item.name, item.sha256, &table});
+  list.push_back({item.name, item.label(), item.file.filename().string(), item.sha256, &table});
   std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
 }
 
 std::string Kernels::description() const {
-  std::string text;
-  for (const auto& [op, list] : candidates())
-    for (const auto& kernel : list)
-      text += fmt::format("{}{}={}@{}", text.empty() ? "" : ", ", dse::entry(op).name, kernel.name, kernel.sha256);
-  return text;
+  std::set<std::string> origins;
+  for (const auto& instance : instances_)
+    if (instance.table) origins.insert(instance.origin);
+  return fmt::format("{}", fmt::join(origins, ", "));
 }
 
 BoundKernel Kernels::bind(const Operation& operation) const {
@@ -155,37 +179,29 @@ BoundKernel Kernels::bind(const Operation& operation) const {
   if (list == candidates_.end()) return {};
   for (const auto& instance : instances_)
     if (instance.operation == operation) return instance.table ? BoundKernel(&instance) : BoundKernel();
-  auto& instance = instances_.emplace_back(BoundKernel::Instance{.operation = operation});
+  BoundKernel::Instance instance{.operation = operation};
   const char* op = dse::entry(operation.op).name;
+  const bool contest = list->second.size() > 1;
   for (const auto& candidate : list->second) {
     if (candidate.table->dtype != dtype_of(operation.dtype)) continue;
     const dse_operation description = described(operation, *device_);
-    void* self = nullptr;
-    const std::string label = "kernel " + candidate.name;
-    const FloatGuard guard(candidate.name);
-    clear_failure();
-    dse_status status = DSE_ERROR;
     try {
-      status = candidate.table->create(&description, &self);
-    } catch (...) {
-      crossed_exception(label);
-    }
-    if (status == DSE_OK) {
-      instance.name = candidate.name, instance.table = candidate.table, instance.self = self;
-      instance.device = device_;
-      announce(list->second.size() > 1 ? spdlog::level::info : spdlog::level::debug,
-               fmt::format("kernel operation={} winner={}", op, candidate.name));
-      return BoundKernel(&instance);
-    }
-    try {
-      check_status(status, label);
+      call_plugin(candidate.label, candidate.table->create, &description, &instance.self);
     } catch (const UserError& e) {
-      if (status != DSE_UNSUPPORTED) throw;
-      announce(spdlog::level::info,
-               fmt::format("kernel operation={} passed_over={} reason=\"{}\"", op, candidate.name, e.what()));
+      announce(spdlog::level::info, fmt::format("kernel operation={} passed_over={} file={} reason=\"{}\"", op,
+                                                candidate.name, candidate.file, e.what()));
+      continue;
     }
+    instance.name = candidate.name, instance.table = candidate.table, instance.device = device_;
+    instance.origin = fmt::format("{}={}@{}", op, candidate.name, candidate.sha256);
+    const bool claims = candidate.table->flags & DSE_KERNEL_ROW_INVARIANT;
+    announce(contest ? spdlog::level::info : spdlog::level::debug,
+             fmt::format("kernel operation={} winner={} file={}{}", op, candidate.name, candidate.file,
+                         claims ? "" : " note=\"a row's bits may depend on its neighbours\""));
+    break;
   }
-  return {};
+  const auto& kept = instances_.emplace_back(std::move(instance));
+  return kept.table ? BoundKernel(&kept) : BoundKernel();
 }
 
 void Kernels::announce(spdlog::level::level_enum level, const std::string& line) const {

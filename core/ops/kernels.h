@@ -5,9 +5,9 @@
 //   const BoundKernel norm = kernels.bind({.op = dse::Op::rms_norm, .in = width, .eps = 1e-5});
 //   if (norm) norm.run({x, w}, {y, rstd}, rows);
 //
-// The plugins are opened when the first operation is bound. Where several offer an operation the winner is logged,
-// once, and why a better one was passed over. Borrowed by models; outlives them, and the registry outlives it. Called
-// from one thread.
+// The plugins are opened when the first operation is bound. The winner of each operation is logged once (at debug level
+// where there is no other), and why a better one was passed over: one that cannot be bound hinders nobody. Borrowed by
+// models; outlives them, and the registry outlives it. Called from one thread.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <spdlog/common.h>
@@ -42,6 +42,7 @@ class BoundKernel {
   friend class Kernels;
   struct Instance;
   explicit BoundKernel(const Instance* instance) : instance_(instance) {}
+  int64_t workspace_bytes(int64_t rows) const;
   const Instance* instance_ = nullptr;
 };
 
@@ -60,12 +61,12 @@ class Kernels {
   BoundKernel bind(const Operation& operation) const;
   // Whether some plugin offers the op at all.
   bool has(dse::Op op) const { return candidates().contains(op); }
-  // "op=kernel@hash of its file, …", best first: what results rest on besides the engine.
+  // "op=kernel@hash of its file, …" of those that were bound: what results rest on besides the engine.
   std::string description() const;
 
  private:
   struct Candidate {
-    std::string name, sha256;
+    std::string name, label, file, sha256;
     const dse_kernel* table;
   };
   using Candidates = std::map<dse::Op, std::vector<Candidate>>;  // best first

@@ -32,7 +32,7 @@ struct AttentionScores {
   bool operator==(const AttentionScores&) const = default;
 };
 
-// Fields that the op does not read keep their defaults. They are dse_operation's, where they are described.
+// Fields that the op does not read keep their defaults. They are described at dse_operation (abi.h).
 struct Operation {
   dse::Op op;
   at::ScalarType dtype = at::kFloat;

@@ -70,14 +70,14 @@ RmsNorm::RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, do
 
 RmsNormed RmsNorm::forward(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::rms_norm(x, w, eps_, shift_);
-  RmsNormed r{at::empty_like(x), like(x, {x.size(0)})};
+  RmsNormed r{like(x, x.sizes()), like(x, {x.size(0)})};
   forward_.run({x.contiguous(), w}, {r.y, r.rstd}, x.size(0));
   return r;
 }
 
 Tensor RmsNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& rstd) const {
   if (!backward_) return reference::rms_norm_backward(dy, x, w, rstd, shift_);
-  Tensor dx = at::empty_like(x);
+  Tensor dx = like(x, x.sizes());
   backward_.run({dy, x.contiguous(), w, rstd}, {dx}, x.size(0));
   return dx;
 }
@@ -97,7 +97,7 @@ LayerNorm::LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width
 
 LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
   if (!forward_) return reference::layer_norm(x, w, b, eps_);
-  LayerNormed r{at::empty_like(x), like(x, {x.size(0)}), like(x, {x.size(0)})};
+  LayerNormed r{like(x, x.sizes()), like(x, {x.size(0)}), like(x, {x.size(0)})};
   forward_.run({x.contiguous(), w, b}, {r.y, r.mean, r.rstd}, x.size(0));
   return r;
 }
@@ -105,7 +105,7 @@ LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b
 Tensor LayerNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& mean,
                            const Tensor& rstd) const {
   if (!backward_) return reference::layer_norm_backward(dy, x, w, mean, rstd);
-  Tensor dx = at::empty_like(x);
+  Tensor dx = like(x, x.sizes());
   backward_.run({dy, x.contiguous(), w, mean, rstd}, {dx}, x.size(0));
   return dx;
 }

@@ -63,6 +63,8 @@ class Trial {
  public:
   explicit Trial(const Item& item) : item_(item), dtype_(type_of(item.kernel().dtype)) {
     DSE_CHECK_USER(item.kernel().device == DSE_CPU, "only kernels of the CPU can be tried here");
+    DSE_CHECK_USER(op() < Op::sum_of_squares || dtype_ == at::kFloat, "{} is asked for in float32 alone",
+                   dse::entry(op()).name);
     kernels_.add(item);
     cases_ = kernel_cases(op(), dtype_);
   }

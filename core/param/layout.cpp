@@ -14,8 +14,8 @@ constexpr int64_t kAlignment = 128;  // bytes
 
 }  // namespace
 
-SplitAxis split_axis(ParamRole role) {
-  switch (role) {
+SplitAxis split_axis(const ParamSpec& spec) {
+  switch (spec.role) {
     case ParamRole::embedding:
     case ParamRole::head:
     case ParamRole::q:
@@ -26,7 +26,7 @@ SplitAxis split_axis(ParamRole role) {
       return SplitAxis::rows;
     case ParamRole::o:
     case ParamRole::down:
-      return SplitAxis::columns;
+      return spec.is_bias() ? SplitAxis::none : SplitAxis::columns;
     default:
       return SplitAxis::none;
   }

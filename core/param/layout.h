@@ -1,5 +1,5 @@
 // Where the parameters of one section (an embedding, a layer, the final norm, a head) lie in one flat buffer. Pure: no
-// tensor is made here.
+// memory is taken here.
 //
 //   const ParamLayout layout("layers.0", blocks, /*element_size=*/4);
 //   at::Tensor flat = device.empty({layout.numel()}, at::kFloat);
@@ -21,15 +21,12 @@ namespace dsengine {
 enum class Init { normal, zeros, ones };
 
 // What a parameter is in its model, as the plugin declared it: adapters' targets, what is trained beside them, and how
-// a tensor is split over ranks follow from it.
-enum class ParamRole { embedding, head, norm, q, k, v, o, gate, up, down, linear, adapter };
+// a tensor is split over ranks follow from it. The linears of layers stand together, from q to linear.
+enum class ParamRole { embedding, positions, head, value_head, norm, q, k, v, o, gate, up, down, linear, adapter };
 template <>
-inline constexpr auto kChoices<ParamRole> = std::to_array<const char*>({"embedding", "head", "norm", "q", "k", "v", "o",
-                                                                        "gate", "up", "down", "linear", "adapter"});
-
-// Along which dimension a parameter is cut where ranks share its layer (Shoeybi et al. 2019).
-enum class SplitAxis { none, rows, columns };
-SplitAxis split_axis(ParamRole role);
+inline constexpr auto kChoices<ParamRole> = std::to_array<const char*>({"embedding", "positions", "head", "value_head",
+                                                                        "norm", "q", "k", "v", "o", "gate", "up",
+                                                                        "down", "linear", "adapter"});
 
 // One tensor of the checkpoint, as the engine stores it: [out, in] for matrices.
 struct ParamSpec {
@@ -44,6 +41,11 @@ struct ParamSpec {
 
   bool is_bias() const { return role != ParamRole::norm && shape.size() == 1; }
 };
+
+// Along which dimension a parameter is cut where ranks share its layer (Shoeybi et al. 2019): q, k, v, gate, up and
+// their biases by rows, o and down by columns (their biases whole), a table of the vocabulary by rows.
+enum class SplitAxis { none, rows, columns };
+SplitAxis split_axis(const ParamSpec& spec);
 
 // Parameters that are read together: same shape but for the first dimension.
 struct ParamBlock {
@@ -69,7 +71,8 @@ class ParamLayout {
   // The elements behind a block up to the next.
   int64_t padding_of(size_t block) const;
 
-  // From the first of these blocks to the end of the last. Matrices within it are all among them.
+  // From the first of these blocks to the end of the last. InternalError where another matrix lies between: weight
+  // decay would move it.
   struct Span {
     int64_t begin, numel;
   };

@@ -1,5 +1,5 @@
-// Where a parameter lies in its checkpoint: the coordinates in which weights and moments are kept, which no layout,
-// split or number of ranks changes.
+// Where a parameter begins in its model's own files: the coordinates in which weights and moments are kept, as [out,
+// in] whatever those files have. They do not depend on how this build fuses, orders and aligns parameters.
 //
 //   place_of(spec)            // "model.layers.0.self_attn.q_proj.weight", or "transformer.h.0.attn.c_attn.weight@768"
 //   for_each_placed(storage, storage.grad(), [](const std::string& place, const at::Tensor& rows) { … });

@@ -16,7 +16,9 @@ ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat) : layout_(std::m
 }
 
 void ParamStorage::place(at::Tensor flat) {
-  DSE_CHECK(flat.dim() == 1 && flat.numel() == layout_.numel(), "{} elements for unit {}", flat.numel(), name());
+  DSE_CHECK(flat.dim() == 1 && flat.numel() == layout_.numel() && flat.is_contiguous(), "{} elements for unit {}",
+            flat.numel(), name());
+  DSE_CHECK(!flat_.defined() || flat.scalar_type() == flat_.scalar_type(), "another type for unit {}", name());
   flat_ = std::move(flat);
   blocks_.clear();
   for (size_t i = 0; i < blocks().size(); ++i) blocks_.push_back(layout_.block_of(flat_, i));

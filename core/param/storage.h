@@ -1,5 +1,5 @@
-// The values of a layout's parameters, and their gradients: buffers that are given to it. The unit of gathering, of the
-// optimizer and of checkpoints.
+// The values of a layout's parameters, in a buffer that is given to it, and their gradients. The unit of gathering, of
+// the optimizer and of checkpoints.
 //
 //   ParamStorage unit(layout, device.empty({layout.numel()}, at::kFloat));
 //   unit.train();                                  // a gradient buffer beside it, of some blocks or all
@@ -27,7 +27,8 @@ class ParamStorage {
   const std::vector<ParamBlock>& blocks() const { return layout_.blocks(); }
 
   const at::Tensor& flat() const { return flat_; }
-  // Another buffer, which holds the values already: what was read from the one before is no longer this storage's.
+  // Another buffer of the type, dense, which holds the values already: what was read from the one before is no longer
+  // this storage's.
   void place(at::Tensor flat);
   const at::Tensor& block(size_t i) const { return blocks_[i]; }
   at::Tensor part(size_t block, size_t part) const { return layout_.part_of(flat_, block, part); }

@@ -14,8 +14,9 @@ namespace {
 
 constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "kernel"};
 
-constexpr uint32_t kModelMinor = 1;  // DSE_MODEL_REVISION 1 came with it
-static_assert(DSE_MODEL_REVISION == 1);
+constexpr uint32_t kModelMinor = 1;   // DSE_MODEL_REVISION 1 came with it
+constexpr uint32_t kKernelMinor = 2;  // DSE_KERNEL_REVISION 2 came with it
+static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 2);
 
 template <class Function>
 void require(Function* function, const std::string& what, const char* name) {
@@ -61,9 +62,9 @@ dse_reward read_reward(const void* raw, const std::string& what) {
   return table;
 }
 
-dse_kernel read_kernel(const void* raw, const std::string& what) {
+dse_kernel read_kernel(const void* raw, uint32_t plugin_minor, const std::string& what) {
   // The revision comes first: the rest of another's table may mean anything.
-  const uint32_t revision = static_cast<const dse_kernel*>(raw)->revision;
+  const uint32_t revision = plugin_minor < kKernelMinor ? 1 : static_cast<const dse_kernel*>(raw)->revision;
   DSE_CHECK_USER(revision == DSE_KERNEL_REVISION,
                  "{}: kernel tables are not frozen yet, and it has revision {} of them, this host {}; rebuild it", what,
                  revision, DSE_KERNEL_REVISION);
@@ -72,6 +73,7 @@ dse_kernel read_kernel(const void* raw, const std::string& what) {
   require(table.destroy, what, "destroy");
   require(table.workspace_bytes, what, "workspace_bytes");
   require(table.run, what, "run");
+  DSE_CHECK_USER(table.score > 0, "{}: its score is {}; the engine's reference has 0, set it above", what, table.score);
   DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_ADAMW, "{}: op {} is none of DSE_OP_LINEAR …", what,
                  table.op);
   DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_I64, "{}: dtype {} is none of DSE_F32 …", what,
@@ -81,7 +83,7 @@ dse_kernel read_kernel(const void* raw, const std::string& what) {
   return table;
 }
 
-ItemTable read_table(uint32_t kind, const void* raw, const std::string& what) {
+ItemTable read_table(uint32_t kind, const void* raw, uint32_t plugin_minor, const std::string& what) {
   switch (kind) {
     case DSE_ALGORITHM:
       return read_algorithm(raw, what);
@@ -92,7 +94,7 @@ ItemTable read_table(uint32_t kind, const void* raw, const std::string& what) {
     case DSE_REWARD_ITEM:
       return read_reward(raw, what);
     default:
-      return read_kernel(raw, what);
+      return read_kernel(raw, plugin_minor, what);
   }
 }
 
@@ -145,7 +147,7 @@ Item read_item(const dse_item& raw, uint32_t plugin_minor, const std::string& wh
   item.abi_minor = plugin_minor;
   item.summary = raw.summary ? raw.summary : "";
   item.options = read_options(raw, label);
-  item.table = read_table(raw.kind, raw.table, label);
+  item.table = read_table(raw.kind, raw.table, plugin_minor, label);
   return item;
 }
 

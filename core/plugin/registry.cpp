@@ -121,21 +121,22 @@ const PluginLibrary& PluginRegistry::library_of(File& file) const {
   return *file.library;
 }
 
+const Item& PluginRegistry::item_of(File& file, const PluginIndex::Entry& entry) const {
+  const auto& items = library_of(file).items();
+  const auto item = std::find_if(items.begin(), items.end(),
+                                 [&](const Item& i) { return i.kind == entry.kind && i.name == entry.name; });
+  DSE_CHECK_USER(item != items.end(), "plugin {}: its ELF note names {} '{}', which it does not have; build it again",
+                 file.path.string(), item_kind_name(entry.kind), entry.name);
+  return *item;
+}
+
 template <class Wanted>
 std::vector<const Item*> PluginRegistry::open(uint32_t kind, const Wanted& wanted) const {
   std::vector<const Item*> found;
   for (auto& file : files_) {
     if (!file.index) continue;
-    for (const auto& entry : file.index->items) {
-      if ((kind != 0 && entry.kind != kind) || !wanted(entry)) continue;
-      const auto& items = library_of(file).items();
-      const auto item = std::find_if(items.begin(), items.end(),
-                                     [&](const Item& i) { return i.kind == entry.kind && i.name == entry.name; });
-      DSE_CHECK_USER(item != items.end(),
-                     "plugin {}: its ELF note names {} '{}', which it does not have; build it again",
-                     file.path.string(), item_kind_name(entry.kind), entry.name);
-      found.push_back(&*item);
-    }
+    for (const auto& entry : file.index->items)
+      if ((kind == 0 || entry.kind == kind) && wanted(entry)) found.push_back(&item_of(file, entry));
   }
   std::stable_sort(found.begin(), found.end(), [](const Item* a, const Item* b) {
     return std::tie(a->kind, a->name) < std::tie(b->kind, b->name);
@@ -153,7 +154,8 @@ std::vector<const Item*> PluginRegistry::items(uint32_t kind) const {
       continue;
     try {  // nobody named it: it is tried elsewhere before it may end this process
       PluginIndex::of_process(file.path);
-      library_of(file);
+      for (const auto& entry : file.index->items)
+        if (entry.kind == kind) item_of(file, entry);
     } catch (const UserError& e) {
       file.failure = e.what();
       spdlog::warn("plugin not_used={} reason=\"{}\"", file.path.string(), e.what());

@@ -70,6 +70,7 @@ class PluginRegistry {
   template <class Wanted>
   std::vector<const Item*> open(uint32_t kind, const Wanted& wanted) const;
   const PluginLibrary& library_of(File& file) const;
+  const Item& item_of(File& file, const PluginIndex::Entry& entry) const;
   [[noreturn]] void throw_missing(const std::string& what, const std::string& near,
                                   const std::vector<std::string>& known) const;
 

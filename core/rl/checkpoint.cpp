@@ -110,11 +110,13 @@ class NotOurs : public UserError {
 // A checkpoint's sealed manifest. UserError: it is damaged.
 Json read_manifest(const fs::path& path, const StageDirectory& stage) {
   const Json raw = read_json(path / kManifest);
-  const Json format = raw.is_object() ? raw.value("format", Json()) : Json();
-  if (format == 2 || (format == 1 && !raw.contains("sha256")))
-    throw NotOurs(fmt::format("{}: checkpoint format {} is of an older version, this one reads {}: delete {}",
-                              path.string(), format.dump(), kFormat, stage.path().string()));
+  const auto older = [&](int format) {
+    return NotOurs(fmt::format("{}: checkpoint format {} is of an older version, this one reads {}: delete {}",
+                               path.string(), format, kFormat, stage.path().string()));
+  };
+  if (raw.is_object() && !raw.contains("sha256") && raw.value("format", Json()) == 1) throw older(1);
   Json manifest = read_sealed(path / kManifest);
+  if (manifest.value("format", Json()) == 2) throw older(2);
   if (manifest.value("format", Json()) != kFormat)
     throw NotOurs(fmt::format("{}: checkpoint format {} is not known to this version", path.string(),
                               manifest.value("format", Json()).dump()));

@@ -5,9 +5,9 @@
 //   if (auto found = newest_checkpoint(stage)) load_checkpoint(*found, roles), state = found->state;
 //
 // A checkpoint is a folder step-00000120 that appears as a whole: manifest.json and one safetensors file a
-// trained role, holding what is trained and its two moments, each parameter under its place in the model's own files
-// (param/placement.h), so that no layout of this build is kept. The manifest holds the SHA-256 of every file, of the
-// metrics so far and of itself. Restoring one gives the very bits.
+// trained role, holding what is trained, its two moments and its average, each parameter under its place in the model's
+// own files (param/placement.h), so that it does not count how this build lays them out. The manifest holds the SHA-256
+// of every file, of the metrics so far and of itself. Restoring one gives the very bits.
 #pragma once
 #include <filesystem>
 #include <optional>

@@ -53,7 +53,7 @@ double Role::step(double learning_rate) {
 Model Role::averaged() const {
   Model copy = model.clone(model.kind());
   at::NoGradGuard no_grad;
-  const auto to = copy.units(), from = const_cast<Model&>(model).units();
+  const auto to = copy.units(), from = model.units();
   size_t next = 0;
   for (size_t u = 0; u < from.size(); ++u)
     if (from[u]->trained())

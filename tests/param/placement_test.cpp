@@ -47,9 +47,16 @@ TEST(Placement, OnlyWhatIsTrainedIsKept) {
 }
 
 TEST(Placement, SplitsFollowTheRole) {
-  EXPECT_EQ(split_axis(ParamRole::gate), SplitAxis::rows);
-  EXPECT_EQ(split_axis(ParamRole::down), SplitAxis::columns);
-  EXPECT_EQ(split_axis(ParamRole::norm), SplitAxis::none);
+  const auto axis = [](ParamRole role, std::vector<int64_t> shape) {
+    return split_axis({.tensor = "t", .shape = std::move(shape), .role = role});
+  };
+  EXPECT_EQ(axis(ParamRole::gate, {8, 4}), SplitAxis::rows);
+  EXPECT_EQ(axis(ParamRole::gate, {8}), SplitAxis::rows);
+  EXPECT_EQ(axis(ParamRole::down, {4, 8}), SplitAxis::columns);
+  EXPECT_EQ(axis(ParamRole::down, {4}), SplitAxis::none);  // added once, after the ranks' sum
+  EXPECT_EQ(axis(ParamRole::embedding, {97, 4}), SplitAxis::rows);
+  for (const auto role : {ParamRole::norm, ParamRole::positions, ParamRole::value_head, ParamRole::linear})
+    EXPECT_EQ(axis(role, {5, 4}), SplitAxis::none);
 }
 
 }  // namespace

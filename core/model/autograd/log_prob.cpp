@@ -18,8 +18,8 @@ struct LogProbNode : Function<LogProbNode> {
     at::NoGradGuard no_grad;
     const auto s = ctx->get_saved_variables();
     const Tensor &hidden = s[0], &targets = s[1], &lse = s[2], &entropy = s[3];
-    const Tensor d_logp = grads[0].defined() ? grads[0] : at::zeros_like(lse);
-    const Tensor d_entropy = entropy.defined() ? grads[1] : Tensor();
+    const Tensor d_logp = grads[0].defined() ? grads[0].contiguous() : at::zeros_like(lse);
+    const Tensor d_entropy = entropy.defined() && grads[1].defined() ? grads[1].contiguous() : Tensor();
     const auto k = kept<ops::LogProb>(ctx);
     const Tensor d_hidden = k->op->backward(d_logp, d_entropy, hidden, k->weight.value(), targets, {{}, lse, entropy},
                                             ctx->saved_data["temperature"].toDouble(), k->weight.grad());

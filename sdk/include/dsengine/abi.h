@@ -21,11 +21,11 @@
  *  - The host puts the thread's floating-point state back after each call: rounding and flush-to-zero are its own.
  *  - Libraries are never unloaded. One that has ELF notes of its items (plugin.hpp: ItemNote) is opened only for them.
  *
- *  - The host hands every struct and every array at the size that it had in the plugin's own minor version.
+ *  - The host hands answers, batches and gradients at the size that they had in the plugin's own minor version.
  *
  * v1 freezes entry, option, algorithm, dataset and reward tables (offsets: sdk/abi_v1.txt): they only grow at the end.
- * The model and kernel tables are not frozen yet. Each has a revision of its own, and an item must have the host's: a
- * changed kernel table does not shut out a library of models.
+ * The model and kernel tables are not frozen yet. Each has a revision of its own, and an item must have the host's (a
+ * model's follows from its minor): a changed kernel table does not shut out a library of models.
  *
  * Minor versions: 1.1 groups of rows in dse_parameter, is_null in dse_builder (model revision 1); 1.2 kernels are bound
  * to an operation and have typed slots (kernel revision 2).
@@ -367,7 +367,7 @@ enum { DSE_F32 = 1, DSE_F64 = 2, DSE_BF16 = 3, DSE_I32 = 4, DSE_I64 = 5 };
 enum { DSE_CPU = 1, DSE_CUDA = 2 };
 enum { DSE_SILU = 0, DSE_RELU = 1, DSE_GELU = 2, DSE_GELU_TANH = 3 };
 
-/* The operations. What each reads and makes: the catalogue in sdk/include/dsengine/kernel.hpp. */
+/* The operations. What each reads and makes: the catalogue in sdk/include/dsengine/catalogue.hpp. */
 enum {
   DSE_OP_LINEAR = 1,
   DSE_OP_LINEAR_BACKWARD = 2,
@@ -396,14 +396,15 @@ enum {
   DSE_OP_ADAMW = 25
 };
 
-/* One operation as it is bound: all that is fixed but the number of rows. What an operation does not read is zero. */
+/* One operation as it is bound: what does not change from call to call. What an operation does not read means nothing.
+ */
 typedef struct dse_operation {
   uint32_t struct_size;
   uint32_t op;                   /* DSE_OP_… */
   uint32_t dtype;                /* DSE_F32 …: of activations, weights and their gradients */
   uint32_t device, device_index; /* DSE_CPU … */
   uint32_t activation;           /* DSE_SILU … */
-  int64_t in, out;               /* widths of a row that is read, and of one that is made */
+  int64_t in, out;               /* I and O of the catalogue */
   int64_t heads, kv_heads, head_dim;
   int64_t window; /* a token sees itself and the window - 1 before it; 0: all */
   double eps;     /* of norms */

@@ -40,13 +40,13 @@ enum class Op : uint32_t {
 static_assert(uint32_t(Op::adamw) == DSE_OP_ADAMW);
 
 // An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
-// is there; `x=` is changed in place. Slots without a note are dense; int64 where `:i` follows the name.
+// is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; the
+// others have the operation's dtype, unless said.
 struct OpEntry {
   Op op;
   const char* name;
   const char *inputs, *outputs;
   const char *reals, *integers;  // numbers that a call brings; all else is fixed when the operation is bound
-  uint32_t version;
 };
 
 // Legend: N rows (tokens), I and O widths (in, out), V vocabulary, Hq and Hk query and key-value heads, D head_dim, B
@@ -54,59 +54,57 @@ struct OpEntry {
 // scalings, copies and selections are LibTorch's on every device, and are here only as part of something larger.
 inline constexpr OpEntry kCatalogue[] = {
     // y = x wᵀ + b + residual. x [N, I], w [O, I], b [O], residual and y [N, O].
-    {Op::linear, "linear", "x w b? residual?", "y", "", "", 1},
+    {Op::linear, "linear", "x w b? residual?", "y", "", ""},
     // dx = dy w. dy [N, O] -> dx [N, I].
-    {Op::linear_backward, "linear.backward", "dy w", "dx", "", "", 1},
+    {Op::linear_backward, "linear.backward", "dy w", "dx", "", ""},
     // dw [O, I] += dyᵀ x, db [O] += sum of dy's rows.
-    {Op::linear_weight_backward, "linear.weight_backward", "dy x", "dw+? db+?", "", "", 1},
+    {Op::linear_weight_backward, "linear.weight_backward", "dy x", "dw+? db+?", "", ""},
     // y = table[ids]. table [I, O], ids [N] -> y [N, O].
-    {Op::embedding, "embedding", "table ids:i", "y", "", "", 1},
+    {Op::embedding, "embedding", "table ids:i", "y", "", ""},
     // dtable[ids] += dy, in the order of the rows.
-    {Op::embedding_weight_backward, "embedding.weight_backward", "dy ids:i", "dtable+", "", "", 1},
+    {Op::embedding_weight_backward, "embedding.weight_backward", "dy ids:i", "dtable+", "", ""},
     // y = x rstd (w + shift), rstd = 1 / sqrt(mean of x² + eps). x, y [N, I], w [I], rstd [N].
-    {Op::rms_norm, "rms_norm", "x w", "y rstd", "", "", 1},
-    {Op::rms_norm_backward, "rms_norm.backward", "dy x w rstd", "dx", "", "", 1},
+    {Op::rms_norm, "rms_norm", "x w", "y rstd", "", ""},
+    {Op::rms_norm_backward, "rms_norm.backward", "dy x w rstd", "dx", "", ""},
     // dw [I] += sum over rows of dy x rstd.
-    {Op::rms_norm_weight_backward, "rms_norm.weight_backward", "dy x rstd", "dw+", "", "", 1},
+    {Op::rms_norm_weight_backward, "rms_norm.weight_backward", "dy x rstd", "dw+", "", ""},
     // y = (x - mean) rstd w + b. Without w and b: 1 and 0. mean, rstd [N].
-    {Op::layer_norm, "layer_norm", "x w? b?", "y mean rstd", "", "", 1},
-    {Op::layer_norm_backward, "layer_norm.backward", "dy x w? mean rstd", "dx", "", "", 1},
-    {Op::layer_norm_weight_backward, "layer_norm.weight_backward", "dy x mean rstd", "dw+? db+?", "", "", 1},
+    {Op::layer_norm, "layer_norm", "x w? b?", "y mean rstd", "", ""},
+    {Op::layer_norm_backward, "layer_norm.backward", "dy x w? mean rstd", "dx", "", ""},
+    {Op::layer_norm_weight_backward, "layer_norm.weight_backward", "dy x mean rstd", "dw+? db+?", "", ""},
     // x, y [N, I].
-    {Op::activation, "activation", "x", "y", "", "", 1},
-    {Op::activation_backward, "activation.backward", "dy x", "dx", "", "", 1},
+    {Op::activation, "activation", "x", "y", "", ""},
+    {Op::activation_backward, "activation.backward", "dy x", "dx", "", ""},
     // y = activation(gate) up. x = gate | up [N, I], y [N, O], I = 2 O.
-    {Op::gated_activation, "gated_activation", "x", "y", "", "", 1},
-    {Op::gated_activation_backward, "gated_activation.backward", "dy x", "dx", "", "", 1},
+    {Op::gated_activation, "gated_activation", "x", "y", "", ""},
+    {Op::gated_activation_backward, "gated_activation.backward", "dy x", "dx", "", ""},
     // Turns the first `turned` heads of x [N, heads, D], by +angle and, backward, by -angle; copies the others.
     // lengths [N]: of each token's sequence.
-    {Op::rope, "rope", "x positions:i lengths:i", "y", "", "turned", 1},
-    {Op::rope_backward, "rope.backward", "dy positions:i lengths:i", "dx", "", "turned", 1},
-    // Causal, over ragged sequences: b has the tokens offsets[b] … offsets[b + 1] - 1 (offsets [B + 1]). q, out [N, Hq,
-    // D],
-    // k, v [N, Hk, D], where D is dense and the other strides are any; lse [N, Hq]: log-sum-exp of the scores.
-    {Op::attention, "attention", "q k v offsets:i", "out lse?", "", "longest", 1},
-    {Op::attention_backward, "attention.backward", "d_out q k v out lse offsets:i", "dq dk dv", "", "longest", 1},
+    {Op::rope, "rope", "x positions:i lengths:i", "y", "", "turned"},
+    {Op::rope_backward, "rope.backward", "dy positions:i lengths:i", "dx", "", "turned"},
+    // Causal, over ragged sequences: b has the tokens offsets[b] … offsets[b + 1] - 1 (offsets [B + 1]).
+    // q, out [N, Hq, D], k, v [N, Hk, D]; lse [N, Hq]: log-sum-exp of the scores.
+    {Op::attention, "attention", "q* k* v* offsets:i", "out lse?", "", "longest"},
+    {Op::attention_backward, "attention.backward", "d_out q* k* v* out lse offsets:i", "dq dk dv", "", "longest"},
     // The cache is blocks of S tokens: keys and values [P, S, Hk, D]. Key j of sequence b stands in block
     // blocks[b, j / S] (blocks [B, M]) at j % S. k, v [N, Hk, D] go to rows [N] of [P S, Hk, D].
-    {Op::cache_write, "cache_write", "k v rows:i", "keys= values=", "", "", 1},
+    {Op::cache_write, "cache_write", "k v rows:i", "keys= values=", "", ""},
     // Each sequence's new tokens are the last of its key_counts [B] keys.
-    {Op::cached_attention, "cached_attention", "q keys values blocks:i offsets:i key_counts:i", "out", "", "longest",
-     1},
-    // z = softcap(x headᵀ) / temperature, head [V, I], targets [N]: lse [N] = log of the sum of exp(z), target_logit
-    // [N]
-    // = z[target], mean_logit [N] = mean of z under softmax(z). Of a part of the vocabulary they can be merged.
-    {Op::log_prob, "log_prob", "x head targets:i", "lse target_logit mean_logit?", "temperature", "", 1},
+    {Op::cached_attention, "cached_attention", "q* keys values blocks:i offsets:i key_counts:i", "out", "", "longest"},
+    // z = softcap(x headᵀ) / temperature, head [V, I], targets [N]: lse [N] = log of the sum of exp(z),
+    // target_logit [N] = z[target], mean_logit [N] = mean of z under softmax(z). Those of parts of the vocabulary can
+    // be
+    // merged.
+    {Op::log_prob, "log_prob", "x head targets:i", "lse target_logit mean_logit?", "temperature", ""},
     // For d_logp and d_entropy [N], of logp = target_logit - lse and entropy = lse - mean_logit.
     {Op::log_prob_backward, "log_prob.backward", "d_logp d_entropy? x head targets:i lse entropy?", "dx dhead+?",
-     "temperature", "", 1},
+     "temperature", ""},
     // sum [1] float64 = of x² of x [N], in an order that depends on N alone.
-    {Op::sum_of_squares, "sum_of_squares", "x", "sum", "", "", 1},
+    {Op::sum_of_squares, "sum_of_squares", "x", "sum", "", ""},
     // Per element: g = gradient clip; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g²;
-    // w = w keep - step_size m / (sqrt(v) / root2 + epsilon), where keep is 1 from element `decayed` on. All [N], m and
-    // v
-    // float32.
-    {Op::adamw, "adamw", "gradient", "w= m= v=", "clip beta1 beta2 step_size keep root2 epsilon", "decayed", 1},
+    // w = w keep - step_size m / (sqrt(v) / root2 + epsilon), where keep is 1 from element `decayed` on.
+    // All [N], m and v float32.
+    {Op::adamw, "adamw", "gradient", "w= m= v=", "clip beta1 beta2 step_size keep root2 epsilon", "decayed"},
 };
 
 constexpr const OpEntry& entry(Op op) { return kCatalogue[uint32_t(op) - 1]; }
@@ -121,7 +119,7 @@ constexpr std::string_view slot(std::string_view slots, uint32_t index) {
   while (index-- > 0) slots.remove_prefix(slots.find(' ') + 1);
   return slots.substr(0, slots.find(' '));
 }
-constexpr std::string_view slot_name(std::string_view slot) { return slot.substr(0, slot.find_first_of("?+=:")); }
+constexpr std::string_view slot_name(std::string_view slot) { return slot.substr(0, slot.find_first_of("?+=:*")); }
 consteval uint32_t slot_index(std::string_view slots, std::string_view name) {
   for (uint32_t i = 0; i < slot_count(slots); ++i)
     if (slot_name(slot(slots, i)) == name) return i;

@@ -15,8 +15,8 @@
 //   };
 //   DSE_KERNEL("fast_norm", FastNorm)
 //
-// A kernel allocates nothing while it runs (declare `int64_t workspace_bytes(int64_t rows) const` for memory), never
-// waits for the device, and takes any number of rows, 0 too. On the CPU it uses dse::parallel_for.
+// A kernel takes no memory from the device while it runs (declare `int64_t workspace_bytes(int64_t rows) const` for
+// that), never waits for the device, and takes any number of rows, 0 too. On the CPU it uses dse::parallel_for.
 //
 // UNSTABLE: the kernel tables of the ABI are not frozen yet.
 #pragma once
@@ -76,7 +76,7 @@ struct Unsupported : Failure {
 struct KernelTraits {
   Op op;
   uint32_t dtype = DSE_F32, device = DSE_CPU;
-  int32_t score = 1;
+  int32_t score = 10;  // the engine's own have 1
   bool row_invariant = false, capturable = false;
 };
 
@@ -96,9 +96,10 @@ Item kernel_item(const char* name) {
       destroy<T>,
       [](const void* self, int64_t rows) -> int64_t {
         int64_t bytes = 0;
+        dse_status status = DSE_OK;
         if constexpr (requires(const T& k) { k.workspace_bytes(rows); })
-          guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(rows); });
-        return bytes;
+          status = guard([&] { bytes = static_cast<const T*>(self)->workspace_bytes(rows); });
+        return status == DSE_OK ? bytes : -1;
       },
       [](void* self, const dse_call* call) {
         return guard([&] { static_cast<T*>(self)->run(Call<T::traits.op>{*call}); });
