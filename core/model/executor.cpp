@@ -1,18 +1,18 @@
 #include "model/executor.h"
 
-#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <map>
 
 #include "base/check.h"
+#include "model/autograd/node.h"
 
 namespace dsengine {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using Tensors = torch::autograd::variable_list;
+using autograd::AutogradContext;
+using autograd::Tensors;
+using autograd::wants_grad;
 
 namespace {
 
@@ -27,8 +27,6 @@ class RaggedContext : public AttentionContext {
  private:
   const Batch& batch_;
 };
-
-bool wants_grad(const Tensor& x) { return at::GradMode::is_enabled() && x.defined() && x.requires_grad(); }
 
 void keep(AutogradContext* ctx, const Executor* executor, size_t section) {
   ctx->saved_data["executor"] = int64_t(reinterpret_cast<intptr_t>(executor));

@@ -8,12 +8,6 @@ namespace dsengine::ops {
 using at::Tensor;
 using dse::Op;
 
-namespace {
-
-Tensor like(const Tensor& x, at::IntArrayRef sizes) { return at::empty(sizes, x.options()); }
-
-}  // namespace
-
 Attention::Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
                      const AttentionScores& scores)
     : scores_(scores) {
@@ -32,7 +26,7 @@ Attention::Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads
 Attended Attention::forward(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
                             bool want_lse) const {
   if (!forward_) return reference::attention(q, k, v, batch, scores_);
-  Attended r{like(q, q.sizes()), want_lse ? like(q, {q.size(0), q.size(1)}) : Tensor()};
+  Attended r{q.new_empty(q.sizes()), want_lse ? q.new_empty({q.size(0), q.size(1)}) : Tensor()};
   forward_.run({q, k, v, batch.starts}, {r.out, r.lse}, q.size(0), {}, {batch.longest});
   return r;
 }
@@ -40,7 +34,7 @@ Attended Attention::forward(const Tensor& q, const Tensor& k, const Tensor& v, c
 AttentionGradients Attention::backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
                                        const Attended& result, const Batch& batch) const {
   if (!backward_) return reference::attention_backward(d_out, q, k, v, result, batch, scores_);
-  AttentionGradients g{like(q, q.sizes()), like(k, k.sizes()), like(v, v.sizes())};
+  AttentionGradients g{q.new_empty(q.sizes()), k.new_empty(k.sizes()), v.new_empty(v.sizes())};
   backward_.run({d_out, q, k, v, result.out, result.lse, batch.starts}, {g.dq, g.dk, g.dv}, q.size(0), {},
                 {batch.longest});
   return g;
@@ -55,7 +49,7 @@ void Attention::write(const Tensor& k, const Tensor& v, const CachePlaces& place
 Tensor Attention::cached(const Tensor& q, const Tensor& keys, const Tensor& values, const CachePlaces& places,
                          const Batch& batch) const {
   if (!cached_) return reference::cached_attention(q, keys, values, places, batch, scores_);
-  Tensor out = like(q, q.sizes());
+  Tensor out = q.new_empty(q.sizes());
   cached_.run({q, keys, values, places.blocks, batch.starts, places.key_counts}, {out}, q.size(0), {}, {batch.longest});
   return out;
 }

@@ -39,25 +39,40 @@ uint32_t kind_of(at::Device where) { return where.is_cuda() ? DSE_CUDA : DSE_CPU
 uint32_t index_of(at::Device where) { return where.has_index() ? uint32_t(where.index()) : 0; }
 
 dse_array array_of(const at::Tensor& t) {
-  if (!t.defined()) return {sizeof(dse_array), 0, nullptr, 0, 0, 0, nullptr, nullptr};
   return {sizeof(dse_array), dtype_of(t.scalar_type()), t.data_ptr(),      kind_of(t.device()), index_of(t.device()),
           t.dim(),           t.sizes().data(),          t.strides().data()};
 }
 
+// What the catalogue says of a slot.
+struct SlotForm {
+  std::string_view name;
+  bool optional, strided, integer;
+};
+
+std::vector<SlotForm> forms_of(const char* slots) {
+  std::vector<SlotForm> forms;
+  for (uint32_t i = 0; i < dse::slot_count(slots); ++i) {
+    const auto slot = dse::slot(slots, i);
+    forms.push_back({slot, slot.find('?') != slot.npos, slot.find('*') != slot.npos, slot.ends_with(":i")});
+  }
+  return forms;
+}
+
 struct Slots {
   std::array<dse_array, kMostSlots> arrays;
-  uint32_t count;
-  Slots(at::ArrayRef<at::Tensor> tensors, const char* slots) : count(dse::slot_count(slots)) {
-    DSE_CHECK(tensors.size() <= count && count <= kMostSlots, "{} tensors for the slots '{}'", tensors.size(), slots);
-    for (uint32_t i = 0; i < count; ++i) {
-      const at::Tensor tensor = i < tensors.size() ? tensors[i] : at::Tensor();
-      const std::string_view slot = dse::slot(slots, i);
-      DSE_CHECK(tensor.defined() || slot.find('?') != slot.npos, "slot {} of '{}' is empty", slot, slots);
-      // Of `x*` the last dimension is dense, all else is dense altogether.
-      DSE_CHECK(!tensor.defined() || (slot.find('*') != slot.npos ? tensor.stride(-1) == 1 : tensor.is_contiguous()),
-                "slot {} of '{}' is not dense", slot, slots);
-      DSE_CHECK(!tensor.defined() || (tensor.scalar_type() == at::kLong) == slot.ends_with(":i"),
-                "slot {} of '{}' has another type", slot, slots);
+  Slots(at::ArrayRef<at::Tensor> tensors, const std::vector<SlotForm>& forms, const char* op) {
+    DSE_CHECK(tensors.size() <= forms.size() && forms.size() <= kMostSlots, "{}: {} tensors for {} slots", op,
+              tensors.size(), forms.size());
+    for (size_t i = 0; i < forms.size(); ++i) {
+      const auto& [name, optional, strided, integer] = forms[i];
+      if (i >= tensors.size() || !tensors[i].defined()) {
+        DSE_CHECK(optional, "{}: slot {} is empty", op, name);
+        arrays[i] = {sizeof(dse_array), 0, nullptr, 0, 0, 0, nullptr, nullptr};
+        continue;
+      }
+      const at::Tensor& tensor = tensors[i];
+      DSE_CHECK(strided ? tensor.stride(-1) == 1 : tensor.is_contiguous(), "{}: slot {} is not dense", op, name);
+      DSE_CHECK((tensor.scalar_type() == at::kLong) == integer, "{}: slot {} has another type", op, name);
       arrays[i] = array_of(tensor);
     }
   }
@@ -91,25 +106,24 @@ dse_operation described(const Operation& o, const Device& device) {
 
 struct BoundKernel::Instance {
   Operation operation;
-  std::string name{};
+  std::string label{};                // for messages
   std::string origin{};               // "op=kernel@hash of its file"
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
   const Device* device = nullptr;
+  std::vector<SlotForm> inputs{}, outputs{};
 };
-
-bool BoundKernel::row_invariant() const { return instance_ && (instance_->table->flags & DSE_KERNEL_ROW_INVARIANT); }
 
 void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,
                       at::ArrayRef<double> reals, at::ArrayRef<int64_t> integers) const {
-  const auto& [operation, name, origin, table, self, device] = *instance_;
-  const dse::OpEntry& entry = dse::entry(operation.op);
-  const Slots in(inputs, entry.inputs), out(outputs, entry.outputs);
+  const Instance& kernel = *instance_;
+  const dse::OpEntry& entry = dse::entry(kernel.operation.op);
+  const Slots in(inputs, kernel.inputs, entry.name), out(outputs, kernel.outputs, entry.name);
   DSE_CHECK(reals.size() == dse::slot_count(entry.reals) && integers.size() == dse::slot_count(entry.integers),
             "a call of {} with {} reals and {} integers", entry.name, reals.size(), integers.size());
   dse_call call{.struct_size = sizeof(dse_call),
-                .input_count = in.count,
-                .output_count = out.count,
+                .input_count = uint32_t(kernel.inputs.size()),
+                .output_count = uint32_t(kernel.outputs.size()),
                 .real_count = uint32_t(reals.size()),
                 .integer_count = uint32_t(integers.size()),
                 .reserved = 0,
@@ -122,24 +136,13 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
                 .workspace_bytes = 0,
                 .stream = nullptr};
   at::Tensor workspace;
-  if (const int64_t bytes = workspace_bytes(rows); bytes > 0) {
-    workspace = device->empty({bytes}, at::kByte);
+  const int64_t bytes = in_plugin(kernel.label, [&] { return kernel.table->workspace_bytes(kernel.self, rows); });
+  DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", kernel.label, rows);
+  if (bytes > 0) {
+    workspace = kernel.device->empty({bytes}, at::kByte);
     call.workspace = workspace.data_ptr(), call.workspace_bytes = bytes;
   }
-  call_plugin("kernel " + name, table->run, self, &call);
-}
-
-int64_t BoundKernel::workspace_bytes(int64_t rows) const {
-  const std::string label = "kernel " + instance_->name;
-  const FloatGuard guard(instance_->name);
-  int64_t bytes = -1;
-  try {
-    bytes = instance_->table->workspace_bytes(instance_->self, rows);
-  } catch (...) {
-    crossed_exception(label);
-  }
-  DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", label, rows);
-  return bytes;
+  call_plugin(kernel.label, kernel.table->run, kernel.self, &call);
 }
 
 Kernels::Kernels() = default;
@@ -148,7 +151,7 @@ Kernels::Kernels(const PluginRegistry& registry, const Device& device) : registr
 Kernels::~Kernels() {
   for (auto& instance : instances_)
     if (instance.self) {
-      const FloatGuard guard(instance.name);
+      const FloatGuard guard(instance.label);
       instance.table->destroy(instance.self);
     }
 }
@@ -192,7 +195,9 @@ BoundKernel Kernels::bind(const Operation& operation) const {
                                                 candidate.name, candidate.file, e.what()));
       continue;
     }
-    instance.name = candidate.name, instance.table = candidate.table, instance.device = device_;
+    instance.label = candidate.label, instance.table = candidate.table, instance.device = device_;
+    instance.inputs = forms_of(dse::entry(operation.op).inputs);
+    instance.outputs = forms_of(dse::entry(operation.op).outputs);
     instance.origin = fmt::format("{}={}@{}", op, candidate.name, candidate.sha256);
     const bool claims = candidate.table->flags & DSE_KERNEL_ROW_INVARIANT;
     announce(contest ? spdlog::level::info : spdlog::level::debug,

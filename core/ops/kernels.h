@@ -30,9 +30,6 @@ class BoundKernel {
  public:
   BoundKernel() = default;
   explicit operator bool() const { return instance_ != nullptr; }
-  // What the kernel claims: kernel.hpp.
-  bool row_invariant() const;
-
   // The catalogue's slots, in order; an undefined tensor is an empty slot, and missing ones at the end are empty too.
   // Outputs are allocated by the caller. UserError where the kernel fails.
   void run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,
@@ -42,7 +39,6 @@ class BoundKernel {
   friend class Kernels;
   struct Instance;
   explicit BoundKernel(const Instance* instance) : instance_(instance) {}
-  int64_t workspace_bytes(int64_t rows) const;
   const Instance* instance_ = nullptr;
 };
 

@@ -12,8 +12,6 @@ using dse::Op;
 
 namespace {
 
-Tensor like(const Tensor& x, at::IntArrayRef sizes) { return at::empty(sizes, x.options()); }
-
 constexpr int64_t kChunkElements = 1 << 22;  // 16 MiB of float32 logits
 
 // Calls f(first, count) for chunks of rows; a multiple of 8 but for the last, so that each meets BLAS alike.
@@ -40,14 +38,14 @@ Tensor LogProb::logits(const Tensor& x, const Tensor& head) const {
 LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
                                  bool want_entropy) const {
   const int64_t rows = x.size(0);
-  Result r{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
+  Result r{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
   const auto store = [&](int64_t first, int64_t count, const reference::LogitSums& sums) {
     r.lse.narrow(0, first, count).copy_(sums.lse);
     r.logp.narrow(0, first, count).copy_(sums.target_logit - sums.lse);
     if (want_entropy) r.entropy.narrow(0, first, count).copy_(sums.lse - sums.mean_logit);
   };
   if (forward_) {
-    reference::LogitSums sums{like(x, {rows}), like(x, {rows}), want_entropy ? like(x, {rows}) : Tensor()};
+    reference::LogitSums sums{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
     forward_.run({x.contiguous(), head, targets}, {sums.lse, sums.target_logit, sums.mean_logit}, rows, {temperature});
     store(0, rows, sums);
     return r;
@@ -61,7 +59,7 @@ LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tens
 
 Tensor LogProb::backward(const Tensor& d_logp, const Tensor& d_entropy, const Tensor& x, const Tensor& head,
                          const Tensor& targets, const Result& result, double temperature, Tensor dhead) const {
-  Tensor dx = like(x, x.sizes());
+  Tensor dx = x.new_empty(x.sizes());
   if (backward_) {
     backward_.run({d_logp, d_entropy, x.contiguous(), head, targets, result.lse, result.entropy}, {dx, dhead},
                   x.size(0), {temperature});

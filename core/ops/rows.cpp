@@ -9,12 +9,6 @@ namespace dsengine::ops {
 using at::Tensor;
 using dse::Op;
 
-namespace {
-
-Tensor like(const Tensor& x, at::IntArrayRef sizes) { return at::empty(sizes, x.options()); }
-
-}  // namespace
-
 Linear::Linear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t out) {
   const Operation o{.op = Op::linear, .dtype = dtype, .in = in, .out = out};
   forward_ = kernels.bind(o);
@@ -24,14 +18,14 @@ Linear::Linear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t
 
 Tensor Linear::forward(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& residual) const {
   if (!forward_) return reference::linear(x, w, b, residual);
-  Tensor y = like(x, {x.size(0), w.size(0)});
+  Tensor y = x.new_empty({x.size(0), w.size(0)});
   forward_.run({x.contiguous(), w, b, residual}, {y}, x.size(0));
   return y;
 }
 
 Tensor Linear::backward(const Tensor& dy, const Tensor& w) const {
   if (!backward_) return reference::linear_backward(dy, w);
-  Tensor dx = like(dy, {dy.size(0), w.size(1)});
+  Tensor dx = dy.new_empty({dy.size(0), w.size(1)});
   backward_.run({dy, w}, {dx}, dy.size(0));
   return dx;
 }
@@ -50,7 +44,7 @@ Embedding::Embedding(const Kernels& kernels, at::ScalarType dtype, int64_t rows,
 
 Tensor Embedding::forward(const Tensor& table, const Tensor& ids) const {
   if (!forward_) return table.index_select(0, ids);
-  Tensor y = like(table, {ids.size(0), table.size(1)});
+  Tensor y = table.new_empty({ids.size(0), table.size(1)});
   forward_.run({table, ids}, {y}, ids.size(0));
   return y;
 }
@@ -70,14 +64,14 @@ RmsNorm::RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, do
 
 RmsNormed RmsNorm::forward(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::rms_norm(x, w, eps_, shift_);
-  RmsNormed r{like(x, x.sizes()), like(x, {x.size(0)})};
+  RmsNormed r{x.new_empty(x.sizes()), x.new_empty({x.size(0)})};
   forward_.run({x.contiguous(), w}, {r.y, r.rstd}, x.size(0));
   return r;
 }
 
 Tensor RmsNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& rstd) const {
   if (!backward_) return reference::rms_norm_backward(dy, x, w, rstd, shift_);
-  Tensor dx = like(x, x.sizes());
+  Tensor dx = x.new_empty(x.sizes());
   backward_.run({dy, x.contiguous(), w, rstd}, {dx}, x.size(0));
   return dx;
 }
@@ -97,7 +91,7 @@ LayerNorm::LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width
 
 LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
   if (!forward_) return reference::layer_norm(x, w, b, eps_);
-  LayerNormed r{like(x, x.sizes()), like(x, {x.size(0)}), like(x, {x.size(0)})};
+  LayerNormed r{x.new_empty(x.sizes()), x.new_empty({x.size(0)}), x.new_empty({x.size(0)})};
   forward_.run({x.contiguous(), w, b}, {r.y, r.mean, r.rstd}, x.size(0));
   return r;
 }
@@ -105,7 +99,7 @@ LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b
 Tensor LayerNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& mean,
                            const Tensor& rstd) const {
   if (!backward_) return reference::layer_norm_backward(dy, x, w, mean, rstd);
-  Tensor dx = like(x, x.sizes());
+  Tensor dx = x.new_empty(x.sizes());
   backward_.run({dy, x.contiguous(), w, mean, rstd}, {dx}, x.size(0));
   return dx;
 }
@@ -126,14 +120,14 @@ Activate::Activate(const Kernels& kernels, at::ScalarType dtype, int64_t width, 
 
 Tensor Activate::forward(const Tensor& x) const {
   if (!forward_) return reference::activation(x, activation_);
-  Tensor y = like(x, x.sizes());
+  Tensor y = x.new_empty(x.sizes());
   forward_.run({x.contiguous()}, {y}, x.size(0));
   return y;
 }
 
 Tensor Activate::backward(const Tensor& dy, const Tensor& x) const {
   if (!backward_) return reference::activation_backward(dy, x, activation_);
-  Tensor dx = like(x, x.sizes());
+  Tensor dx = x.new_empty(x.sizes());
   backward_.run({dy, x.contiguous()}, {dx}, x.size(0));
   return dx;
 }
@@ -148,13 +142,13 @@ GatedActivate::GatedActivate(const Kernels& kernels, at::ScalarType dtype, int64
 
 Tensor GatedActivate::forward(const Tensor& x) const {
   if (!forward_) return activate_.forward(x.narrow(1, 0, width_)).mul_(x.narrow(1, width_, width_));
-  Tensor y = like(x, {x.size(0), width_});
+  Tensor y = x.new_empty({x.size(0), width_});
   forward_.run({x.contiguous()}, {y}, x.size(0));
   return y;
 }
 
 Tensor GatedActivate::backward(const Tensor& dy, const Tensor& x) const {
-  Tensor dx = like(x, x.sizes());
+  Tensor dx = x.new_empty(x.sizes());
   if (backward_) {
     backward_.run({dy, x.contiguous()}, {dx}, x.size(0));
     return dx;
@@ -176,14 +170,14 @@ Rope::Rope(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t 
 
 Tensor Rope::forward(const Tensor& x, const Tensor& positions, const Tensor& lengths) const {
   if (!forward_) return reference::rope(x, turned_, positions, lengths, frequencies_, long_frequencies_, rope_, 1);
-  Tensor y = like(x, x.sizes());
+  Tensor y = x.new_empty(x.sizes());
   forward_.run({x.contiguous(), positions, lengths}, {y}, x.size(0), {}, {turned_});
   return y;
 }
 
 Tensor Rope::backward(const Tensor& dy, const Tensor& positions, const Tensor& lengths) const {
   if (!backward_) return reference::rope(dy, turned_, positions, lengths, frequencies_, long_frequencies_, rope_, -1);
-  Tensor dx = like(dy, dy.sizes());
+  Tensor dx = dy.new_empty(dy.sizes());
   backward_.run({dy.contiguous(), positions, lengths}, {dx}, dy.size(0), {}, {turned_});
   return dx;
 }

@@ -46,20 +46,23 @@ class FloatGuard {
   const std::string_view who_;
 };
 
-// Calls a function of a plugin's table on this thread. Exceptions that break the ABI's rule and cross become
-// UserErrors too.
+// Runs code of a plugin on this thread. Exceptions that break the ABI's rule and cross become UserErrors.
 [[noreturn]] void crossed_exception(const std::string& context);
-template <class... Parameters, class... Arguments>
-void call_plugin(const std::string& context, dse_status (*function)(Parameters...), Arguments&&... arguments) {
-  clear_failure();
-  dse_status status = DSE_ERROR;
+template <class Code>
+auto in_plugin(const std::string& context, const Code& code) {
   const FloatGuard guard(context);
   try {
-    status = function(std::forward<Arguments>(arguments)...);
+    return code();
   } catch (...) {
     crossed_exception(context);
   }
-  check_status(status, context);
+}
+
+// Calls a function of a plugin's table so; what it fails with is a UserError too.
+template <class... Parameters, class... Arguments>
+void call_plugin(const std::string& context, dse_status (*function)(Parameters...), Arguments&&... arguments) {
+  clear_failure();
+  check_status(in_plugin(context, [&] { return function(std::forward<Arguments>(arguments)...); }), context);
 }
 
 }  // namespace dsengine

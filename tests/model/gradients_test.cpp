@@ -111,10 +111,24 @@ TEST_P(AdapterGradients, AreCentralDifferences) {
   EXPECT_GT(compared, 10);
 }
 
+using Gradients = std::vector<Tensor>;
+
+// A copy of what each unit has.
+Gradients gradients_of(const Model& model) {
+  Gradients all;
+  for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+  return all;
+}
+
+void expect_same_bits(const std::vector<Gradients>& all) {
+  for (size_t i = 1; i < all.size(); ++i)
+    for (size_t u = 0; u < all[0].size(); ++u) EXPECT_TRUE(same_bits(all[0][u], all[i][u])) << u;
+}
+
 TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
   const Objective objective(model.graph().vocabulary);
   model.enable_training();
-  std::vector<std::vector<Tensor>> gradients;
+  std::vector<Gradients> gradients;
   std::vector<double> values;
   for (const bool recompute : {false, true}) {
     model.set_recompute(recompute);
@@ -123,11 +137,10 @@ TEST_P(ModelGradients, RecomputedLayersGiveTheSameBits) {
     const Tensor f = objective.of(model);
     values.push_back(f.item<double>());
     torch::autograd::backward({f}, {});
-    auto& all = gradients.emplace_back();
-    for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+    gradients.push_back(gradients_of(model));
   }
   EXPECT_EQ(values[0], values[1]);
-  for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[1][u])) << u;
+  expect_same_bits(gradients);
 }
 
 // Weights are there while their section runs, forward or backward, and are no numbers at any other time.
@@ -167,7 +180,7 @@ class Poison : public SectionHooks {
 TEST_P(ModelGradients, ASectionsWeightsAreReadBetweenItsHooks) {
   const Objective objective(model.graph().vocabulary);
   model.enable_training();
-  std::vector<std::vector<Tensor>> gradients;
+  std::vector<Gradients> gradients;
   for (const bool recompute : {false, true})
     for (const bool poisoned : {false, true}) {
       model.set_recompute(recompute);
@@ -176,8 +189,7 @@ TEST_P(ModelGradients, ASectionsWeightsAreReadBetweenItsHooks) {
       if (poisoned) model.set_hooks(&poison.emplace(model.weights()));
       at::AutoGradMode grad(true);
       torch::autograd::backward({objective.of(model)}, {});
-      auto& all = gradients.emplace_back();
-      for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+      gradients.push_back(gradients_of(model));
       model.set_hooks(nullptr);
       if (!poisoned) continue;
       poison->fetch_all();
@@ -190,8 +202,7 @@ TEST_P(ModelGradients, ASectionsWeightsAreReadBetweenItsHooks) {
         expected.push_back(fmt::format("backward {}", s)), expected.push_back(fmt::format("backward {} done", s));
       EXPECT_EQ(poison->calls, expected);
     }
-  for (size_t i = 1; i < gradients.size(); ++i)
-    for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[i][u])) << u;
+  expect_same_bits(gradients);
 }
 
 // A node keeps no weight: between forward and backward the buffers are moved, and what stood there is no number any
@@ -199,7 +210,7 @@ TEST_P(ModelGradients, ASectionsWeightsAreReadBetweenItsHooks) {
 TEST_P(ModelGradients, TheBackwardReadsTheStorage) {
   const Objective objective(model.graph().vocabulary);
   model.enable_training();
-  std::vector<std::vector<Tensor>> gradients;
+  std::vector<Gradients> gradients;
   for (const bool moves : {false, true})
     for (const bool recompute : {false, true}) {
       model.set_recompute(recompute);
@@ -213,11 +224,9 @@ TEST_P(ModelGradients, TheBackwardReadsTheStorage) {
         before.fill_(NAN);
       }
       torch::autograd::backward({f}, {});
-      auto& all = gradients.emplace_back();
-      for (const auto* unit : model.units()) all.push_back(unit->grad().clone());
+      gradients.push_back(gradients_of(model));
     }
-  for (size_t i = 1; i < gradients.size(); ++i)
-    for (size_t u = 0; u < gradients[0].size(); ++u) EXPECT_TRUE(same_bits(gradients[0][u], gradients[i][u])) << u;
+  expect_same_bits(gradients);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, ModelGradients, testing::ValuesIn(golden_names("causal_lm") + golden_names("reward")),

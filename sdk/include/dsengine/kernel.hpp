@@ -25,26 +25,11 @@
 
 namespace [[gnu::visibility("hidden")]] dse {
 
-// A kernel's name of a slot, checked when it is compiled.
-template <Op op>
-struct Input {
+// A kernel's name of a slot in one of the catalogue's lists, checked when it is compiled.
+template <Op op, const char* OpEntry::*list>
+struct SlotName {
   uint32_t index;
-  consteval Input(const char* name) : index(slot_index(entry(op).inputs, name)) {}
-};
-template <Op op>
-struct Output {
-  uint32_t index;
-  consteval Output(const char* name) : index(slot_index(entry(op).outputs, name)) {}
-};
-template <Op op>
-struct Real {
-  uint32_t index;
-  consteval Real(const char* name) : index(slot_index(entry(op).reals, name)) {}
-};
-template <Op op>
-struct Integer {
-  uint32_t index;
-  consteval Integer(const char* name) : index(slot_index(entry(op).integers, name)) {}
+  consteval SlotName(const char* name) : index(slot_index(entry(op).*list, name)) {}
 };
 
 // One call: its slots by name.
@@ -53,19 +38,19 @@ struct Call {
   const dse_call& raw;
 
   int64_t rows() const { return raw.rows; }
-  const dse_array& input(Input<op> slot) const { return raw.inputs[slot.index]; }
-  const dse_array& output(Output<op> slot) const { return raw.outputs[slot.index]; }
+  const dse_array& input(SlotName<op, &OpEntry::inputs> slot) const { return raw.inputs[slot.index]; }
+  const dse_array& output(SlotName<op, &OpEntry::outputs> slot) const { return raw.outputs[slot.index]; }
   // Null where the slot is empty.
   template <class T>
-  const T* in(Input<op> slot) const {
+  const T* in(SlotName<op, &OpEntry::inputs> slot) const {
     return static_cast<const T*>(input(slot).data);
   }
   template <class T>
-  T* out(Output<op> slot) const {
+  T* out(SlotName<op, &OpEntry::outputs> slot) const {
     return static_cast<T*>(output(slot).data);
   }
-  double real(Real<op> slot) const { return raw.reals[slot.index]; }
-  int64_t integer(Integer<op> slot) const { return raw.integers[slot.index]; }
+  double real(SlotName<op, &OpEntry::reals> slot) const { return raw.reals[slot.index]; }
+  int64_t integer(SlotName<op, &OpEntry::integers> slot) const { return raw.integers[slot.index]; }
 };
 
 // Thrown by a kernel's constructor that cannot serve an operation: what it cannot.
