@@ -3,7 +3,7 @@
 
 #include "app/command.h"
 #include "engine/session.h"
-#include "model/verify_model.h"
+#include "generate/verify_model.h"
 #include "plugin/list.h"
 #include "plugin/new_plugin.h"
 #include "plugin/verify.h"

@@ -189,9 +189,9 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
     role.lora.rank = t->lora_rank, role.lora.alpha = t->lora_alpha, role.lora.targets = t->lora_targets;
     role.enable_training(loading.seed);
   }
-  auto impl =
-      std::make_shared<Model::Impl>(Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)), std::nullopt,
-                                                dsengine::eos_ids(directory, loading.base), loading.random_init});
+  auto impl = std::make_shared<Model::Impl>(
+      Model::Impl{impl_, std::make_shared<dsengine::Role>(std::move(role)), nullptr, std::nullopt,
+                  dsengine::eos_ids(directory, loading.base), loading.random_init});
   if (Text::exists_in(directory, loading.base)) {
     impl->text = Text::load(directory, loading.base);
     impl->end_tokens = impl->text->end_tokens();

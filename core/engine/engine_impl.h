@@ -2,6 +2,7 @@
 #pragma once
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "generate/scheduler.h"
 #include "rl/examples.h"
 #include "rl/experience.h"
 #include "rl/role.h"
@@ -20,6 +21,7 @@ struct Engine::Impl {
 struct Model::Impl {
   std::shared_ptr<const Engine::Impl> engine;  // owns the kernels that the model computes with
   std::shared_ptr<dsengine::Role> role;
+  std::unique_ptr<dsengine::Scheduler> scheduler{};  // since the first generate; keeps its memory
   std::optional<Text> text;
   std::vector<int32_t> end_tokens;
   bool drawn = false;  // the weights are of no folder

@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "engine/engine_impl.h"
 #include "files/hf_directory.h"
-#include "model/generator.h"
+#include "generate/scheduler.h"
 #include "text/stops.h"
 
 namespace dse {
@@ -27,36 +27,39 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
   DSE_CHECK_USER(s.rows.empty() || s.rows.size() == prompts.size(), "{} rows for {} prompts", s.rows.size(),
                  prompts.size());
   DSE_CHECK_USER(s.samples > 0 && s.slots > 0, "samples and slots should be at least 1");
-  std::vector<dsengine::GenerationRequest> requests;
   std::vector<dsengine::StreamDecoder> streams;
-  for (size_t p = 0; p < prompts.size(); ++p)
-    for (int64_t i = 0; i < s.samples; ++i) {
-      const uint64_t row = s.rows.empty() ? p : s.rows[p];
-      requests.push_back({prompts[p], s.max_new_tokens, row * uint64_t(s.samples) + uint64_t(i)});
-      if (on_text) streams.emplace_back(text()->impl().text.tokenizer);
-    }
-  if (requests.empty()) return {};
   std::optional<dsengine::Stops> stops;
   if (!s.stop.empty()) stops.emplace(text()->impl().text.tokenizer, s.stop, std::vector<int64_t>{});
-  dsengine::GenerationOptions options{.sampling = {.temperature = s.temperature,
-                                                   .top_k = s.top_k,
-                                                   .top_p = s.top_p,
-                                                   .min_p = s.min_p,
-                                                   .repetition_penalty = s.repetition_penalty},
-                                      .eos = s.ignore_end ? Tokens{} : impl_->end_tokens,
-                                      .on_token = {},
-                                      .on_step = {}};
-  if (on_text || stops)
-    options.on_token = [&](size_t request, const Tokens& tokens) {
-      if (on_text) on_text(request, streams[request].push(tokens.back()));
-      return stops && stops->end(tokens);
-    };
-  auto generations = dsengine::Generator(impl_->model(), {.slots = s.slots}).run(requests, options, s.seed, s.step);
+  std::vector<dsengine::GenerationRequest> requests;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    requests.push_back({.prompt = prompts[p],
+                        .max_new_tokens = s.max_new_tokens,
+                        .samples = s.samples,
+                        .sampling = {.temperature = s.temperature,
+                                     .top_k = s.top_k,
+                                     .top_p = s.top_p,
+                                     .min_p = s.min_p,
+                                     .repetition_penalty = s.repetition_penalty},
+                        .eos = s.ignore_end ? Tokens{} : impl_->end_tokens,
+                        .stops = stops ? &*stops : nullptr,
+                        .seed = s.seed,
+                        .step = s.step,
+                        .row = (s.rows.empty() ? p : s.rows[p]) * uint64_t(s.samples)});
+    for (int64_t i = 0; on_text && i < s.samples; ++i) streams.emplace_back(text()->impl().text.tokenizer);
+  }
+  if (requests.empty()) return {};
+  if (!impl_->scheduler)
+    impl_->scheduler = std::make_unique<dsengine::Scheduler>(impl_->model(), dsengine::Scheduler::Limits{});
+  impl_->scheduler->set_limits({.slots = s.slots});
+  std::function<void(size_t, const dsengine::Event&)> on_event;
+  if (on_text) on_event = [&](size_t i, const dsengine::Event& event) { on_text(i, streams[i].push(event.token)); };
+  auto generations = dsengine::generate(*impl_->scheduler, requests, on_event);
   std::vector<Reply> replies;
   for (size_t i = 0; i < generations.size(); ++i) {
     auto& g = generations[i];
     if (on_text) on_text(i, streams[i].finish());
-    Reply reply{std::move(requests[i].prompt), std::move(g.tokens), std::move(g.logp), "", dsengine::name_of(g.finish)};
+    Reply reply{prompts[i / size_t(s.samples)], std::move(g.tokens), std::move(g.logp), "",
+                dsengine::name_of(g.finish)};
     if (text()) reply.text = text()->decode(reply.tokens);
     if (g.finish == dsengine::Finish::stop) reply.text = stops->text_before(reply.tokens);
     replies.push_back(std::move(reply));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "base/directory.h"
@@ -18,8 +19,12 @@ SamplingOptions sampling_of(const RolloutConfig& config) {
           .repetition_penalty = config.repetition_penalty};
 }
 
-Rollout::Rollout(const Model& actor, const TextModel& text, const RolloutConfig& config, uint64_t seed)
-    : actor_(actor),
+Scheduler::Limits limits_of(const RolloutConfig& config) {
+  return {.slots = config.slots > 0 ? config.slots : std::numeric_limits<int64_t>::max()};
+}
+
+Rollout::Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed)
+    : scheduler_(scheduler),
       text_(text),
       config_(config),
       stops_(text.tokenizer, config.stop, config.stop_token_ids),
@@ -29,16 +34,19 @@ std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, i
                                    const SamplingOptions& sampling, uint64_t step) const {
   std::vector<GenerationRequest> requests;
   std::vector<Answered> answers;
-  for (size_t p = 0; p < prompts.size(); ++p)
-    for (int64_t s = 0; s < samples; ++s) {
-      requests.push_back({prompts[p]->prompt, config_.max_response_length, requests.size()});
-      answers.push_back({prompts[p], int64_t(p), {}});
-    }
-  const int64_t slots = config_.slots > 0 ? config_.slots : int64_t(requests.size());
-  GenerationOptions options{.sampling = sampling, .eos = text_.eos, .on_token = {}, .on_step = {}};
-  if (!stops_.empty())
-    options.on_token = [&](size_t, const std::vector<int32_t>& tokens) { return stops_.end(tokens); };
-  auto generations = Generator(actor_, {.slots = slots}).run(requests, options, seed_, step);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    requests.push_back({.prompt = prompts[p]->prompt,
+                        .max_new_tokens = config_.max_response_length,
+                        .samples = samples,
+                        .sampling = sampling,
+                        .eos = text_.eos,
+                        .stops = stops_.empty() ? nullptr : &stops_,
+                        .seed = seed_,
+                        .step = step,
+                        .row = answers.size()});
+    for (int64_t s = 0; s < samples; ++s) answers.push_back({prompts[p], int64_t(p), {}});
+  }
+  auto generations = dsengine::generate(scheduler_, requests);
   for (size_t i = 0; i < answers.size(); ++i) answers[i].answer = std::move(generations[i]);
   return answers;
 }
@@ -81,7 +89,7 @@ std::vector<Answered> Rollout::replay(const std::vector<const Example*>& prompts
                          row.at("prompt_ids").get<std::vector<int32_t>>() == prompts[size_t(prompt)]->prompt,
                      "{}: recorded from other prompts than this run's", path.string());
       Generation answer{row.at("output_ids"), row.at("logprobs"), Finish(row.at("finish").get<int>())};
-      const auto fits = [&](int32_t id) { return id >= 0 && id < actor_.graph().vocabulary; };
+      const auto fits = [&](int32_t id) { return id >= 0 && id < scheduler_.decoder().model().graph().vocabulary; };
       DSE_CHECK_USER(!answer.tokens.empty() && answer.tokens.size() == answer.logp.size() &&
                          std::all_of(answer.tokens.begin(), answer.tokens.end(), fits) &&
                          answer.finish >= Finish::eos && answer.finish <= Finish::stop,

@@ -1,13 +1,13 @@
 // The actor answers prompts, the reward judges: rows of experience.
 //
-//   Rollout rollout(actor, text, config.rollout, seed);
+//   Rollout rollout(scheduler_of_the_actor, text, config.rollout, seed);
 //   std::vector<Answered> answers = rollout.generate(prompts, step);
 //   Experience e = rollout.experience(answers, scores);
 #pragma once
 #include <filesystem>
 #include <functional>
 
-#include "model/generator.h"
+#include "generate/scheduler.h"
 #include "rl/examples.h"
 #include "rl/experience.h"
 #include "rl/scorer.h"
@@ -21,12 +21,13 @@ struct Answered {
   Generation answer;
 };
 
-// How a rollout's tokens are drawn.
+// How a rollout's tokens are drawn, and how many answers at once.
 SamplingOptions sampling_of(const RolloutConfig& config);
+Scheduler::Limits limits_of(const RolloutConfig& config);
 
 class Rollout {
  public:
-  Rollout(const Model& actor, const TextModel& text, const RolloutConfig& config, uint64_t seed);
+  Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed);
 
   // samples_per_prompt answers to each prompt, adjacent. Draws depend on (seed, step, prompt's place, sample).
   std::vector<Answered> generate(const std::vector<const Example*>& prompts, uint64_t step) const;
@@ -45,7 +46,7 @@ class Rollout {
   void record(const std::vector<Answered>& answers, uint64_t step) const;
   std::vector<Answered> replay(const std::vector<const Example*>& prompts, uint64_t step) const;
 
-  const Model& actor_;
+  Scheduler& scheduler_;
   const TextModel& text_;
   const RolloutConfig& config_;
   const Stops stops_;

@@ -57,6 +57,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
   load_roles();
   if (const auto& role = roles_.actor ? roles_.actor : roles_.reward)
     data_.check_fit(stage, algorithm_.needs().source, role->model.graph(), text_, inputs.tokenizer);
+  if (from_rollouts()) scheduler_ = std::make_unique<Scheduler>(roles_.actor->model, limits_of(stage.rollout));
   if (roles_.critic && from_rollouts()) data_.check_critic(stage, roles_.critic->model.graph());
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
@@ -340,7 +341,7 @@ Experience StageRunner::next_records(int64_t step) {
 }
 
 Rollout StageRunner::rollout_with(const RolloutConfig& config, uint64_t seed) const {
-  return {roles_.actor->model, text_, config, seed};
+  return {*scheduler_, text_, config, seed};
 }
 
 void StageRunner::evaluate(int64_t step) {

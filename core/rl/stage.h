@@ -93,6 +93,7 @@ class StageRunner {
   std::unique_ptr<ExampleStream> stream_;
   std::optional<StepPlan> plan_;
   std::unique_ptr<Collector> collector_;
+  std::unique_ptr<Scheduler> scheduler_;        // of the actor's answers
   std::unique_ptr<ExampleStream> text_stream_;  // of the PTX mixture
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<Learner> learner_;

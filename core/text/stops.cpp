@@ -26,25 +26,19 @@ size_t Stops::place_in(const std::string& text) const {
   return first;
 }
 
-bool Stops::end(std::span<const TokenId> tokens) const {
-  if (tokens.empty()) return false;
-  if (ids_.contains(tokens.back())) return true;
-  if (strings_.empty()) return false;
-  // A string that ends in the newest token's text begins in that of the last few, decoded without the beginning of the
-  // answer; the margin is what a decoder makes of a beginning: a space less, a broken character.
-  constexpr size_t margin = 8;
-  for (size_t count = 8;; count *= 2) {
-    const auto tail = tokens.last(std::min(count, tokens.size()));
-    const bool enough = tail.size() == tokens.size() ||
-                        tokenizer_.decode(tail.first(tail.size() - 1), true).size() >= longest_ + margin;
-    if (enough) return place_in(tokenizer_.decode(tail, true)) != std::string::npos;
-  }
-}
-
 std::string Stops::text_before(std::span<const TokenId> tokens) const {
   if (!tokens.empty() && ids_.contains(tokens.back())) tokens = tokens.first(tokens.size() - 1);
   const std::string text = tokenizer_.decode(tokens, true);
   return text.substr(0, place_in(text));
+}
+
+bool StopMatcher::push(TokenId token) {
+  if (stops_->ids_.contains(token)) return true;
+  if (stops_->strings_.empty()) return false;
+  tail_ += stream_.push(token);
+  if (stops_->place_in(tail_ + stream_.pending()) != std::string::npos) return true;
+  if (tail_.size() >= stops_->longest_) tail_.erase(0, tail_.size() - (stops_->longest_ - 1));
+  return false;
 }
 
 }  // namespace dsengine

@@ -177,13 +177,21 @@ std::string StreamDecoder::finish() {
   return text;
 }
 
-std::string StreamDecoder::take_pending() {
+std::pair<std::string, std::vector<std::string>> StreamDecoder::decoded() const {
   std::vector<std::string> tokens = beginning_;
   tokens.insert(tokens.end(), pending_.begin(), pending_.end());
-  pending_.clear();
-  const bool begins = beginning_text_.empty();
   std::string text = join(tokenizer_.parts_->decoder->decode(tokens));
-  if (!begins) return text.substr(beginning_text_.size());
+  return {std::move(text), std::move(tokens)};
+}
+
+std::string StreamDecoder::pending() const {
+  return pending_.empty() ? "" : decoded().first.substr(beginning_text_.size());
+}
+
+std::string StreamDecoder::take_pending() {
+  auto [text, tokens] = decoded();
+  pending_.clear();
+  if (!beginning_text_.empty()) return text.substr(beginning_text_.size());
   beginning_ = std::move(tokens);
   beginning_text_ = text;
   return text;

@@ -69,8 +69,12 @@ class StreamDecoder {
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true);
   std::string push(TokenId id);
   std::string finish();  // afterwards the decoder is as new
+  // What finish would give, were these all the tokens.
+  std::string pending() const;
 
  private:
+  // The text of what is pending, and the tokens that it was decoded from.
+  std::pair<std::string, std::vector<std::string>> decoded() const;
   std::string take_pending();
 
   Tokenizer tokenizer_;

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "golden_models.h"
-#include "model/generator.h"
 #include "param/adamw.h"
 
 namespace dsengine {
@@ -70,33 +69,6 @@ INSTANTIATE_TEST_SUITE_P(Golden, Adapted,
                          testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward", "gpt2",
                                          "gpt_neox", "phi3", "gemma2", "gpt2_reward", "gpt_neox_reward", "phi3_reward"),
                          [](const auto& info) { return std::string(info.param); });
-
-// What generation samples by is what training computes, adapter included, whatever the number of slots.
-TEST(Adapter, RolloutsIncludeIt) {
-  Model model = golden_model("llama_gqa");
-  std::vector<GenerationRequest> requests;
-  for (const auto& prompt : random_sequences({5, 9, 3, 12}, 97)) requests.push_back({prompt, 8, requests.size()});
-  const GenerationOptions options{.sampling = {.temperature = 1}, .eos = {}, .on_token = {}, .on_step = {}};
-  const auto base = Generator(model, {.slots = 4}).run(requests, options, 5, 0);
-  model.add_adapter(kAll, 1);
-  randomize(model);
-  const auto adapted = Generator(model, {.slots = 4}).run(requests, options, 5, 0);
-  const auto alone = Generator(model, {.slots = 1}).run(requests, options, 5, 0);
-  bool moved = false;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    moved |= base[i].tokens != adapted[i].tokens;
-    EXPECT_EQ(alone[i].tokens, adapted[i].tokens);
-    std::vector<int32_t> sequence = requests[i].prompt;
-    sequence.insert(sequence.end(), adapted[i].tokens.begin(), adapted[i].tokens.end());
-    const Batch batch = pack_all({sequence});
-    const auto first = int64_t(requests[i].prompt.size()) - 1, count = int64_t(adapted[i].tokens.size());
-    const at::Tensor rows = at::arange(first, first + count, at::kLong);
-    const at::Tensor logp =
-        model.log_prob(model.hidden(batch), rows, batch.tokens.index_select(0, rows + 1), 1.0, false).logp;
-    for (int64_t t = 0; t < count; ++t) EXPECT_NEAR(logp[t].item<float>(), adapted[i].logp[size_t(t)], 1e-5);
-  }
-  EXPECT_TRUE(moved);
-}
 
 TEST(Adapter, ScaleIsAlphaOverRankOrItsRoot) {
   const Model model = golden_model("llama_gqa");

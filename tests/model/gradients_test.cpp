@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "model/autograd/autograd.h"
-#include "model/verify_model.h"
+#include "model/gradient_check.h"
 
 namespace dsengine {
 namespace {

@@ -44,7 +44,7 @@ class Collecting : public testing::Test {
   Experience collect(Scorer& scores, int64_t step = 0) {
     means = {};
     Collector collector(config, 2, data, 9, 4);
-    const Rollout rollout(actor, text, config, 11);
+    const Rollout rollout(scheduler, text, config, 11);
     return collector.collect(step, {uint64_t(step * config.batch_size), config.batch_size}, rollout, &scores, clock,
                              means);
   }
@@ -58,6 +58,7 @@ class Collecting : public testing::Test {
   const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
   const TextModel text = TextModel::load(directory, directory);
   const Model actor = Model::load(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = 3});
+  Scheduler scheduler{actor, {}};
   ExampleSet data;
   RolloutConfig config;
   PhaseClock clock;
@@ -153,7 +154,7 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
   auto by_ids = scorer({source}, {same}), by_text = scorer({source}, {other});
   std::vector<const Example*> prompts;
   for (size_t i = 0; i < 6; ++i) prompts.push_back(&data[i]);
-  const Rollout rollout(actor, text, config, 11);
+  const Rollout rollout(scheduler, text, config, 11);
   const auto answers = rollout.to_score(rollout.generate(prompts, 0));
   const auto ids = by_ids.score(answers), texts = by_text.score(answers);
   int64_t differ = 0;
@@ -184,7 +185,8 @@ TEST_F(Collecting, ARewardModelWithAChatTemplateOfItsOwnIsAskedInIt) {
              "{% if add_generation_prompt %}[assistant]{% endif %}");
   auto scores = scorer({{"", "model", "", 1, {{"normalize", {false, ""}}}}}, {own});
   std::vector<const Example*> prompts{&data[0], &data[1], &data[2]};
-  const auto answers = Rollout(actor, text, config, 11).to_score(Rollout(actor, text, config, 11).generate(prompts, 0));
+  const auto answers =
+      Rollout(scheduler, text, config, 11).to_score(Rollout(scheduler, text, config, 11).generate(prompts, 0));
   const auto made = scores.score(answers);
   for (size_t i = 0; i < answers.size(); ++i) {
     const bool ended = answers[i].finish != Finish::length;
@@ -231,11 +233,11 @@ TEST_F(Collecting, RolloutsStopAtStringsAndTokens) {
   std::vector<const Example*> prompts;
   for (size_t i = 0; i < 12; ++i) prompts.push_back(&data[i]);
   config.max_response_length = 24, config.samples_per_prompt = 1;
-  const auto plain = Rollout(actor, text, config, 11).generate(prompts, 0);
+  const auto plain = Rollout(scheduler, text, config, 11).generate(prompts, 0);
   const std::string e = "e";
   const auto without = [&](TokenId id) { return text.tokenizer.decode({{id}}, true).find(e) == std::string::npos; };
   config.stop = {e}, config.stop_token_ids = {*std::ranges::find_if(plain[0].answer.tokens, without)};
-  const Rollout rollout(actor, text, config, 11);
+  const Rollout rollout(scheduler, text, config, 11);
   const auto stopped = rollout.generate(prompts, 0);
   const auto scored = rollout.to_score(stopped);
   int64_t by_text = 0, by_token = 0;
@@ -278,17 +280,20 @@ TEST_F(Collecting, RolloutsSampleAsTheyAreTold) {
   config.samples_per_prompt = 1, config.max_response_length = 12;
   const auto answers_of = [&] {
     std::vector<std::vector<TokenId>> all;
-    for (const auto& a : Rollout(actor, text, config, 11).generate(prompts, 0)) all.push_back(a.answer.tokens);
+    for (const auto& a : Rollout(scheduler, text, config, 11).generate(prompts, 0)) all.push_back(a.answer.tokens);
     return all;
   };
   const auto by_generator = [&](const SamplingOptions& sampling) {
     std::vector<GenerationRequest> requests;
-    for (const auto* p : prompts) requests.push_back({p->prompt, config.max_response_length, requests.size()});
+    for (const auto* p : prompts)
+      requests.push_back({.prompt = p->prompt,
+                          .max_new_tokens = config.max_response_length,
+                          .sampling = sampling,
+                          .eos = text.eos,
+                          .seed = 11,
+                          .row = requests.size()});
     std::vector<std::vector<TokenId>> all;
-    for (const auto& g :
-         Generator(actor, {.slots = 4})
-             .run(requests, {.sampling = sampling, .eos = text.eos, .on_token = {}, .on_step = {}}, 11, 0))
-      all.push_back(g.tokens);
+    for (const auto& g : generate(scheduler, requests)) all.push_back(g.tokens);
     return all;
   };
   const auto plain = answers_of();
@@ -302,7 +307,7 @@ TEST_F(Collecting, RolloutsSampleAsTheyAreTold) {
   EXPECT_NE(answers_of(), plain);
   EXPECT_TRUE(sampling_of(config).filters());
   std::vector<std::vector<TokenId>> greedy;
-  for (const auto& a : Rollout(actor, text, config, 11).generate_greedy(prompts)) greedy.push_back(a.answer.tokens);
+  for (const auto& a : Rollout(scheduler, text, config, 11).generate_greedy(prompts)) greedy.push_back(a.answer.tokens);
   EXPECT_EQ(greedy, by_generator({.temperature = 0, .repetition_penalty = 3}));
 }
 

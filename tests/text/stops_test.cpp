@@ -21,8 +21,9 @@ Tokenizer small(const std::string& name) {
 
 // The number of tokens at which an answer ends: 0, it does not.
 size_t end_of(const Stops& stops, const Ids& tokens) {
+  StopMatcher matcher(stops);
   for (size_t n = 1; n <= tokens.size(); ++n)
-    if (stops.end(std::span(tokens).first(n))) return n;
+    if (matcher.push(tokens[n - 1])) return n;
   return 0;
 }
 

@@ -8,7 +8,7 @@
 // cached generation with the training forward, in batches and alone, and a saved directory with what it came
 // from. A kernel is run on odd and empty shapes beside the engine's reference.
 #pragma once
-#include "model/model.h"
+#include "base/json.h"
 #include "plugin/verify.h"
 
 namespace dsengine {
@@ -17,16 +17,5 @@ VerifyHooks model_verify_hooks(const Json& config);
 
 // The keys that most config.json files share, small, under the names the families use.
 Json general_config(const std::string& architecture);
-
-// A tensor's gradient and what central differences say of it, both along one random direction.
-struct GradientComparison {
-  std::string tensor;
-  double exact, numeric;
-  double largest;  // of the gradient's elements, by size
-  // Relative to the larger of 1 and the number: the objective is of order 1.
-  double deviation() const { return std::abs(exact - numeric) / std::max(1.0, std::abs(numeric)); }
-};
-// For a float64 model: log-probs and entropies (or values) of ragged sequences, weighted and summed, by each tensor.
-std::vector<GradientComparison> compare_gradients(Model& model);
 
 }  // namespace dsengine

@@ -1,0 +1,47 @@
+#include "generate/kv_cache.h"
+
+#include <ATen/ATen.h>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+void KvCache::reserve(int64_t blocks) {
+  const int64_t before = this->blocks();
+  if (blocks <= before) return;
+  const auto layers = model_.graph().attentions();
+  keys_.resize(layers.size()), values_.resize(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i)
+    for (auto* arena : {&keys_[i], &values_[i]}) {
+      at::Tensor larger =
+          model_.device().empty({blocks, kBlockSize, layers[i]->kv_heads, layers[i]->head_dim}, model_.dtype());
+      if (before > 0 && free_blocks() < before) larger.narrow(0, 0, before).copy_(*arena);
+      *arena = std::move(larger);
+    }
+  holders_.resize(size_t(blocks), 0);
+  for (int64_t b = blocks; b-- > before;) free_.push_back(b);
+}
+
+std::vector<int64_t> KvCache::take(int64_t count) {
+  DSE_CHECK(count <= free_blocks(), "{} blocks of {}", count, free_blocks());
+  std::vector<int64_t> taken(free_.end() - count, free_.end());
+  free_.resize(free_.size() - size_t(count));
+  share(taken);
+  return taken;
+}
+
+void KvCache::share(std::span<const int64_t> blocks) {
+  for (const auto b : blocks) ++holders_[size_t(b)];
+}
+
+void KvCache::release(std::span<const int64_t> blocks) {
+  for (const auto b : blocks)
+    if (--holders_[size_t(b)] == 0) free_.push_back(b);
+}
+
+void KvCache::copy(int64_t from, int64_t to) {
+  for (auto* arenas : {&keys_, &values_})
+    for (auto& arena : *arenas) arena.select(0, to).copy_(arena.select(0, from));
+}
+
+}  // namespace dsengine

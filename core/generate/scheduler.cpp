@@ -1,0 +1,205 @@
+#include "generate/scheduler.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "base/philox.h"
+
+namespace dsengine {
+
+using at::Tensor;
+
+void check_request(const Model& model, std::span<const int32_t> prompt, int64_t max_new_tokens) {
+  const ModelGraph& graph = model.graph();
+  DSE_CHECK_USER(!prompt.empty(), "an empty prompt: give at least one token");
+  DSE_CHECK_USER(max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", max_new_tokens);
+  DSE_CHECK_USER(max_new_tokens <= INT32_MAX, "max_new_tokens must be at most {}, is {}", INT32_MAX, max_new_tokens);
+  const int64_t length = int64_t(prompt.size()) + max_new_tokens;
+  DSE_CHECK_USER(graph.max_positions == 0 || length <= graph.max_positions,
+                 "{} prompt tokens and {} new ones exceed the model's {} positions", prompt.size(), max_new_tokens,
+                 graph.max_positions);
+  DSE_CHECK_USER(
+      graph.long_after == 0 || length <= graph.long_after || int64_t(prompt.size()) > graph.long_after,
+      "{} prompt tokens and {} new ones cross the length of {} beyond which this model's positions turn otherwise, so "
+      "that what was computed does not hold: keep both within it, or begin beyond it",
+      prompt.size(), max_new_tokens, graph.long_after);
+  for (const auto id : prompt)
+    DSE_CHECK_USER(id >= 0 && id < graph.vocabulary, "token id {} is outside the vocabulary of {}", id,
+                   graph.vocabulary);
+}
+
+RequestId Scheduler::submit(GenerationRequest request) {
+  check_request(decoder_.model(), request.prompt, request.max_new_tokens);
+  DSE_CHECK(request.samples > 0, "{} samples", request.samples);
+  auto job = std::make_shared<Job>();
+  job->id = next_id_++, job->request = std::move(request);
+  waiting_.push_back(std::move(job));
+  return waiting_.back()->id;
+}
+
+void Scheduler::cancel(RequestId id) {
+  std::erase_if(waiting_, [&](const auto& job) {
+    if (job->id != id) return false;
+    if (job->prefix) decoder_.end(*job->prefix);
+    return true;
+  });
+  std::erase_if(active_, [&](Answer& answer) {
+    if (answer.job->id != id) return false;
+    decoder_.end(answer.sequence);
+    return true;
+  });
+}
+
+std::vector<Event> Scheduler::step() {
+  std::vector<Event> events;
+  enter(events);
+  decode(events);
+  return events;
+}
+
+// Enters waiting prompts while slots are free: one ragged forward over their tokens.
+void Scheduler::enter(std::vector<Event>& events) {
+  std::vector<std::shared_ptr<Job>> unread;
+  std::vector<std::pair<std::shared_ptr<Job>, int64_t>> entering;  // how many of its samples
+  int64_t free = limits_.slots - int64_t(active_.size()), tokens = 0;
+  for (const auto& job : waiting_) {
+    if (free <= 0) break;
+    const int64_t length = int64_t(job->request.prompt.size());
+    if (!job->prefix) {
+      if (!unread.empty() && tokens + length > limits_.prefill_tokens) break;
+      unread.push_back(job), tokens += length;
+    }
+    const int64_t count = std::min(free, job->left());
+    entering.emplace_back(job, count), free -= count;
+  }
+  if (entering.empty()) return;
+  // Every slot may hold the longest that is in flight; beside them the prefix of a prompt whose samples wait.
+  int64_t longest = 0;
+  for (const auto& [job, _] : entering) longest = std::max(longest, job->tokens());
+  for (const auto& answer : active_) longest = std::max(longest, answer.job->tokens());
+  int64_t answers_at_once = int64_t(active_.size());
+  for (const auto& job : waiting_) answers_at_once += job->left();
+  answers_at_once = std::min(answers_at_once, limits_.slots);
+  decoder_.cache().reserve((answers_at_once + int64_t(unread.size()) + 1) * KvCache::blocks_of(longest));
+  read_prompts(unread);
+  std::vector<Answer> answers;
+  std::vector<Tensor> logits;
+  for (const auto& [job, count] : entering) {
+    for (int64_t i = 0; i < count; ++i) {
+      Answer answer{job, job->next_sample++, decoder_.fork(*job->prefix, job->tokens()), {}, {}};
+      if (job->request.stops) answer.stops.emplace(*job->request.stops);
+      answers.push_back(std::move(answer));
+      logits.push_back(job->logits);
+    }
+    if (job->left() > 0) continue;
+    decoder_.end(*job->prefix);
+    job->logits = Tensor();
+    waiting_.pop_front();
+  }
+  draw(std::move(answers), at::cat(logits, 0), events);
+}
+
+// A prompt beyond prefill_tokens is read in pieces, alone.
+void Scheduler::read_prompts(const std::vector<std::shared_ptr<Job>>& jobs) {
+  if (jobs.empty()) return;
+  std::vector<Sequence*> sequences;
+  std::vector<std::span<const int32_t>> tokens;
+  for (const auto& job : jobs) {
+    const auto& prompt = job->request.prompt;
+    sequences.push_back(&job->prefix.emplace(decoder_.begin(int64_t(prompt.size()))));
+    tokens.emplace_back(prompt);
+  }
+  const size_t piece = size_t(limits_.prefill_tokens);
+  while (tokens[0].size() > piece) {
+    decoder_.forward({sequences[0]}, {tokens[0].first(piece)});
+    tokens[0] = tokens[0].subspan(piece);
+  }
+  const Tensor logits = decoder_.forward(sequences, tokens);
+  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->logits = logits.narrow(0, int64_t(i), 1);
+}
+
+// One token for every answer in flight.
+void Scheduler::decode(std::vector<Event>& events) {
+  if (active_.empty()) return;
+  std::vector<Sequence*> sequences;
+  std::vector<std::span<const int32_t>> tokens;
+  for (auto& answer : active_) {
+    sequences.push_back(&answer.sequence);
+    tokens.push_back(std::span(std::as_const(answer.tokens)).last(1));
+  }
+  const Tensor logits = decoder_.forward(sequences, tokens);
+  draw(std::exchange(active_, {}), logits, events);
+}
+
+void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vector<Event>& events) {
+  const int64_t vocabulary = logits.size(1);
+  const float* z = logits.const_data_ptr<float>();
+  std::vector<Sampled> next(answers.size());
+  at::parallel_for(0, int64_t(answers.size()), 1, [&](int64_t first, int64_t last) {
+    std::vector<int32_t> seen;
+    for (int64_t i = first; i < last; ++i) {
+      const auto& answer = answers[size_t(i)];
+      const auto& request = answer.job->request;
+      if (request.sampling.repetition_penalty != 1) {
+        seen = request.prompt;
+        seen.insert(seen.end(), answer.tokens.begin(), answer.tokens.end());
+      }
+      const Philox draws(request.seed, Purpose::sample, request.step, request.row + uint64_t(answer.sample));
+      next[size_t(i)] =
+          sample({z + i * vocabulary, size_t(vocabulary)}, request.sampling, draws.uniform(answer.tokens.size()), seen);
+    }
+  });
+  for (size_t i = 0; i < answers.size(); ++i) {
+    auto& answer = answers[i];
+    const auto& request = answer.job->request;
+    const auto [token, logp] = next[i];
+    answer.tokens.push_back(token);
+    const bool stop = answer.stops && answer.stops->push(token);
+    std::optional<Finish> finish;
+    if (std::count(request.eos.begin(), request.eos.end(), token) > 0)
+      finish = Finish::eos;
+    else if (stop)
+      finish = Finish::stop;
+    else if (int64_t(answer.tokens.size()) >= request.max_new_tokens)
+      finish = Finish::length;
+    events.push_back({answer.job->id, answer.sample, token, logp, finish});
+    if (finish)
+      decoder_.end(answer.sequence);
+    else
+      active_.push_back(std::move(answer));
+  }
+}
+
+std::vector<Generation> generate(Scheduler& scheduler, const std::vector<GenerationRequest>& requests,
+                                 const std::function<void(size_t, const Event&)>& on_event) {
+  std::map<RequestId, size_t> first;  // of a request's answers
+  std::vector<Generation> answers;
+  try {
+    for (const auto& request : requests) {
+      first.emplace(scheduler.submit(request), answers.size());
+      answers.resize(answers.size() + size_t(request.samples));
+    }
+    while (!scheduler.idle())
+      for (const auto& event : scheduler.step()) {
+        const auto found = first.find(event.request);
+        if (found == first.end()) continue;  // another client's
+        const size_t place = found->second + size_t(event.sample);
+        auto& answer = answers[place];
+        answer.tokens.push_back(event.token);
+        answer.logp.push_back(event.logp);
+        if (event.finish) answer.finish = *event.finish;
+        if (on_event) on_event(place, event);
+      }
+  } catch (...) {
+    for (const auto& [id, _] : first) scheduler.cancel(id);
+    throw;
+  }
+  return answers;
+}
+
+}  // namespace dsengine

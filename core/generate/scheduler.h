@@ -1,0 +1,92 @@
+// Continuous batching: answers that end leave at once and waiting prompts enter. A prompt is read once for all its
+// samples.
+//
+//   Scheduler scheduler(model, {.slots = 64});
+//   const auto id = scheduler.submit({.prompt = ids, .samples = 4, .eos = {2}});
+//   while (!scheduler.idle())
+//     for (const Event& e : scheduler.step()) …                     // a token of an answer; its last one says how it
+//     ended
+//   auto answers = generate(scheduler, requests);                   // or all of them at once
+//
+// What a request answers depends on the weights, its prompt and its draws alone, not on the slots or its neighbours;
+// who enters when depends on lengths and steps alone, never on time. Memory for keys and values is bounded by the
+// slots: what does not fit waits. It stays when all has been answered. One thread.
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "generate/decoder.h"
+#include "generate/request.h"
+
+namespace dsengine {
+
+using RequestId = uint64_t;
+
+struct Event {
+  RequestId request;
+  int64_t sample;  // of the request
+  int32_t token;
+  float logp;
+  std::optional<Finish> finish;  // of the answer's last token
+};
+
+class Scheduler {
+ public:
+  struct Limits {
+    int64_t slots = 64;             // answers at once
+    int64_t prefill_tokens = 8192;  // prompt tokens entered in one forward; a longer prompt enters in pieces
+  };
+  Scheduler(const Model& model, Limits limits) : decoder_(model), limits_(limits) {}
+  // From the next step on.
+  void set_limits(Limits limits) { limits_ = limits; }
+
+  // UserError where the model cannot take it.
+  RequestId submit(GenerationRequest request);
+  // Its answers end without a further event. Of one that has ended, or is not known: nothing.
+  void cancel(RequestId id);
+  bool idle() const { return waiting_.empty() && active_.empty(); }
+  // Prompts enter while there are slots; then each answer in flight gets a token.
+  std::vector<Event> step();
+
+  const Decoder& decoder() const { return decoder_; }
+
+ private:
+  struct Job {  // a request, and its prompt once that has been read
+    RequestId id;
+    GenerationRequest request;
+    int64_t next_sample = 0;
+    std::optional<Sequence> prefix;  // held until the last sample has begun
+    at::Tensor logits;               // [1, V], behind the prompt
+    int64_t tokens() const { return int64_t(request.prompt.size()) + request.max_new_tokens; }
+    int64_t left() const { return request.samples - next_sample; }
+  };
+  struct Answer {
+    std::shared_ptr<Job> job;
+    int64_t sample;
+    Sequence sequence;
+    std::vector<int32_t> tokens;
+    std::optional<StopMatcher> stops;
+  };
+
+  void enter(std::vector<Event>& events);
+  void read_prompts(const std::vector<std::shared_ptr<Job>>& jobs);
+  void decode(std::vector<Event>& events);
+  // Draws the next token of each answer; those that go on become active.
+  void draw(std::vector<Answer> answers, const at::Tensor& logits, std::vector<Event>& events);
+
+  Decoder decoder_;
+  Limits limits_;
+  RequestId next_id_ = 0;
+  std::deque<std::shared_ptr<Job>> waiting_;  // the first may have begun
+  std::vector<Answer> active_;
+};
+
+// Submits all and waits for all: the answers of requests, samples adjacent. on_event may be empty; where it throws,
+// what is in flight is cancelled.
+std::vector<Generation> generate(Scheduler& scheduler, const std::vector<GenerationRequest>& requests,
+                                 const std::function<void(size_t answer, const Event&)>& on_event = {});
+
+}  // namespace dsengine

@@ -1,0 +1,246 @@
+// Generation: transformers' greedy tokens, the same answers whatever the batch and slots, log-probs equal to
+// the training forward's, and how answers end.
+#include "generate/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/check.h"
+#include "model/golden_models.h"
+
+namespace dsengine {
+namespace {
+
+std::vector<GenerationRequest> requests_of(const std::vector<std::vector<int32_t>>& prompts, int64_t new_tokens,
+                                           double temperature, std::vector<int32_t> eos = {}) {
+  std::vector<GenerationRequest> requests;
+  for (const auto& p : prompts)
+    requests.push_back({.prompt = p,
+                        .max_new_tokens = new_tokens,
+                        .sampling = {.temperature = temperature},
+                        .eos = eos,
+                        .seed = 1,
+                        .row = requests.size()});
+  return requests;
+}
+
+std::vector<Generation> answers_of(const Model& model, const std::vector<GenerationRequest>& requests,
+                                   Scheduler::Limits limits) {
+  Scheduler scheduler(model, limits);
+  return generate(scheduler, requests);
+}
+
+class Generation_ : public testing::TestWithParam<std::string> {
+ protected:
+  Model model = golden_model(GetParam());
+  std::vector<std::vector<int32_t>> prompts =
+      random_sequences({1, 17, 3, 8, 2, 30, 5, 11, 4, 21, 9, 6}, int32_t(model.graph().vocabulary));
+};
+
+TEST_P(Generation_, GreedyTokensAreTransformers) {
+  const Json golden_cases = read_json(golden(GetParam()) / "golden.json").at("cases");
+  std::vector<std::vector<int32_t>> given;
+  for (const auto& c : golden_cases) given.push_back(c.at("input_ids"));
+  for (const int64_t slots : {1, 8}) {
+    const auto answers = answers_of(model, requests_of(given, 40, 0), {.slots = slots});
+    for (size_t i = 0; i < answers.size(); ++i)
+      EXPECT_EQ(answers[i].tokens, golden_cases[i].at("greedy").get<std::vector<int32_t>>())
+          << slots << " slots, " << i;
+  }
+}
+
+// Continuous batching: rows enter and leave at different times, alone or among others, and every token and
+// log-probability keeps its bits.
+TEST_P(Generation_, AnswersDoNotDependOnTheBatch) {
+  auto requests = requests_of(prompts, 0, 1, {7, 11});
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].max_new_tokens = 3 + int64_t(i * 5 % 17);
+  const auto expected = answers_of(model, requests, {.slots = 12});
+  for (const auto& [slots, prefill] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 8192}, {2, 20}, {3, 1}, {5, 8192}, {8, 40}}) {
+    const auto answers = answers_of(model, requests, {.slots = slots, .prefill_tokens = prefill});
+    for (size_t i = 0; i < answers.size(); ++i) {
+      EXPECT_EQ(answers[i].tokens, expected[i].tokens) << slots << " slots, request " << i;
+      EXPECT_EQ(answers[i].logp, expected[i].logp) << slots << " slots, request " << i;
+      EXPECT_EQ(answers[i].finish, expected[i].finish);
+    }
+  }
+}
+
+// What the rollout says of its tokens is what training will compute: mean 1e-5 and maximum 1e-4 are the bounds
+// of the run's alarm; here in float32.
+TEST_P(Generation_, LogProbsAreTheTrainingForwards) {
+  for (const double temperature : {1.0, 0.6}) {
+    const auto answers = answers_of(model, requests_of(prompts, 20, temperature), {.slots = 5});
+    double worst = 0;
+    for (size_t i = 0; i < answers.size(); ++i) {
+      std::vector<int32_t> whole = prompts[i];
+      whole.insert(whole.end(), answers[i].tokens.begin(), answers[i].tokens.end());
+      const Batch batch = pack(Device::host(), {whole});
+      const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
+      const at::Tensor rows = at::arange(first - 1, first + n - 1, at::kLong);
+      const auto logp =
+          model.log_prob(model.hidden(batch), rows, batch.tokens.narrow(0, first, n), temperature, false).logp;
+      for (int64_t t = 0; t < n; ++t)
+        worst = std::max(worst, std::abs(double(answers[i].logp[size_t(t)]) - logp[t].item<double>()));
+    }
+    EXPECT_LE(worst, 1e-5) << "temperature " << temperature;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Generation_, testing::ValuesIn(golden_names("causal_lm")),
+                         [](const auto& info) { return info.param; });
+
+TEST(Scheduler, DrawsDependOnSeedStepAndRowAlone) {
+  const Model model = golden_model("llama_gqa");
+  const std::vector<int32_t> prompt{5, 6, 7};
+  const auto run = [&](uint64_t seed, uint64_t step, uint64_t row) {
+    return answers_of(model, {{.prompt = prompt, .max_new_tokens = 16, .seed = seed, .step = step, .row = row}},
+                      {.slots = 4})[0]
+        .tokens;
+  };
+  EXPECT_EQ(run(1, 2, 3), run(1, 2, 3));
+  EXPECT_NE(run(1, 2, 3), run(2, 2, 3));
+  EXPECT_NE(run(1, 2, 3), run(1, 3, 3));
+  EXPECT_NE(run(1, 2, 3), run(1, 2, 4));
+}
+
+TEST(Scheduler, SaysHowAnAnswerEnded) {
+  const Model model = golden_model("llama_gqa");
+  const std::vector<int32_t> prompt{5, 6, 7};
+  const auto answer = [&](int64_t count, std::vector<int32_t> eos, const Stops* stops = nullptr) {
+    auto requests = requests_of({prompt}, count, 0, std::move(eos));
+    requests[0].stops = stops;
+    return answers_of(model, requests, {.slots = 1})[0];
+  };
+  const auto greedy = answer(12, {});
+  ASSERT_EQ(greedy.tokens.size(), 12u);
+  EXPECT_EQ(greedy.finish, Finish::length);
+
+  const int32_t end = greedy.tokens[4];
+  size_t first = 0;
+  while (greedy.tokens[first] != end) ++first;
+  const auto ended = answer(12, {96, end});
+  EXPECT_EQ(ended.finish, Finish::eos);
+  EXPECT_EQ(ended.tokens.size(), first + 1);  // the ending token belongs to the answer
+  EXPECT_EQ(ended.tokens.back(), end);
+
+  const auto tokenizer = Tokenizer::from_directory(golden("tokenizers/small/llama3_style"));
+  const Stops stops(tokenizer, {}, {end});
+  const auto stopped = answer(12, {}, &stops);
+  EXPECT_EQ(stopped.finish, Finish::stop);
+  EXPECT_EQ(stopped.tokens.size(), first + 1);
+  // An end token as the very last one allowed is an end, not a cut.
+  EXPECT_EQ(answer(int64_t(first) + 1, {end}).finish, Finish::eos);
+}
+
+// A prompt goes through the model once for all its samples, which draw apart, whatever the slots; its own samples are
+// those of as many requests.
+TEST(Scheduler, ReadsAPromptOnceForAllItsSamples) {
+  const Model model = golden_model("llama_gqa");
+  const auto prompts = random_sequences({21, 16, 5}, 97);
+  for (const int64_t slots : {64, 16, 5, 1}) {
+    std::vector<GenerationRequest> together, apart;
+    for (const auto& prompt : prompts) {
+      together.push_back({.prompt = prompt, .max_new_tokens = 6, .samples = 16, .seed = 3, .row = apart.size()});
+      for (int i = 0; i < 16; ++i)
+        apart.push_back({.prompt = prompt, .max_new_tokens = 6, .seed = 3, .row = apart.size()});
+    }
+    Scheduler one(model, {.slots = slots}), other(model, {.slots = slots});
+    const auto answers = generate(one, together), expected = generate(other, apart);
+    ASSERT_EQ(answers.size(), expected.size());
+    for (size_t i = 0; i < answers.size(); ++i) {
+      EXPECT_EQ(answers[i].tokens, expected[i].tokens) << slots << " slots, " << i;
+      EXPECT_EQ(answers[i].logp, expected[i].logp);
+    }
+    const int64_t decoded = 48 * 5;  // the first token of an answer comes with the prompt
+    EXPECT_EQ(one.decoder().forwarded(), 21 + 16 + 5 + decoded);
+    EXPECT_EQ(other.decoder().forwarded(), 16 * (21 + 16 + 5) + decoded);
+  }
+}
+
+// The arena outlives what was asked, and all of it is free again, after answers and after cancelled ones.
+TEST(Scheduler, GivesItsBlocksBack) {
+  const Model model = golden_model("llama_gqa");
+  Scheduler scheduler(model, {.slots = 3});
+  std::vector<GenerationRequest> requests = requests_of(random_sequences({30, 4, 17, 9, 16}, 97), 9, 1);
+  for (auto& r : requests) r.samples = 2;
+  const auto expected = generate(scheduler, requests);
+  const int64_t blocks = scheduler.decoder().cache().blocks();
+  EXPECT_GT(blocks, 0);
+  EXPECT_EQ(scheduler.decoder().cache().free_blocks(), blocks);
+
+  std::vector<RequestId> ids;
+  for (const auto& r : requests) ids.push_back(scheduler.submit(r));
+  scheduler.step(), scheduler.step();
+  for (const auto id : {ids[1], ids[0], ids[4]}) scheduler.cancel(id);
+  std::map<std::pair<RequestId, int64_t>, std::vector<int32_t>> tokens;
+  while (!scheduler.idle())
+    for (const auto& e : scheduler.step()) tokens[{e.request, e.sample}].push_back(e.token);
+  EXPECT_EQ(scheduler.decoder().cache().free_blocks(), scheduler.decoder().cache().blocks());
+  EXPECT_EQ(scheduler.decoder().cache().blocks(), blocks);
+  EXPECT_EQ((tokens[{ids[3], 0}]), expected[6].tokens);
+  EXPECT_EQ((tokens[{ids[3], 1}]), expected[7].tokens);
+  EXPECT_FALSE(tokens.contains({ids[4], 0}));
+}
+
+TEST(Scheduler, RefusesWhatTheModelCannotDo) {
+  const Model model = golden_model("llama_gqa");  // 128 positions, 97 tokens
+  const auto run = [&](const std::vector<int32_t>& prompt, int64_t count) {
+    answers_of(model, requests_of({prompt}, count, 0), {.slots = 2});
+  };
+  EXPECT_THROW(run({}, 4), UserError);
+  EXPECT_THROW(run({5}, 0), UserError);
+  EXPECT_THROW(run({97}, 4), UserError);
+  EXPECT_THROW(run({-1}, 4), UserError);
+  EXPECT_THROW(run(std::vector<int32_t>(120, 5), 9), UserError);
+  EXPECT_NO_THROW(run(std::vector<int32_t>(120, 5), 8));
+}
+
+// Sequences of more than 100 tokens turn their positions otherwise, those of before too: an answer that crosses that
+// length would have been computed with what no longer holds.
+TEST(Scheduler, RefusesToCrossTheLengthWherePositionsTurnOtherwise) {
+  const Model model = golden_model("phi3_longrope");
+  const auto run = [&](size_t prompt, int64_t count) {
+    answers_of(model, requests_of({std::vector<int32_t>(prompt, 5)}, count, 0), {.slots = 2});
+  };
+  EXPECT_NO_THROW(run(90, 10));
+  EXPECT_THROW(run(90, 11), UserError);
+  EXPECT_THROW(run(100, 1), UserError);
+  EXPECT_NO_THROW(run(101, 5));
+}
+
+// What generation samples by is what training computes, adapter included, whatever the number of slots.
+TEST(Adapter, RolloutsIncludeIt) {
+  Model model = golden_model("llama_gqa");
+  std::vector<GenerationRequest> requests;
+  for (const auto& prompt : random_sequences({5, 9, 3, 12}, 97))
+    requests.push_back({.prompt = prompt, .max_new_tokens = 8, .seed = 5, .row = requests.size()});
+  Scheduler four(model, {.slots = 4}), one(model, {.slots = 1});
+  const auto base = generate(four, requests);
+  model.add_adapter({.rank = 4, .alpha = 8, .targets = {"all"}}, 1);
+  {
+    const at::NoGradGuard no_grad;
+    at::manual_seed(7);
+    for (auto* unit : model.units())
+      if (unit->name().starts_with("adapter.")) at::Tensor(unit->flat()).normal_(0, 0.2);
+  }
+  const auto adapted = generate(four, requests), alone = generate(one, requests);
+  bool moved = false;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    moved |= base[i].tokens != adapted[i].tokens;
+    EXPECT_EQ(alone[i].tokens, adapted[i].tokens);
+    std::vector<int32_t> sequence = requests[i].prompt;
+    sequence.insert(sequence.end(), adapted[i].tokens.begin(), adapted[i].tokens.end());
+    const Batch batch = pack_all({sequence});
+    const auto first = int64_t(requests[i].prompt.size()) - 1, count = int64_t(adapted[i].tokens.size());
+    const at::Tensor rows = at::arange(first, first + count, at::kLong);
+    const at::Tensor logp =
+        model.log_prob(model.hidden(batch), rows, batch.tokens.index_select(0, rows + 1), 1.0, false).logp;
+    for (int64_t t = 0; t < count; ++t) EXPECT_NEAR(logp[t].item<float>(), adapted[i].logp[size_t(t)], 1e-5);
+  }
+  EXPECT_TRUE(moved);
+}
+
+}  // namespace
+}  // namespace dsengine
