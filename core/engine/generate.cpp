@@ -48,12 +48,14 @@ std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sam
     for (int64_t i = 0; on_text && i < s.samples; ++i) streams.emplace_back(text()->impl().text.tokenizer);
   }
   if (requests.empty()) return {};
-  if (!impl_->scheduler)
-    impl_->scheduler = std::make_unique<dsengine::Scheduler>(impl_->model(), dsengine::Scheduler::Limits{});
-  impl_->scheduler->set_limits({.slots = s.slots});
+  const dsengine::Scheduler::Limits limits{.slots = s.slots};
+  if (!impl_->scheduler) impl_->scheduler = std::make_unique<dsengine::Scheduler>(impl_->model(), limits);
+  std::optional<dsengine::Scheduler> own;  // where on_text asks the same model
+  auto& scheduler = impl_->scheduler->idle() ? *impl_->scheduler : own.emplace(impl_->model(), limits);
+  scheduler.set_limits(limits);
   std::function<void(size_t, const dsengine::Event&)> on_event;
   if (on_text) on_event = [&](size_t i, const dsengine::Event& event) { on_text(i, streams[i].push(event.token)); };
-  auto generations = dsengine::generate(*impl_->scheduler, requests, on_event);
+  auto generations = dsengine::generate(scheduler, requests, on_event);
   std::vector<Reply> replies;
   for (size_t i = 0; i < generations.size(); ++i) {
     auto& g = generations[i];

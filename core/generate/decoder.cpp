@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "base/check.h"
-
 namespace dsengine {
 
 using at::Tensor;
@@ -18,10 +16,10 @@ class CachedContext : public AttentionContext {
       : cache_(cache), batch_(batch) {
     constexpr int64_t size = KvCache::kBlockSize;
     size_t most = 1;
-    for (const auto* s : sequences) most = std::max(most, s->blocks.size());
+    for (const auto* s : sequences) most = std::max(most, s->blocks().size());
     std::vector<int64_t> blocks, rows, key_counts;
     for (size_t b = 0; b < sequences.size(); ++b) {
-      const auto& own = sequences[b]->blocks;
+      const auto& own = sequences[b]->blocks();
       blocks.insert(blocks.end(), own.begin(), own.end());
       blocks.insert(blocks.end(), most - own.size(), 0);
       const int64_t begin = batch.past[b], end = begin + batch.offsets[b + 1] - batch.offsets[b];
@@ -46,31 +44,22 @@ class CachedContext : public AttentionContext {
 
 }  // namespace
 
-Sequence Decoder::begin(int64_t tokens) { return {cache_.take(KvCache::blocks_of(tokens)), 0}; }
-
-int64_t Decoder::fork_blocks(int64_t length, int64_t tokens) {
-  return KvCache::blocks_of(tokens) - length / KvCache::kBlockSize;
-}
+Sequence Decoder::begin(int64_t tokens) { return {cache_, cache_.take(KvCache::blocks_of(tokens)), 0}; }
 
 Sequence Decoder::fork(const Sequence& from, int64_t tokens) {
-  const int64_t whole = from.length / KvCache::kBlockSize;  // blocks that neither will write to
-  Sequence other{{from.blocks.begin(), from.blocks.begin() + whole}, from.length};
-  cache_.share(other.blocks);
-  const auto own = cache_.take(fork_blocks(from.length, tokens));
-  other.blocks.insert(other.blocks.end(), own.begin(), own.end());
-  if (from.length % KvCache::kBlockSize > 0) cache_.copy(from.blocks[size_t(whole)], own[0]);
-  return other;
-}
-
-void Decoder::end(Sequence& sequence) {
-  cache_.release(sequence.blocks);
-  sequence = Sequence{};
+  const int64_t whole = from.length() / KvCache::kBlockSize;  // blocks that neither will write to
+  const auto own = cache_.take(KvCache::blocks_of(tokens) - whole);
+  std::vector<int64_t> blocks(from.blocks().begin(), from.blocks().begin() + whole);
+  cache_.share(blocks);
+  blocks.insert(blocks.end(), own.begin(), own.end());
+  if (from.length() % KvCache::kBlockSize > 0) cache_.copy(from.blocks()[size_t(whole)], own[0]);
+  return {cache_, std::move(blocks), from.length()};
 }
 
 Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens) {
   const at::NoGradGuard no_grad;
   std::vector<int64_t> past;
-  for (const auto* s : sequences) past.push_back(s->length);
+  for (const auto* s : sequences) past.push_back(s->length());
   const Device& device = model_.device();
   const Batch batch = pack(device, tokens, std::move(past));
   CachedContext context(cache_, device, batch, sequences);
@@ -78,7 +67,7 @@ Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const std::vect
   forwarded_ += batch.offsets.back();
   std::vector<int64_t> last;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i]->length += int64_t(tokens[i].size());
+    sequences[i]->grow(int64_t(tokens[i].size()));
     last.push_back(batch.offsets[i + 1] - 1);
   }
   if (hidden.size(0) != int64_t(last.size())) hidden = hidden.index_select(0, device.upload(last));

@@ -15,7 +15,7 @@ void KvCache::reserve(int64_t blocks) {
     for (auto* arena : {&keys_[i], &values_[i]}) {
       at::Tensor larger =
           model_.device().empty({blocks, kBlockSize, layers[i]->kv_heads, layers[i]->head_dim}, model_.dtype());
-      if (before > 0 && free_blocks() < before) larger.narrow(0, 0, before).copy_(*arena);
+      if (before > 0 && free_blocks() < before) larger.narrow(0, 0, before).copy_(arena->narrow(0, 0, before));
       *arena = std::move(larger);
     }
   holders_.resize(size_t(blocks), 0);

@@ -17,7 +17,8 @@ struct GenerationRequest {
   SamplingOptions sampling{};
   std::vector<int32_t> eos{};    // any of them ends an answer and belongs to it
   const Stops* stops = nullptr;  // what else ends one; borrowed, null: nothing
-  // Name the draws: sample i of the request draws with (seed, step, row + i, position).
+  // Name the draws: sample i of the request draws with (seed, step, row + i, position). Requests that are to draw apart
+  // have rows apart, by `samples` at least.
   uint64_t seed = 0, step = 0, row = 0;
 };
 

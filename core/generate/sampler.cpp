@@ -28,7 +28,7 @@ double sum_of(std::span<const double> weights) {
 class Ranking {
  public:
   explicit Ranking(std::span<const double> weights) : weights_(weights), bins_(kBins), size_(weights.size()) {
-    for (const double w : weights_) bins_[digit(w, 0)].add(w);
+    for (const double w : weights_) bins_[first_digit(w)].add(w);
     total_ = sum_of(weights_);
   }
 
@@ -55,16 +55,13 @@ class Ranking {
     uint32_t count = 0;
     void add(double weight) { sum += weight, ++count; }
   };
-  static constexpr size_t kBins = 4096;
-  static constexpr int kLevels = 4;
+  static constexpr int kBits = 12, kShift = 46;
+  static constexpr size_t kBins = size_t{1} << kBits;
 
-  // 12 bits of a weight. Level 0: of 64 powers of two the exponent and 6 bits of the mantissa; what is lighter is in
-  // bin 0.
-  static size_t digit(double weight, int level) {
-    const auto bits = std::bit_cast<uint64_t>(weight);
-    if (level > 0) return (bits >> (46 - 12 * level)) & (kBins - 1);
-    constexpr int64_t one = int64_t(std::bit_cast<uint64_t>(1.0) >> 46), last = kBins - 1;
-    return size_t(std::clamp<int64_t>(int64_t(bits >> 46) - one + last, 0, last));
+  // Of 64 powers of two the exponent and 6 bits of the mantissa; what is lighter is in bin 0.
+  static size_t first_digit(double weight) {
+    constexpr int64_t one = int64_t(std::bit_cast<uint64_t>(1.0) >> kShift), last = kBins - 1;
+    return size_t(std::clamp<int64_t>(int64_t(std::bit_cast<uint64_t>(weight) >> kShift) - one + last, 0, last));
   }
 
   void keep(const Place& last) {
@@ -79,18 +76,20 @@ class Ranking {
     const size_t bin = skip(bins_, count, sum, before);
     std::vector<int32_t> ids(bins_[bin].count + 1);  // one more, for what is written and not kept
     size_t n = 0;
-    for (size_t i = 0; i < weights_.size(); ++i) ids[n] = int32_t(i), n += digit(weights_[i], 0) == bin;
+    for (size_t i = 0; i < weights_.size(); ++i) ids[n] = int32_t(i), n += first_digit(weights_[i]) == bin;
     ids.resize(n);
     const auto better = [this](int32_t a, int32_t b) {
       const auto x = std::bit_cast<uint64_t>(weight(a)), y = std::bit_cast<uint64_t>(weight(b));
       return x != y ? x > y : a < b;
     };
-    for (int level = 1; level < kLevels && bin > 0 && ids.size() > 64; ++level) {
+    // The lightest differ in their first bits still.
+    for (int shift = bin > 0 ? kShift - kBits : 64 - 1 - kBits; shift > 0 && ids.size() > 64; shift -= kBits) {
       if (std::is_sorted(ids.begin(), ids.end(), better)) break;  // equals
+      const auto digit = [&](int32_t id) { return size_t(std::bit_cast<uint64_t>(weight(id)) >> shift) % kBins; };
       std::vector<Bin> bins(kBins);
-      for (const auto id : ids) bins[digit(weight(id), level)].add(weight(id));
+      for (const auto id : ids) bins[digit(id)].add(weight(id));
       const size_t next = skip(bins, count, sum, before);
-      std::erase_if(ids, [&](int32_t id) { return digit(weight(id), level) != next; });
+      std::erase_if(ids, [&](int32_t id) { return digit(id) != next; });
     }
     if (!std::is_sorted(ids.begin(), ids.end(), better)) std::sort(ids.begin(), ids.end(), better);
     for (const auto id : ids) {

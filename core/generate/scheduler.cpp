@@ -33,6 +33,11 @@ void check_request(const Model& model, std::span<const int32_t> prompt, int64_t 
                    graph.vocabulary);
 }
 
+void Scheduler::set_limits(Limits limits) {
+  DSE_CHECK(limits.slots > 0 && limits.prefill_tokens > 0, "{} slots, {} tokens", limits.slots, limits.prefill_tokens);
+  limits_ = limits;
+}
+
 RequestId Scheduler::submit(GenerationRequest request) {
   check_request(decoder_.model(), request.prompt, request.max_new_tokens);
   DSE_CHECK(request.samples > 0, "{} samples", request.samples);
@@ -43,23 +48,18 @@ RequestId Scheduler::submit(GenerationRequest request) {
 }
 
 void Scheduler::cancel(RequestId id) {
-  std::erase_if(waiting_, [&](const auto& job) {
-    if (job->id != id) return false;
-    if (job->prefix) decoder_.end(*job->prefix);
-    return true;
-  });
-  std::erase_if(active_, [&](Answer& answer) {
-    if (answer.job->id != id) return false;
-    decoder_.end(answer.sequence);
-    return true;
-  });
+  std::erase_if(waiting_, [&](const auto& job) { return job->id == id; });
+  std::erase_if(active_, [&](const Answer& answer) { return answer.job->id == id; });
 }
 
-std::vector<Event> Scheduler::step() {
+std::vector<Event> Scheduler::step() try {
   std::vector<Event> events;
-  enter(events);
   decode(events);
+  enter(events);
   return events;
+} catch (...) {
+  waiting_.clear(), active_.clear();
+  throw;
 }
 
 // Enters waiting prompts while slots are free: one ragged forward over their tokens.
@@ -78,14 +78,7 @@ void Scheduler::enter(std::vector<Event>& events) {
     entering.emplace_back(job, count), free -= count;
   }
   if (entering.empty()) return;
-  // Every slot may hold the longest that is in flight; beside them the prefix of a prompt whose samples wait.
-  int64_t longest = 0;
-  for (const auto& [job, _] : entering) longest = std::max(longest, job->tokens());
-  for (const auto& answer : active_) longest = std::max(longest, answer.job->tokens());
-  int64_t answers_at_once = int64_t(active_.size());
-  for (const auto& job : waiting_) answers_at_once += job->left();
-  answers_at_once = std::min(answers_at_once, limits_.slots);
-  decoder_.cache().reserve((answers_at_once + int64_t(unread.size()) + 1) * KvCache::blocks_of(longest));
+  reserve(unread);
   read_prompts(unread);
   std::vector<Answer> answers;
   std::vector<Tensor> logits;
@@ -97,30 +90,46 @@ void Scheduler::enter(std::vector<Event>& events) {
       logits.push_back(job->logits);
     }
     if (job->left() > 0) continue;
-    decoder_.end(*job->prefix);
-    job->logits = Tensor();
+    job->prefix.reset(), job->logits = Tensor();
     waiting_.pop_front();
   }
   draw(std::move(answers), at::cat(logits, 0), events);
 }
 
-// A prompt beyond prefill_tokens is read in pieces, alone.
+// Every slot may come to hold the longest that is to be answered, beside the prompts that are read now.
+void Scheduler::reserve(const std::vector<std::shared_ptr<Job>>& unread) {
+  int64_t longest = 0, answers = int64_t(active_.size()), prompts = 0;
+  for (const auto& answer : active_) longest = std::max(longest, answer.job->tokens());
+  for (const auto& job : waiting_) longest = std::max(longest, job->tokens()), answers += job->left();
+  for (const auto& job : waiting_)
+    if (job->prefix) prompts += int64_t(job->prefix->blocks().size());
+  for (const auto& job : unread) prompts += KvCache::blocks_of(int64_t(job->request.prompt.size()));
+  decoder_.cache().reserve(std::min(answers, limits_.slots) * KvCache::blocks_of(longest) + prompts);
+}
+
+// A prompt beyond prefill_tokens is read in pieces, alone; all of one turn their positions as the whole does.
 void Scheduler::read_prompts(const std::vector<std::shared_ptr<Job>>& jobs) {
   if (jobs.empty()) return;
+  std::vector<Sequence> prefixes;
   std::vector<Sequence*> sequences;
   std::vector<std::span<const int32_t>> tokens;
   for (const auto& job : jobs) {
-    const auto& prompt = job->request.prompt;
-    sequences.push_back(&job->prefix.emplace(decoder_.begin(int64_t(prompt.size()))));
-    tokens.emplace_back(prompt);
+    tokens.emplace_back(job->request.prompt);
+    prefixes.push_back(decoder_.begin(int64_t(tokens.back().size())));
   }
-  const size_t piece = size_t(limits_.prefill_tokens);
+  for (auto& prefix : prefixes) sequences.push_back(&prefix);
+  const auto long_after = size_t(decoder_.model().graph().long_after);
+  auto piece = size_t(limits_.prefill_tokens);
+  if (long_after > 0 && tokens[0].size() > long_after) piece = std::max(piece, long_after + 1);
   while (tokens[0].size() > piece) {
     decoder_.forward({sequences[0]}, {tokens[0].first(piece)});
     tokens[0] = tokens[0].subspan(piece);
   }
   const Tensor logits = decoder_.forward(sequences, tokens);
-  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->logits = logits.narrow(0, int64_t(i), 1);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i]->prefix = std::move(prefixes[i]);
+    jobs[i]->logits = logits.narrow(0, int64_t(i), 1);
+  }
 }
 
 // One token for every answer in flight.
@@ -168,15 +177,13 @@ void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vec
     else if (int64_t(answer.tokens.size()) >= request.max_new_tokens)
       finish = Finish::length;
     events.push_back({answer.job->id, answer.sample, token, logp, finish});
-    if (finish)
-      decoder_.end(answer.sequence);
-    else
-      active_.push_back(std::move(answer));
+    if (!finish) active_.push_back(std::move(answer));
   }
 }
 
 std::vector<Generation> generate(Scheduler& scheduler, const std::vector<GenerationRequest>& requests,
                                  const std::function<void(size_t, const Event&)>& on_event) {
+  DSE_CHECK(scheduler.idle(), "another's requests are in flight");
   std::map<RequestId, size_t> first;  // of a request's answers
   std::vector<Generation> answers;
   try {
@@ -186,9 +193,7 @@ std::vector<Generation> generate(Scheduler& scheduler, const std::vector<Generat
     }
     while (!scheduler.idle())
       for (const auto& event : scheduler.step()) {
-        const auto found = first.find(event.request);
-        if (found == first.end()) continue;  // another client's
-        const size_t place = found->second + size_t(event.sample);
+        const size_t place = first.at(event.request) + size_t(event.sample);
         auto& answer = answers[place];
         answer.tokens.push_back(event.token);
         answer.logp.push_back(event.logp);

@@ -4,13 +4,12 @@
 //   Scheduler scheduler(model, {.slots = 64});
 //   const auto id = scheduler.submit({.prompt = ids, .samples = 4, .eos = {2}});
 //   while (!scheduler.idle())
-//     for (const Event& e : scheduler.step()) …                     // a token of an answer; its last one says how it
-//     ended
-//   auto answers = generate(scheduler, requests);                   // or all of them at once
+//     for (const Event& e : scheduler.step()) …          // a token of an answer; the last one says how that ended
+//   auto answers = generate(scheduler, requests);        // or all of them at once
 //
 // What a request answers depends on the weights, its prompt and its draws alone, not on the slots or its neighbours;
-// who enters when depends on lengths and steps alone, never on time. Memory for keys and values is bounded by the
-// slots: what does not fit waits. It stays when all has been answered. One thread.
+// who enters when depends on lengths and steps alone, never on time. There is memory for keys and values of as many
+// answers as there are slots, each as long as the longest may become; it stays when all has been answered. One thread.
 #pragma once
 #include <deque>
 #include <functional>
@@ -39,16 +38,17 @@ class Scheduler {
     int64_t slots = 64;             // answers at once
     int64_t prefill_tokens = 8192;  // prompt tokens entered in one forward; a longer prompt enters in pieces
   };
-  Scheduler(const Model& model, Limits limits) : decoder_(model), limits_(limits) {}
-  // From the next step on.
-  void set_limits(Limits limits) { limits_ = limits; }
+  Scheduler(const Model& model, Limits limits) : decoder_(model) { set_limits(limits); }
+  // From the next step on. Both are at least 1.
+  void set_limits(Limits limits);
 
   // UserError where the model cannot take it.
   RequestId submit(GenerationRequest request);
   // Its answers end without a further event. Of one that has ended, or is not known: nothing.
   void cancel(RequestId id);
   bool idle() const { return waiting_.empty() && active_.empty(); }
-  // Prompts enter while there are slots; then each answer in flight gets a token.
+  // Each answer in flight gets a token; then prompts enter while there are slots, and get their first. Where it throws,
+  // all that was submitted is cancelled.
   std::vector<Event> step();
 
   const Decoder& decoder() const { return decoder_; }
@@ -72,6 +72,7 @@ class Scheduler {
   };
 
   void enter(std::vector<Event>& events);
+  void reserve(const std::vector<std::shared_ptr<Job>>& unread);
   void read_prompts(const std::vector<std::shared_ptr<Job>>& jobs);
   void decode(std::vector<Event>& events);
   // Draws the next token of each answer; those that go on become active.
@@ -84,8 +85,8 @@ class Scheduler {
   std::vector<Answer> active_;
 };
 
-// Submits all and waits for all: the answers of requests, samples adjacent. on_event may be empty; where it throws,
-// what is in flight is cancelled.
+// Submits all and waits for all: the answers of requests, samples adjacent. The scheduler is idle: nobody else has
+// asked it. on_event may be empty; where it throws, what is in flight is cancelled.
 std::vector<Generation> generate(Scheduler& scheduler, const std::vector<GenerationRequest>& requests,
                                  const std::function<void(size_t answer, const Event&)>& on_event = {});
 

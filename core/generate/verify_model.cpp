@@ -1,9 +1,7 @@
 #include "generate/verify_model.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <unistd.h>
-#include <tuple>
 
 #include <cmath>
 

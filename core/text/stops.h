@@ -37,7 +37,8 @@ class Stops {
   size_t longest_ = 0;
 };
 
-// Follows one answer, of which it keeps as much text as a stop may have begun in: a token costs no more than that.
+// Follows one answer, of which it keeps as much text as a stop may have begun in: a token costs no more than that, and
+// than tokens whose text the next ones may still change (a run of bytes). The Stops outlive it.
 class StopMatcher {
  public:
   explicit StopMatcher(const Stops& stops) : stops_(&stops), stream_(stops.tokenizer_) {}

@@ -11,9 +11,9 @@
 
 #include "text/added_tokens.h"
 #include "text/bpe.h"
-#include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
+#include "text/token_decoder.h"
 
 namespace dsengine {
 
@@ -23,7 +23,7 @@ struct TokenizerParts {
   PreTokenizer pre_tokenizer;
   Bpe bpe;
   std::vector<TokenId> prefix = {}, suffix = {};  // around each sequence, where special tokens are added
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<TokenDecoder> decoder;
   std::optional<TokenId> bos = {}, eos = {}, pad = {};
 
   std::optional<TokenId> id_of(std::string_view token) const {

@@ -182,6 +182,22 @@ TEST(Scheduler, GivesItsBlocksBack) {
   EXPECT_EQ((tokens[{ids[3], 0}]), expected[6].tokens);
   EXPECT_EQ((tokens[{ids[3], 1}]), expected[7].tokens);
   EXPECT_FALSE(tokens.contains({ids[4], 0}));
+
+  // Where whoever listens throws, too.
+  const auto listen = [](size_t answer, const Event&) { DSE_CHECK(answer < 3, "no more"); };
+  EXPECT_THROW(generate(scheduler, requests, listen), InternalError);
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_EQ(scheduler.decoder().cache().free_blocks(), blocks);
+}
+
+// No more memory than the answers in flight and the prompts read beside them may come to need.
+TEST(Scheduler, TakesTheBlocksThatItNeeds) {
+  const Model model = golden_model("llama_gqa");
+  Scheduler scheduler(model, {.slots = 4});
+  generate(scheduler, {{.prompt = {5, 6}, .max_new_tokens = 100}});
+  EXPECT_EQ(scheduler.decoder().cache().blocks(), 1 + 7);  // of 16 tokens
+  generate(scheduler, requests_of(random_sequences({30, 2, 40, 5, 30, 60, 1, 1, 1}, 97), 9, 1));
+  EXPECT_EQ(scheduler.decoder().cache().blocks(), 4 * 5 + (2 + 4 + 1 + 1));  // all of the first four end at once
 }
 
 TEST(Scheduler, RefusesWhatTheModelCannotDo) {
@@ -208,6 +224,20 @@ TEST(Scheduler, RefusesToCrossTheLengthWherePositionsTurnOtherwise) {
   EXPECT_THROW(run(90, 11), UserError);
   EXPECT_THROW(run(100, 1), UserError);
   EXPECT_NO_THROW(run(101, 5));
+}
+
+// All pieces of a prompt beyond that length turn as the whole does.
+TEST(Scheduler, ReadsALongPromptInPiecesAsAtOnce) {
+  const Model model = golden_model("phi3_longrope");
+  for (const int64_t length : {90, 110}) {
+    const auto requests = requests_of(random_sequences({length}, int32_t(model.graph().vocabulary)), 8, 0);
+    const auto whole = answers_of(model, requests, {.slots = 1})[0];
+    for (const int64_t piece : {1, 60, 105}) {
+      const auto pieces = answers_of(model, requests, {.slots = 1, .prefill_tokens = piece})[0];
+      EXPECT_EQ(pieces.tokens, whole.tokens) << length << " tokens, pieces of " << piece;
+      EXPECT_EQ(pieces.logp, whole.logp);
+    }
+  }
 }
 
 // What generation samples by is what training computes, adapter included, whatever the number of slots.

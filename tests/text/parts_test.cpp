@@ -4,9 +4,9 @@
 #include <filesystem>
 
 #include "base/json.h"
-#include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
+#include "text/token_decoder.h"
 #include "text/tokenizer_json.h"
 #include "text/utf8.h"
 

@@ -11,9 +11,9 @@
 
 namespace dsengine {
 
-class Decoder {
+class TokenDecoder {
  public:
-  virtual ~Decoder() = default;
+  virtual ~TokenDecoder() = default;
   // The text is the concatenation of what is returned.
   virtual std::vector<std::string> decode(std::vector<std::string> tokens) const = 0;
   // True if whatever tokens follow, the text of these stays as it is. `fused`: an earlier step has joined
@@ -23,6 +23,6 @@ class Decoder {
 };
 
 // null makes one that puts a space between tokens; an unsupported type is a UserError.
-std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::string& where);
+std::unique_ptr<TokenDecoder> make_decoder(const TokenizerJson& json, const std::string& where);
 
 }  // namespace dsengine

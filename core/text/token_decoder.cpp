@@ -1,4 +1,4 @@
-#include "text/decoder.h"
+#include "text/token_decoder.h"
 
 #include <cctype>
 #include <numeric>
@@ -14,7 +14,7 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-class ByteLevelDecoder : public Decoder {
+class ByteLevelDecoder : public TokenDecoder {
  public:
   Tokens decode(Tokens tokens) const override { return {to_valid_utf8(bytes_of(tokens))}; }
   bool is_settled(const Tokens& tokens, bool) const override { return incomplete_tail(bytes_of(tokens)) == 0; }
@@ -28,7 +28,7 @@ class ByteLevelDecoder : public Decoder {
   }
 };
 
-class MetaspaceDecoder : public Decoder {
+class MetaspaceDecoder : public TokenDecoder {
  public:
   MetaspaceDecoder(Regex mark, bool drops_first) : mark_(std::move(mark)), drops_first_(drops_first) {}
   Tokens decode(Tokens tokens) const override {
@@ -45,7 +45,7 @@ class MetaspaceDecoder : public Decoder {
 };
 
 // "<0xE2>" and its like become the characters they spell; a run that spells none becomes one U+FFFD each.
-class ByteFallbackDecoder : public Decoder {
+class ByteFallbackDecoder : public TokenDecoder {
  public:
   Tokens decode(Tokens tokens) const override {
     Tokens result;
@@ -84,7 +84,7 @@ class ByteFallbackDecoder : public Decoder {
   }
 };
 
-class FuseDecoder : public Decoder {
+class FuseDecoder : public TokenDecoder {
  public:
   Tokens decode(Tokens tokens) const override { return {std::accumulate(tokens.begin(), tokens.end(), std::string())}; }
   bool is_settled(const Tokens&, bool) const override { return true; }
@@ -92,7 +92,7 @@ class FuseDecoder : public Decoder {
 };
 
 // Cuts up to `start` and `stop` times `content` (one character) off each token's ends.
-class StripDecoder : public Decoder {
+class StripDecoder : public TokenDecoder {
  public:
   StripDecoder(std::string content, size_t start, size_t stop)
       : content_(std::move(content)), start_(start), stop_(stop) {}
@@ -110,7 +110,7 @@ class StripDecoder : public Decoder {
   size_t start_, stop_;
 };
 
-class ReplaceDecoder : public Decoder {
+class ReplaceDecoder : public TokenDecoder {
  public:
   ReplaceDecoder(Regex pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
   Tokens decode(Tokens tokens) const override {
@@ -124,9 +124,9 @@ class ReplaceDecoder : public Decoder {
   std::string content_;
 };
 
-class SequenceDecoder : public Decoder {
+class SequenceDecoder : public TokenDecoder {
  public:
-  SequenceDecoder(std::vector<std::unique_ptr<Decoder>> parts, std::string where)
+  SequenceDecoder(std::vector<std::unique_ptr<TokenDecoder>> parts, std::string where)
       : parts_(std::move(parts)), where_(std::move(where)) {}
   Tokens decode(Tokens tokens) const override {
     const auto bytes_of = [](const Tokens& all) {
@@ -159,11 +159,11 @@ class SequenceDecoder : public Decoder {
   }
 
  private:
-  std::vector<std::unique_ptr<Decoder>> parts_;
+  std::vector<std::unique_ptr<TokenDecoder>> parts_;
   std::string where_;
 };
 
-class SpaceDecoder : public Decoder {
+class SpaceDecoder : public TokenDecoder {
  public:
   Tokens decode(Tokens tokens) const override {
     for (size_t i = 1; i < tokens.size(); ++i) tokens[i].insert(tokens[i].begin(), ' ');
@@ -174,7 +174,7 @@ class SpaceDecoder : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::string& where) {
+std::unique_ptr<TokenDecoder> make_decoder(const TokenizerJson& json, const std::string& where) {
   if (json.is_null()) return std::make_unique<SpaceDecoder>();
   const std::string type = type_of(json);
   if (type == "ByteLevel") return std::make_unique<ByteLevelDecoder>();
@@ -200,7 +200,7 @@ std::unique_ptr<Decoder> make_decoder(const TokenizerJson& json, const std::stri
                                             json.at("content").get<std::string>());
   }
   if (type == "Sequence") {
-    std::vector<std::unique_ptr<Decoder>> parts;
+    std::vector<std::unique_ptr<TokenDecoder>> parts;
     for (const auto& part : json.at("decoders")) parts.push_back(make_decoder(part, where));
     return std::make_unique<SequenceDecoder>(std::move(parts), where);
   }
