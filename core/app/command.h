@@ -1,4 +1,4 @@
-// The commands of the program: a file each, and a table of them in main.cpp.
+// The commands of the program: a file each, and a table of them in program.cpp.
 //
 //   Common common;
 //   const Body body = define_commands(app, kCommands, common);  // {"chat", "talk to a model", define_chat}, …

@@ -1,107 +1,40 @@
-// dsengine: the command line.
-#include <c10/util/Exception.h>
+// dsengine: loads the command line (program.cpp), and with it LibTorch, once the environment says what LibTorch's
+// OpenMP reads of it while it is loaded.
+#include <dlfcn.h>
 
-#include <CLI/CLI.hpp>
-#include <filesystem>
-#include <iostream>
+#include <cstdio>
+#include <cstdlib>
 
-#include "app/command.h"
-#include "app/run_command.h"
-#include "base/check.h"
-#include "base/printable.h"
-#include "files/output_file.h"
-#include "run/logging.h"
-
-namespace dsengine {
 namespace {
 
-constexpr Command kCommands[] = {
-    {"run", "every [[stage]] of a configuration in turn", define_run},
-    {"score", "log-probabilities of texts, or rewards", define_score},
-    {"generate", "answers to prompts", define_generate},
-    {"tokenize", "text to ids and back", define_tokenize},
-    {"chat", "talk to a model", define_chat},
-    {"report", "curves, times and answers of runs, as one page of HTML", define_report},
-    {"eval", "held-out loss, a reward model's accuracy, mean rewards, answers side by side", define_eval},
-    {"export", "a model, an adapter merged, or a stage's result as a Hugging Face folder", define_export},
-    {"reference", "every key of a configuration, as docs/config.md has it", define_reference},
-    {"plugins", "what is installed", define_plugins},
-};
+// How often OpenMP's waiting threads look again before they sleep: some 20 microseconds, about what lies between two
+// operations of a forward. Its default, some milliseconds, takes the processor from the threads that it waits for where
+// others compute beside them (bench/threads/busy_machine.py).
+constexpr const char* kSpins = "1000";
 
-// --plugin-path, before a command or behind it, and more than once.
-void add_plugin_path_options(CLI::App& app, Common& common) {
-  const auto add = [&common](const std::vector<std::string>& folders) {
-    common.plugin_path.insert(common.plugin_path.end(), folders.begin(), folders.end());
-  };
-  app.add_option_function<std::vector<std::string>>("--plugin-path", add, "folder searched for plugins first")
-      ->allow_extra_args(false);
-  for (CLI::App* command : app.get_subcommands({})) add_plugin_path_options(*command, common);
-}
-
-void check_options_before_command(const CLI::App& app, const Common& common) {
-  const auto given = app.get_subcommands();
-  const bool fits = given.empty() || given.front()->get_name() == "run";  // the first is the one that runs
-  DSE_CHECK_USER(common.algorithm.empty() || fits,
-                 "--plugin runs an algorithm and takes no command beside it but 'run'");
-  for (const char* option : {"--config", "--set", "--accept-changes"})
-    DSE_CHECK_USER(app.count(option) == 0 || fits,
-                   "{} before a command belongs to 'run': give it behind the command that takes it", option);
-}
-
-int run(int argc, char** argv) {
-  CLI::App app{"dsengine teaches language models from human preference"};
-  app.set_version_flag("--version", "dsengine 0.1.0");
-  Common common;
-  app.add_option("--plugin", common.algorithm, "run this algorithm (of the configuration, or of the built-in default)");
-  add_run_options(app, common);
-  const Body command = define_commands(app, kCommands, common);
-  add_plugin_path_options(app, common);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& e) {  // --help, --version
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    throw UserError(error_line("{} (see --help)", e.what()));
-  }
-  check_options_before_command(app, common);
-  set_up_logging({});
-  if (!app.get_subcommands().empty()) return command();
-  if (!common.algorithm.empty()) return run_stages(common);
-  std::cout << app.help();
-  return 1;
+// Loaded for as long as the process lives.
+void* load_program() {
+  const bool ours = !std::getenv("GOMP_SPINCOUNT") && !std::getenv("OMP_WAIT_POLICY");
+  if (ours) setenv("GOMP_SPINCOUNT", kSpins, 1);
+  void* library = dlopen("libdsengine_program.so", RTLD_LAZY);
+  if (ours) unsetenv("GOMP_SPINCOUNT");  // it was read; programs that this one starts wait as they like
+  return library;
 }
 
 }  // namespace
-}  // namespace dsengine
 
 int main(int argc, char** argv) {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
-    std::cerr << "dsengine: error: this build needs a processor with AVX2 and FMA\n";
+    std::fputs("dsengine: error: this build needs a processor with AVX2 and FMA\n", stderr);
     return 1;
   }
 #endif
-  try {
-    const int status = dsengine::run(argc, argv);
-    std::cout.flush();
-    DSE_CHECK_USER(std::cout.good(), "standard output cannot be written to");
-    return status;
-  } catch (const dsengine::ClosedPipe&) {  // nobody is left to be told
-  } catch (const dsengine::UserError& e) {
-    std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
-  } catch (const c10::Error& e) {
-    const std::string what = dsengine::printable_line(e.what_without_backtrace());
-    const bool memory =
-        what.find("llocate") != what.npos;  // "can't allocate memory", "DefaultCPUAllocator: not enough"
-    std::cerr << "dsengine: " << (memory ? "error: not enough memory for this: " : "internal error: ") << what << "\n";
-  } catch (const std::filesystem::filesystem_error& e) {
-    std::cerr << "dsengine: error: "
-              << dsengine::shown(e.path1().string() + (e.path1().empty() ? "" : ": ") + e.code().message(), 1000)
-              << "\n";
-  } catch (const std::bad_alloc&) {
-    std::cerr << "dsengine: error: not enough memory for this\n";
-  } catch (const std::exception& e) {
-    std::cerr << "dsengine: internal error: " << dsengine::printable_line(e.what()) << "\n";
+  void* library = load_program();
+  void* program = library ? dlsym(library, "dsengine_program") : nullptr;
+  if (!program) {
+    std::fprintf(stderr, "dsengine: error: %s; install it again\n", dlerror());
+    return 1;
   }
-  return 1;
+  return reinterpret_cast<int (*)(int, char**)>(program)(argc, argv);
 }

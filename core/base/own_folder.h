@@ -1,4 +1,5 @@
-// Where this code lies: <prefix>/bin of the program, or <prefix>/lib of libdsengine.so in a program that embeds it.
+// Where this code lies: <prefix>/lib of the program's library, or of libdsengine.so in a program that embeds it;
+// <prefix>/bin of a program that it is linked into.
 // Plugins, templates and the built-in configuration are found from there.
 //
 //   own_prefix() / "lib/dsengine";

@@ -1,29 +1,26 @@
 #include "engine/session.h"
 
 #include <ATen/Context.h>
-#include <ATen/Parallel.h>
-#include <sched.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/processors.h"
 #include "ops/threads.h"
 
 namespace dsengine {
 
 void set_up_threads(int64_t threads) {
-  cpu_set_t cpus;
-  const int64_t cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+  const int64_t cores = available_processors();
   if (threads > cores)
     spdlog::warn("threads event=capped asked={} cores={} note=\"more would only wait for each other\"", threads, cores);
   threads = threads <= 0 ? cores : std::min(threads, cores);
   // MKL would otherwise take fewer threads when it sees fit, and sum in another order.
   setenv("MKL_DYNAMIC", "FALSE", 1);
-  at::set_num_threads(int(threads));
+  set_up_team(int(threads));
   at::globalContext().setDeterministicAlgorithms(true, false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // nothing reads what it has not written
-  lend_threads_to_plugins();
 }
 
 Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)

@@ -1,7 +1,6 @@
 #include "generate/scheduler.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <map>
@@ -9,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "ops/threads.h"
 
 namespace dsengine {
 
@@ -149,7 +149,7 @@ void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vec
   const int64_t vocabulary = logits.size(1);
   const float* z = logits.const_data_ptr<float>();
   std::vector<Sampled> next(answers.size());
-  at::parallel_for(0, int64_t(answers.size()), 1, [&](int64_t first, int64_t last) {
+  parallel_for(0, int64_t(answers.size()), 1, [&](int64_t first, int64_t last) {
     std::vector<int32_t> seen;
     for (int64_t i = first; i < last; ++i) {
       const auto& answer = answers[size_t(i)];

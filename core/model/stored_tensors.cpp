@@ -1,7 +1,6 @@
 #include "model/stored_tensors.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <map>
@@ -9,6 +8,7 @@
 
 #include "base/check.h"
 #include "device/device.h"
+#include "ops/threads.h"
 
 namespace dsengine {
 namespace {
@@ -42,7 +42,7 @@ void read_rows(const WeightDirectory& weights, const std::string& name, int64_t 
   const int64_t rows = to.size(0), width = to.numel() / std::max<int64_t>(1, rows);
   if (to.scalar_type() == at::kFloat) {
     const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));
-    at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
       weights.read_f32(name, first + begin, end - begin,
                        floats_of(to).subspan(size_t(begin * width), size_t((end - begin) * width)));
     });

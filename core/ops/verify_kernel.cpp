@@ -1,12 +1,12 @@
 #include "ops/verify_kernel.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <optional>
 
 #include "base/check.h"
+#include "ops/threads.h"
 #include "ops/verify_cases.h"
 
 namespace dsengine {
@@ -48,15 +48,6 @@ class FilledMemory {
   }
   bool deterministic_ = at::globalContext().deterministicAlgorithms();
   bool fill_ = at::globalContext().deterministicFillUninitializedMemory();
-};
-
-class OneThread {
- public:
-  OneThread() { at::set_num_threads(1); }
-  ~OneThread() { at::set_num_threads(before_); }
-
- private:
-  int before_ = at::get_num_threads();
 };
 
 class Trial {

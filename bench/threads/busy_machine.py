@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""`dsengine generate` alone and beside loops that keep every core busy.
+
+  bench/threads/busy_machine.py [--binary FILE] [--before FILE] [--model DIR] [--rounds N] [--loops N] [--tokens N]
+  # needs: cmake --build --preset release; numpy, of the environment of scripts/setup
+
+Each round, in turn: alone, and beside the loops; with --before the same with that program first. "fair" is what a fair
+scheduler leaves of the machine: (cores + loops) / cores. "beside_per_alone" is the median of the rounds' ratios. Without
+--model a LLaMA of 110M random weights is written to a temporary folder. Results: bench/results/busy_machine.jsonl.
+"""
+import argparse
+import json
+import os
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048,
+          "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 1024,
+          "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": True,
+          "eos_token_id": 2}
+
+
+def write_model(folder):
+    width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+    shapes = {"model.embed_tokens.weight": (CONFIG["vocab_size"], width), "model.norm.weight": (width,)}
+    for layer in range(CONFIG["num_hidden_layers"]):
+        at = f"model.layers.{layer}."
+        for name in "qkvo":
+            shapes[f"{at}self_attn.{name}_proj.weight"] = (width, width)
+        shapes |= {f"{at}mlp.gate_proj.weight": (inner, width), f"{at}mlp.up_proj.weight": (inner, width),
+                   f"{at}mlp.down_proj.weight": (width, inner), f"{at}input_layernorm.weight": (width,),
+                   f"{at}post_attention_layernorm.weight": (width,)}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(numpy.prod(shape))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    draws = numpy.random.default_rng(1)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape in shapes.values():
+            file.write((draws.standard_normal(shape, numpy.float32) * numpy.float32(0.02)).tobytes())
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+
+
+def seconds(binary, model, tokens, folder, loops):
+    prompt = folder / "prompt.jsonl"
+    prompt.write_text(json.dumps({"input_ids": list(range(100, 132))}))
+    command = [binary, "generate", "--model", model, "--input", prompt, "--output", folder / "out.jsonl",
+               "--max-new-tokens", str(tokens), "--temperature", "0", "--ignore-eos"]
+    neighbours = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(loops)]
+    try:
+        start = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.monotonic() - start
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+
+
+def measure(options, model, folder):
+    programs = {"before": options.before} if options.before else {}
+    programs["now"] = options.binary
+    times = {name: {"alone": [], "beside": []} for name in programs}
+    for _ in range(options.rounds):
+        for loops in (0, options.loops):
+            for name, binary in programs.items():
+                times[name]["beside" if loops else "alone"].append(seconds(binary, model, options.tokens, folder, loops))
+    cores = len(os.sched_getaffinity(0))
+    result = {"cores": cores, "loops": options.loops, "tokens": options.tokens, "rounds": options.rounds,
+              "fair": round((cores + options.loops) / cores, 2)}
+    for name, t in times.items():
+        result[name] = {f"{state}_seconds": round(statistics.median(t[state]), 2) for state in t}
+        result[name]["beside_per_alone"] = round(statistics.median(b / a for a, b in zip(t["alone"], t["beside"])), 2)
+    if options.before:
+        result["alone_now_per_before"] = round(
+            statistics.median(n / b for n, b in zip(times["now"]["alone"], times["before"]["alone"])), 3)
+    return result
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
+    arguments.add_argument("--before", type=Path, help="another build's program, to compare with")
+    arguments.add_argument("--model", type=Path)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--loops", type=int, default=6)
+    arguments.add_argument("--tokens", type=int, default=33)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        if not options.model:
+            write_model(folder)
+        result = measure(options, options.model or folder, folder)
+    print(json.dumps(result))
+    given = "".join(f" --{name} {getattr(options, name)}" for name in ("rounds", "loops", "tokens"))
+    given += " --before BUILD_BEFORE" if options.before else ""
+    with open(ROOT / "bench/results/busy_machine.jsonl", "w") as file:
+        file.write(f"# bench/threads/busy_machine.py{given}\n{json.dumps(result)}\n")
+
+
+main()
