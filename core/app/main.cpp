@@ -7,10 +7,10 @@
 
 namespace {
 
-// How often OpenMP's waiting threads look again before they sleep: some 20 microseconds, about what lies between two
-// operations of a forward. Its default, some milliseconds, takes the processor from the threads that it waits for where
-// others compute beside them (bench/threads/busy_machine.py).
-constexpr const char* kSpins = "1000";
+// How often OpenMP's waiting threads look again before they sleep: some 40 microseconds, about what it costs to wake
+// one. Its default, some milliseconds, takes the processor from the threads that it waits for where others compute
+// beside them (bench/threads/busy_machine.py).
+constexpr const char* kSpins = "2000";
 
 // Loaded for as long as the process lives.
 void* load_program() {

@@ -10,7 +10,7 @@
 // Link dsengine::dsengine (find_package(dsengine)); no header of LibTorch is needed. Every function throws
 // std::runtime_error, whose text is one line that says what is wrong and where; warnings go to stderr. Handles are
 // cheap to copy and share what they stand for. One thread at a time; the work itself runs on the engine's threads.
-// On a machine that others use, start with GOMP_SPINCOUNT=1000 in the environment, as the program does for itself:
+// On a machine that others use, start with GOMP_SPINCOUNT=2000 in the environment, as the program does for itself:
 // LibTorch's OpenMP reads it when it is loaded, and its waiting threads otherwise take the processors of those at work.
 // Installed as <dsengine/engine.hpp>.
 #pragma once

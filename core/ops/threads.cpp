@@ -1,7 +1,6 @@
 #include "ops/threads.h"
 
 #include <ATen/Parallel.h>
-#include <c10/util/ParallelGuard.h>
 
 #include <atomic>
 #include <memory>
@@ -41,7 +40,6 @@ class LibTorchInline {
  private:
   const int before_ = at::get_num_threads();  // the first on a thread sets it up, which must not come later
   int mkl_before_ = 0;
-  const c10::ParallelGuard guard_{true};
 };
 
 struct Call {

@@ -27,6 +27,15 @@ struct DependsOnRows : Relu {
   using Relu::Relu;
   void run(const dse::Call<traits.op>& call) const { fill(call, call.rows(), call.rows() > 2 ? 1 : 1 + 1e-6f); }
 };
+struct DependsOnTheCut : Relu {
+  using Relu::Relu;
+  void run(const dse::Call<traits.op>& call) const {
+    fill(call, call.rows(), 1);
+    dse::parallel_for(0, call.rows(), 1, [&](int64_t first, int64_t) {
+      if (first > 0) call.out<float>("y")[first * width] *= 1 + 1e-6f;
+    });
+  }
+};
 struct DeclinesAll : Relu {
   explicit DeclinesAll(const dse_operation& o) : Relu(o) { throw dse::Unsupported("anything"); }
   void run(const dse::Call<traits.op>&) const {}
@@ -37,4 +46,5 @@ struct DeclinesAll : Relu {
 DSE_PLUGIN("wrong_kernels", "1.0", items.push_back(dse::kernel_item<WrongValue>("wrong_value"));
            items.push_back(dse::kernel_item<ForgetsARow>("forgets_a_row"));
            items.push_back(dse::kernel_item<DependsOnRows>("depends_on_rows"));
+           items.push_back(dse::kernel_item<DependsOnTheCut>("depends_on_the_cut"));
            items.push_back(dse::kernel_item<DeclinesAll>("declines_all")))

@@ -24,7 +24,7 @@ def spins(**environment):
 
 
 def test_openmp_is_told():
-    assert spins() == 1000, spins()
+    assert spins() == 2000, spins()
     assert spins(GOMP_SPINCOUNT="77") == 77, "the user's own counts"
     assert spins(OMP_WAIT_POLICY="PASSIVE") == 0
     assert spins(OMP_WAIT_POLICY="ACTIVE") > 10**6

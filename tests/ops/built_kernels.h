@@ -1,5 +1,7 @@
 // The kernels built beside the tests.
 #pragma once
+#include <ATen/Parallel.h>
+
 #include <filesystem>
 
 #include "ops/kernels.h"
@@ -21,7 +23,7 @@ inline const Kernels& reference_kernels() {
 // Those that the engine loads by default.
 inline const Kernels& built_kernels() {
   static const Kernels kernels = [] {
-    lend_threads_to_plugins();
+    set_up_team(at::get_num_threads());
     return Kernels(built_plugins(), Device::host());
   }();
   return kernels;

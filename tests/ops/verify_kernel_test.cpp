@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 
 TEST(VerifyKernel, ThoseOfTheEnginePass) {
-  lend_threads_to_plugins();
+  set_up_team(3);
   const auto items = built_plugins().items(DSE_KERNEL);
   EXPECT_GE(items.size(), 12u);
   for (const Item* item : items) {
@@ -19,6 +19,7 @@ TEST(VerifyKernel, ThoseOfTheEnginePass) {
     EXPECT_EQ(checks.size(), 2u) << item->name;
     EXPECT_TRUE(all_ok(checks)) << format_checks(checks);
   }
+  set_up_team(1);
 }
 
 Checks checks_of(const std::string& kernel) {
@@ -28,6 +29,7 @@ Checks checks_of(const std::string& kernel) {
 }
 
 TEST(VerifyKernel, WrongOnesFail) {
+  set_up_team(3);
   const auto wrong = checks_of("wrong_value");
   EXPECT_FALSE(wrong[0].ok);
   EXPECT_THAT(wrong[0].detail, HasSubstr("output 0 differs"));
@@ -38,9 +40,13 @@ TEST(VerifyKernel, WrongOnesFail) {
   ASSERT_EQ(depends.size(), 2u);
   EXPECT_FALSE(depends[1].ok);
   EXPECT_THAT(depends[1].detail, HasSubstr("other bits alone"));
+  const auto cut = checks_of("depends_on_the_cut");
+  EXPECT_TRUE(cut[0].ok) << format_checks(cut);
+  EXPECT_THAT(cut[1].detail, HasSubstr("another number of threads"));
   const auto declines = checks_of("declines_all");
   EXPECT_FALSE(declines[0].ok);
   EXPECT_THAT(declines[0].detail, HasSubstr("declined all"));
+  set_up_team(1);
 }
 
 }  // namespace
