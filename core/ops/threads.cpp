@@ -11,7 +11,7 @@
 // Of the OpenMP and the MKL that LibTorch is built with, per thread; weak: a build of it may have neither.
 extern "C" {
 [[gnu::weak]] void omp_set_num_threads(int threads);
-[[gnu::weak]] int MKL_Set_Num_Threads_Local(int threads);  // returns what it was
+[[gnu::weak]] int MKL_Set_Num_Threads_Local(int threads);  // NOLINT: its own name; returns what it was
 }
 
 namespace dsengine {
