@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "files/output_file.h"
+#include "memory/ledger.h"
 #include "run/logging.h"
 
 namespace dsengine {
@@ -92,8 +93,11 @@ extern "C" [[gnu::visibility("default")]] int dsengine_program(int argc, char** 
     std::cerr << "dsengine: error: "
               << dsengine::shown(e.path1().string() + (e.path1().empty() ? "" : ": ") + e.code().message(), 1000)
               << "\n";
-  } catch (const std::bad_alloc&) {
-    std::cerr << "dsengine: error: not enough memory for this\n";
+  } catch (const dsengine::OutOfMemory& e) {
+    std::cerr << "dsengine: error: " << e.what() << "\n";
+  } catch (const std::bad_alloc&) {  // outside of tensors
+    std::cerr << "dsengine: error: not enough memory for this beside the tensors, of which the most was held of: "
+              << dsengine::Ledger::host().most_held() << "\n";
   } catch (const std::exception& e) {
     std::cerr << "dsengine: internal error: " << dsengine::printable_line(e.what()) << "\n";
   }

@@ -19,6 +19,7 @@ void set_up_threads(int64_t threads);
 
 class Session {
  public:
+  // From here on tensors are counted (memory/ledger.h).
   Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files = {});
 
   const PluginRegistry& registry() const { return registry_; }

@@ -82,7 +82,7 @@ struct Trainer::Impl {
   std::vector<Model> models;  // kept while they are trained
   dsengine::AlgorithmInstance algorithm;
   dsengine::Roles roles{};
-  dsengine::PhaseClock clock{};
+  dsengine::Phases phases{};
   std::unique_ptr<dsengine::Learner> learner{};
   uint64_t seed = 0, steps = 0;
 };
@@ -123,7 +123,8 @@ Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
   impl_->seed = o.seed;
   impl_->learner = std::make_unique<dsengine::Learner>(
       impl_->algorithm, impl_->roles,
-      dsengine::Batching{o.mini_batch_size, std::min(micro, o.mini_batch_size), o.epochs, o.temperature}, impl_->clock);
+      dsengine::Batching{o.mini_batch_size, std::min(micro, o.mini_batch_size), o.epochs, o.temperature},
+      impl_->phases);
 }
 
 std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, const std::vector<float>& scores,

@@ -2,22 +2,29 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "memory/ledger.h"
 
 namespace dsengine {
 
 void KvCache::reserve(int64_t blocks) {
+  if (blocks <= this->blocks()) return;
+  if (free_blocks() == this->blocks()) hand_back();  // nothing of it to keep beside what is larger
   const int64_t before = this->blocks();
-  if (blocks <= before) return;
+  blocks = std::max(blocks, most_blocks_);
+  const MemoryScope scope(MemoryTag::kv_cache);
   const auto layers = model_.graph().attentions();
   keys_.resize(layers.size()), values_.resize(layers.size());
   for (size_t i = 0; i < layers.size(); ++i)
     for (auto* arena : {&keys_[i], &values_[i]}) {
       at::Tensor larger =
           model_.device().empty({blocks, kBlockSize, layers[i]->kv_heads, layers[i]->head_dim}, model_.dtype());
-      if (before > 0 && free_blocks() < before) larger.narrow(0, 0, before).copy_(arena->narrow(0, 0, before));
+      if (before > 0) larger.narrow(0, 0, before).copy_(arena->narrow(0, 0, before));
       *arena = std::move(larger);
     }
+  most_blocks_ = blocks;
   holders_.resize(size_t(blocks), 0);
   for (int64_t b = blocks; b-- > before;) free_.push_back(b);
 }
@@ -37,6 +44,11 @@ void KvCache::share(std::span<const int64_t> blocks) {
 void KvCache::release(std::span<const int64_t> blocks) {
   for (const auto b : blocks)
     if (--holders_[size_t(b)] == 0) free_.push_back(b);
+}
+
+void KvCache::hand_back() {
+  DSE_CHECK(free_blocks() == blocks(), "{} of {} blocks are free", free_blocks(), blocks());
+  keys_.clear(), values_.clear(), holders_.clear(), free_.clear();
 }
 
 void KvCache::copy(int64_t from, int64_t to) {

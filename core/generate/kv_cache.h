@@ -5,8 +5,9 @@
 //   cache.reserve(blocks);                       // grows the arena; what it holds stays
 //   std::vector<int64_t> own = cache.take(3);
 //   cache.share(own), cache.release(own);        // two holders, one left
+//   cache.hand_back();                           // the arena's memory, until blocks are reserved again
 //
-// The arena outlives the sequences. One thread.
+// A layer has tensors of its own, so that growing holds one layer twice, not all of them. One thread.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -27,12 +28,14 @@ class KvCache {
 
   int64_t blocks() const { return int64_t(holders_.size()); }
   int64_t free_blocks() const { return int64_t(free_.size()); }
-  // At least so many blocks altogether.
+  // At least so many blocks altogether, and as many as there have been: what was handed back is taken at once.
   void reserve(int64_t blocks);
   // Blocks with one holder each. There are as many free.
   std::vector<int64_t> take(int64_t count);
   void share(std::span<const int64_t> blocks);
   void release(std::span<const int64_t> blocks);
+  // Nothing holds a block.
+  void hand_back();
   // The keys and values of one block, into another.
   void copy(int64_t from, int64_t to);
 
@@ -45,6 +48,7 @@ class KvCache {
   std::vector<at::Tensor> keys_, values_;
   std::vector<int32_t> holders_;  // of each block
   std::vector<int64_t> free_;
+  int64_t most_blocks_ = 0;
 };
 
 }  // namespace dsengine

@@ -52,6 +52,11 @@ void Scheduler::cancel(RequestId id) {
   std::erase_if(active_, [&](const Answer& answer) { return answer.job->id == id; });
 }
 
+void Scheduler::release() {
+  KvCache& cache = decoder_.cache();
+  if (idle() && cache.free_blocks() == cache.blocks()) cache.hand_back();
+}
+
 std::vector<Event> Scheduler::step() try {
   std::vector<Event> events;
   decode(events);

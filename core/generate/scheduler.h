@@ -9,7 +9,8 @@
 //
 // What a request answers depends on the weights, its prompt and its draws alone, not on the slots or its neighbours;
 // who enters when depends on lengths and steps alone, never on time. There is memory for keys and values of as many
-// answers as there are slots, each as long as the longest may become; it stays when all has been answered. One thread.
+// answers as there are slots, each as long as the longest may become; it stays when all has been
+// answered, until release(). One thread.
 #pragma once
 #include <deque>
 #include <functional>
@@ -50,6 +51,9 @@ class Scheduler {
   // Each answer in flight gets a token; then prompts enter while there are slots, and get their first. Where it throws,
   // all that was submitted is cancelled.
   std::vector<Event> step();
+
+  // Hands back the memory for keys and values; the next step takes it again. Does nothing where answers are in flight.
+  void release();
 
   const Decoder& decoder() const { return decoder_; }
 

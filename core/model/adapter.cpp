@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "memory/ledger.h"
 #include "model/autograd/autograd.h"
 
 namespace dsengine {
@@ -128,6 +129,7 @@ Adapter::Adapter(const Adapter& other)
     const auto& from = other.sections_[s];
     sections_[s].targets = from.targets;
     if (!from.unit) continue;
+    const MemoryScope scope(MemoryTag::weights);
     sections_[s].unit = std::make_unique<ParamStorage>(from.unit->layout(), from.unit->flat().clone());
   }
 }

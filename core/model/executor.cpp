@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "memory/ledger.h"
 #include "model/autograd/node.h"
 
 namespace dsengine {
@@ -206,6 +207,7 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
 }
 
 Tensor Executor::hidden(const Batch& batch, bool adapted) const {
+  const MemoryScope scope(MemoryTag::activations);
   RaggedContext attention(batch);
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i) {
@@ -222,6 +224,7 @@ Tensor Executor::hidden(const Batch& batch, bool adapted) const {
 }
 
 Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
+  const MemoryScope scope(MemoryTag::activations);
   const at::NoGradGuard no_grad;
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i)
@@ -233,6 +236,7 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
 
 autograd::LogProb Executor::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets,
                                      double temperature, bool entropy) const {
+  const MemoryScope scope(MemoryTag::activations);
   const auto [logp, spread] =
       hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)), [&](const Tensor& x) {
         const auto r = autograd::log_prob(bound_.head, x, head(), targets, temperature, entropy);
@@ -242,6 +246,7 @@ autograd::LogProb Executor::log_prob(const Tensor& hidden, const Tensor& rows, c
 }
 
 Tensor Executor::logits(const Tensor& hidden_TH) const {
+  const MemoryScope scope(MemoryTag::activations);
   const at::NoGradGuard no_grad;
   return hooked(head_section(), hidden_TH,
                 [&](const Tensor& x) { return std::pair(bound_.head.logits(x, head().value()), Tensor()); })
@@ -249,6 +254,7 @@ Tensor Executor::logits(const Tensor& hidden_TH) const {
 }
 
 Tensor Executor::values(const Tensor& hidden, const Tensor& rows) const {
+  const MemoryScope scope(MemoryTag::activations);
   return hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)),
                 [&](const Tensor& x) {
                   return std::pair(autograd::linear(bound_.value_head, x, head(), {}).squeeze(1), Tensor());

@@ -8,6 +8,8 @@
 
 #include "base/check.h"
 #include "files/hf_directory.h"
+#include "memory/arena.h"
+#include "memory/ledger.h"
 #include "model/model_files.h"
 #include "model/weight_checks.h"
 
@@ -83,13 +85,23 @@ Model Model::clone(ModelKind kind) const {
 void Model::build_weights(at::ScalarType dtype) {
   weights_ = std::make_unique<Weights>();
   executor_ = std::make_unique<Executor>(*graph_, *bound_, *weights_);
-  for (const auto& section : graph_->sections)
-    weights_->sections.emplace_back(section.name, section.blocks, device(), dtype);
-  if (kind_ == ModelKind::value) {
-    const ParamSpec score = value_head(*graph_);
-    weights_->head = std::make_unique<ParamStorage>("score", std::vector<ParamBlock>{{{score}}}, device(), dtype);
-  } else if (!graph_->head_tied) {
-    weights_->head = std::make_unique<ParamStorage>("head", std::vector<ParamBlock>{{{graph_->head}}}, device(), dtype);
+  const auto size = int64_t(c10::elementSize(dtype));
+  std::vector<ParamLayout> layouts;
+  for (const auto& section : graph_->sections) layouts.emplace_back(section.name, section.blocks, size);
+  if (kind_ == ModelKind::value)
+    layouts.emplace_back("score", std::vector<ParamBlock>{{{value_head(*graph_)}}}, size);
+  else if (!graph_->head_tied)
+    layouts.emplace_back("head", std::vector<ParamBlock>{{{graph_->head}}}, size);
+  std::vector<int64_t> numels;
+  for (const auto& layout : layouts) numels.push_back(layout.numel());
+  const MemoryScope scope(MemoryTag::weights);
+  Arena arena(device(), dtype, numels);
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    ParamStorage unit(std::move(layouts[i]), arena.take(numels[i]));
+    if (i < graph_->sections.size())
+      weights_->sections.push_back(std::move(unit));
+    else
+      weights_->head = std::make_unique<ParamStorage>(std::move(unit));
   }
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "memory/ledger.h"
 #include "plugin/host.h"
 
 namespace dsengine {
@@ -139,6 +140,7 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
   const int64_t bytes = in_plugin(kernel.label, [&] { return kernel.table->workspace_bytes(kernel.self, rows); });
   DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", kernel.label, rows);
   if (bytes > 0) {
+    const MemoryScope scope(MemoryTag::workspace);
     workspace = kernel.device->empty({bytes}, at::kByte);
     call.workspace = workspace.data_ptr(), call.workspace_bytes = bytes;
   }

@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "memory/arena.h"
+#include "memory/ledger.h"
 
 namespace dsengine {
 
@@ -22,11 +24,16 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
       settings_(settings),
       rate_factors_(std::move(rate_factors)) {
   rate_factors_.resize(units_.size(), 1);
+  std::vector<int64_t> numels;
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->flat().scalar_type() == at::kFloat, "unit {}", unit->name());
-    first_.push_back(at::zeros_like(unit->grad()));
-    second_.push_back(at::zeros_like(unit->grad()));
+    numels.insert(numels.end(), 2, unit->grad().numel());
   }
+  if (units_.empty()) return;
+  const MemoryScope scope(MemoryTag::moments);
+  Arena arena(kernels.device(), at::kFloat, numels);
+  for (const auto* unit : units_)
+    for (auto* moments : {&first_, &second_}) moments->push_back(arena.take(unit->grad().numel()).zero_());
 }
 
 double AdamW::step(double learning_rate) {

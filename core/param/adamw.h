@@ -4,7 +4,7 @@
 //   AdamW optimizer(kernels, units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
 //
-// Moments are float32, one pair of flat tensors a unit, of its trained span.
+// Moments are float32, one pair of flat tensors a unit, of its trained span, all in one buffer.
 #pragma once
 #include <vector>
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "memory/ledger.h"
 
 namespace dsengine {
 
@@ -27,6 +28,7 @@ void ParamStorage::place(at::Tensor flat) {
 namespace {
 
 ParamStorage allocated(ParamLayout layout, const Device& device, at::ScalarType dtype) {
+  const MemoryScope scope(MemoryTag::weights);
   at::Tensor flat = device.empty({layout.numel()}, dtype);
   return ParamStorage(std::move(layout), std::move(flat));
 }
@@ -41,6 +43,7 @@ void ParamStorage::train(const std::vector<bool>& which) {
   const auto span = layout_.span_of(which);
   if (!span) return;
   trained_begin_ = span->begin;
+  const MemoryScope scope(MemoryTag::gradients);
   grad_ = at::zeros({span->numel}, flat_.options());
   for (size_t i = 0; i < blocks().size(); ++i)
     if (which[i]) grad_blocks_[i] = layout_.block_of(grad_, i, trained_begin_);

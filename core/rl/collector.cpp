@@ -45,17 +45,17 @@ Collector::Collector(const RolloutConfig& config, int64_t group_size, const Exam
       replacements_(data, seed, stage_key ^ name_hash("replacements")) {}
 
 Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_t count, int64_t first_id,
-                                   uint64_t draws, const Rollout& rollout, Scorer* scorer, PhaseClock& clock) {
+                                   uint64_t draws, const Rollout& rollout, Scorer* scorer, Phases& phases) {
   std::vector<const Example*> prompts;
   for (int64_t i = 0; i < count; ++i) prompts.push_back(&stream[first + uint64_t(i)]);
   Round round;
   {
-    const auto phase = clock.enter(Phase::generate);
+    const auto phase = phases.enter(Phase::generate);
     round.answers = rollout.generate(prompts, draws);
   }
   round.scores.resize(round.answers.size());
   if (scorer) {
-    const auto phase = clock.enter(Phase::score);
+    const auto phase = phases.enter(Phase::score);
     round.scores = scorer->score(rollout.to_score(round.answers));
   }
   round.failed =
@@ -65,9 +65,9 @@ Collector::Round Collector::answer(ExampleStream& stream, uint64_t first, int64_
 }
 
 Experience Collector::collect(int64_t step, const StepPlan::Items& items, const Rollout& rollout, Scorer* scorer,
-                              PhaseClock& clock, MetricMeans& means) {
+                              Phases& phases, MetricMeans& means) {
   const int64_t count = config_.batch_size;
-  Round all = answer(prompts_, items.first, items.count, 0, uint64_t(step), rollout, scorer, clock);
+  Round all = answer(prompts_, items.first, items.count, 0, uint64_t(step), rollout, scorer, phases);
   int64_t failed = all.failed, answered = int64_t(all.answers.size());
   if (config_.dynamic_sampling) {
     Round kept;
@@ -78,7 +78,7 @@ Experience Collector::collect(int64_t step, const StepPlan::Items& items, const 
       const auto round = uint64_t(step * config_.max_refills + r);
       // Draws of their own: the high bits tell the round.
       Round more = answer(replacements_, round * uint64_t(count), missing, count * (r + 1),
-                          uint64_t(step) | uint64_t(r + 1) << 40, rollout, scorer, clock);
+                          uint64_t(step) | uint64_t(r + 1) << 40, rollout, scorer, phases);
       failed += more.failed, answered += int64_t(more.answers.size());
       all = std::move(more);
       missing = keep_groups_with_signal(all.answers, all.scores, kept.answers, kept.scores);

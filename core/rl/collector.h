@@ -2,13 +2,13 @@
 // dynamic sampling groups that say nothing replaced by other prompts'.
 //
 //   Collector collector(stage.rollout, needs.group_size, data, seed, key);
-//   Experience e = collector.collect(step, plan[step], rollout, scorer, clock, means);
+//   Experience e = collector.collect(step, plan[step], rollout, scorer, phases, means);
 //
 // What a step reads depends on the seed, the step and its items alone.
 #pragma once
+#include "memory/phases.h"
 #include "rl/example_stream.h"
 #include "rl/metric_means.h"
-#include "rl/phase_clock.h"
 #include "rl/rollout.h"
 #include "rl/scorer.h"
 
@@ -21,8 +21,8 @@ class Collector {
 
   // items: the step's prompts. scorer null: every score is 0. Adds reward, response_length, eos_fraction, reward_failed
   // and each reward's mean to `means`; with dynamic sampling groups_replaced too.
-  Experience collect(int64_t step, const StepPlan::Items& items, const Rollout& rollout, Scorer* scorer,
-                     PhaseClock& clock, MetricMeans& means);
+  Experience collect(int64_t step, const StepPlan::Items& items, const Rollout& rollout, Scorer* scorer, Phases& phases,
+                     MetricMeans& means);
 
  private:
   struct Round {
@@ -31,7 +31,7 @@ class Collector {
     int64_t failed = 0;  // scores that are none
   };
   Round answer(ExampleStream& stream, uint64_t first, int64_t count, int64_t first_id, uint64_t draws,
-               const Rollout& rollout, Scorer* scorer, PhaseClock& clock);
+               const Rollout& rollout, Scorer* scorer, Phases& phases);
 
   const RolloutConfig& config_;
   int64_t group_size_;

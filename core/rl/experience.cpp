@@ -41,6 +41,15 @@ void Experience::allocate(const dse_needs& needs) {
   own.assign(needs.own_columns, std::vector<float>(size, 0));
 }
 
+int64_t Experience::bytes() const {
+  const auto of = [](const auto& column) { return int64_t(column.size() * sizeof(column[0])); };
+  int64_t sum = of(offsets) + of(prompt) + of(finish) + of(score) + of(weight) + of(token) + of(mask);
+  for (const auto column : kTokenColumns) sum += of(this->*column);
+  for (const auto& column : own) sum += of(column);
+  for (const auto& row : rows) sum += of(row.tokens) + of(row.rollout_logp) + of(row.critic_prompt);
+  return sum;
+}
+
 Experience Experience::subset(std::span<const int64_t> which) const {
   Experience part;
   part.own.resize(own.size());

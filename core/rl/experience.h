@@ -34,6 +34,8 @@ struct Experience {
 
   int64_t row_count() const { return int64_t(rows.size()); }
   int64_t token_count() const { return offsets.back(); }
+  // What the rows and columns hold.
+  int64_t bytes() const;
 
   // Appends a row and its entries of offsets, prompt, finish, score (0), weight, token and mask.
   void add_row(ExperienceRow row, int64_t prompt_id, Finish how, double row_weight, std::span<const uint8_t> row_mask);

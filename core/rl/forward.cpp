@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "memory/ledger.h"
+
 namespace dsengine {
 
 using at::Tensor;
@@ -41,6 +43,7 @@ Outputs forward(const Model& model, const Selection& s, double temperature, bool
 
 void backward(const Outputs& out, const std::vector<float>& d_logp, const std::vector<float>& d_entropy,
               const std::vector<float>& d_value) {
+  const MemoryScope scope(MemoryTag::activations);
   std::vector<Tensor> outputs, cotangents;
   const auto push = [&](const Tensor& output, const std::vector<float>& slopes) {
     if (!output.defined() || !output.requires_grad() || slopes.empty()) return;

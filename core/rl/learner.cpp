@@ -79,8 +79,8 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
 }
 
-Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock)
-    : algorithm_(algorithm), roles_(roles), batching_(batching), clock_(clock) {
+Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases)
+    : algorithm_(algorithm), roles_(roles), batching_(batching), phases_(phases) {
   if (rows_together(algorithm.needs()) == 2)
     DSE_CHECK_USER(batching.mini_batch_size % 2 == 0 && batching.micro_batch_size % 2 == 0,
                    "mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
@@ -138,7 +138,7 @@ void Learner::fill_columns(Experience& e, MetricMeans& means) {
       const Selection s = select(part, device);
       const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
         if (!(columns & bit)) return;
-        const auto scope = clock_.enter(phase);
+        const auto scope = phases_.enter(phase);
         const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
         const bool critic = bit == DSE_COLUMN_OLD_VALUE;
         const Outputs out =
@@ -166,17 +166,17 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   Outputs actor, critic, reward;
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
   if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
-    const auto phase = clock_.enter(Phase::actor);
+    const auto phase = phases_.enter(Phase::actor);
     actor = forward(roles_.actor->model, s, batching_.temperature, entropy, false);
     to_column(actor.logp, micro.logp);
     if (entropy) to_column(actor.entropy, micro.entropy);
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
-    const auto phase = clock_.enter(Phase::critic);
+    const auto phase = phases_.enter(Phase::critic);
     critic = forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
     to_column(critic.value, micro.value);
   } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
-    const auto phase = clock_.enter(Phase::actor);
+    const auto phase = phases_.enter(Phase::actor);
     reward = forward(roles_.reward->model, s, 1.0, false, true);
     to_column(reward.value, micro.value);
   }
@@ -184,7 +184,7 @@ double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& me
   const WeightedLoss part = weighted_loss(algorithm_, micro, normaliser, means);
   if (!train) return part.loss;
   const auto run = [&](const Outputs& out, Phase which) {
-    const auto phase = clock_.enter(which);
+    const auto phase = phases_.enter(which);
     backward(out, part.d_logp, part.d_entropy, part.d_value);
   };
   run(actor, Phase::actor);
@@ -218,7 +218,7 @@ double Learner::accumulate_texts() {
   const auto all = weights_of(texts);
   const double tokens = std::accumulate(all.begin(), all.end(), 0.0);
   DSE_CHECK_USER(tokens > 0, "the mixture's texts have no loss token at all");
-  const auto phase = clock_.enter(Phase::actor);
+  const auto phase = phases_.enter(Phase::actor);
   at::AutoGradMode grad(true);
   double sum = 0;
   for (const auto& part : micro_batches(all_rows(texts))) {
@@ -226,6 +226,7 @@ double Learner::accumulate_texts() {
     const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;
     const Tensor mask = roles_.device().upload(weights_of(micro));
     sum -= (logp.detach() * mask).sum().item<double>();
+    const MemoryScope scope(MemoryTag::activations);
     torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
   }
   const double loss = sum / tokens;
@@ -245,7 +246,7 @@ bool Learner::update_on(Experience& minibatch, const std::function<double(const 
   if (mixture_) means.add("ptx_loss", accumulate_texts());
   const auto apply = [&](const std::shared_ptr<Role>& role, const std::string& prefix, Phase which) {
     if (!trained(role)) return;
-    const auto phase = clock_.enter(which);
+    const auto phase = phases_.enter(which);
     const double rate = learning_rate(role->settings);
     means.add(prefix + "grad_norm", role->step(rate));
     means.add(prefix + "learning_rate", rate);

@@ -11,10 +11,10 @@
 #include <functional>
 #include <optional>
 
+#include "memory/phases.h"
 #include "plugin/instance.h"
 #include "rl/experience.h"
 #include "rl/objective.h"
-#include "rl/phase_clock.h"
 #include "rl/role.h"
 
 namespace dsengine {
@@ -38,7 +38,7 @@ double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t s
 
 class Learner {
  public:
-  Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, PhaseClock& clock);
+  Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases);
 
   // Rows of the minibatches of an epoch, in order; pairs, and groups where the algorithm compares answers, stay
   // together (a group larger than mini_batch_size is a minibatch). Epoch 0 takes the rows as they are.
@@ -72,7 +72,7 @@ class Learner {
   AlgorithmInstance& algorithm_;
   Roles& roles_;
   Batching batching_;
-  PhaseClock& clock_;
+  Phases& phases_;
   std::optional<TextMixture> mixture_;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "memory/ledger.h"
 
 namespace dsengine {
 
@@ -32,6 +33,7 @@ void Role::enable_training(uint64_t seed) {
   }
   optimizer = std::make_unique<AdamW>(model.kernels(), units,
                                       AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip}, factors);
+  const MemoryScope scope(MemoryTag::average);
   if (s.ema_decay > 0)
     for (const auto* unit : units) average.push_back(unit->trained_flat().clone());
 }

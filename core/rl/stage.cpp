@@ -57,14 +57,17 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
   load_roles();
   if (const auto& role = roles_.actor ? roles_.actor : roles_.reward)
     data_.check_fit(stage, algorithm_.needs().source, role->model.graph(), text_, inputs.tokenizer);
-  if (from_rollouts()) scheduler_ = std::make_unique<Scheduler>(roles_.actor->model, limits_of(stage.rollout));
+  if (from_rollouts()) {
+    scheduler_ = std::make_unique<Scheduler>(roles_.actor->model, limits_of(stage.rollout));
+    phases_.on_leave(Phase::generate, [this] { scheduler_->release(); });
+  }
   if (roles_.critic && from_rollouts()) data_.check_critic(stage, roles_.critic->model.graph());
   const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
   const double temperature = from_rollouts() && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0;
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
                                        Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size),
                                                 from_rollouts() ? stage.ppo_epochs : 1, temperature, stage.target_kl},
-                                       clock_);
+                                       phases_);
   if (stage.ptx.coefficient > 0) load_mixture();
 }
 
@@ -309,14 +312,15 @@ StageEnd StageRunner::run_steps() {
 }
 
 Json StageRunner::step(int64_t step) {
-  clock_.restart();  // loading, evaluations and checkpoints are no part of a step
+  phases_.restart();  // loading, evaluations and checkpoints are no part of a step
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
   Experience e = from_rollouts()
                      ? collector_->collect(step, (*plan_)[step], rollout_with(stage_.rollout, run_.seed ^ key_),
-                                           scorer_.get(), clock_, means)
+                                           scorer_.get(), phases_, means)
                      : next_records(step);
   e.allocate(algorithm_.needs());
+  const Charge columns(Ledger::host(), MemoryTag::columns, e.bytes());
   learner_->fill_columns(e, means);
   prepare(algorithm_, e, means);
   learner_->update(
@@ -326,7 +330,7 @@ Json StageRunner::step(int64_t step) {
   int64_t tokens = 0;
   for (const auto& row : e.rows) tokens += int64_t(row.tokens.size());
   line["tokens"] = tokens;
-  clock_.write_to(line);
+  phases_.write_to(line);
   line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());
   line["peak_memory_mb"] = peak_memory_mb();
   line["wall_time"] = wall_time();
@@ -351,6 +355,7 @@ void StageRunner::evaluate(int64_t step) {
     RolloutConfig config = stage_.rollout;
     config.samples_per_prompt = 1, config.record.clear(), config.replay.clear();
     const Rollout rollout = rollout_with(config, run_.seed ^ uint64_t(Purpose::evaluate));
+    const auto phase = phases_.enter(Phase::generate);
     line.update(evaluate_rollouts(data_.heldout, stage_.eval_rows, rollout, scorer_.get()));
   } else {
     line.update(evaluate_records(data_.heldout, stage_.eval_rows, items_per_step(), algorithm_, *learner_));

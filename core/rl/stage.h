@@ -97,7 +97,7 @@ class StageRunner {
   std::unique_ptr<ExampleStream> text_stream_;  // of the PTX mixture
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<Learner> learner_;
-  PhaseClock clock_;
+  Phases phases_;
   std::unique_ptr<MetricsLog> metrics_, evaluations_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null: switched off
   uint64_t key_;                                 // names the stage's draws

@@ -17,7 +17,7 @@ import time
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
-TIMES = ("seconds", "tokens_per_second", "peak_memory_mb", "wall_time")
+TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time")
 SHORT = ["threads=2", "checkpoint_every=2", "eval_rows=8", "eval_every=2", "mini_batch_size=8", "schedule=constant"]
 
 

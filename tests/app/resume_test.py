@@ -22,7 +22,7 @@ SHORT = ["threads=2", "ema_decay=0.8", "checkpoint_every=2", "eval_rows=8", "eva
          "stage.ppo.micro_batch_size=4", "stage.ppo.ppo_epochs=2", "stage.ppo.rollout.batch_size=16",
          "stage.ppo.rollout.max_response_length=12", "stage.ppo.rollout.slots=6"]
 WEIGHTS = ["sft/model", "sft/ema", "reward/model", "reward/ema", "ppo/model", "ppo/ema", "ppo/critic", "ppo/critic_ema"]
-TIMES = ("seconds", "tokens_per_second", "peak_memory_mb", "wall_time")
+TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time")
 
 
 def start(folder, **environment):

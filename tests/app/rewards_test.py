@@ -17,7 +17,7 @@ import time
 
 BINARY, ABI = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve() / "tests/abi"
 TINY = pathlib.Path(__file__).resolve().parent.parent.parent / "examples/tiny"
-TIMES = ("seconds", "tokens_per_second", "peak_memory_mb", "wall_time")
+TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time")
 CONFIG = """
 threads = 1
 tensorboard = false

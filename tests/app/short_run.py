@@ -19,7 +19,7 @@ import subprocess
 
 TINY = pathlib.Path(__file__).resolve().parent.parent.parent / "examples/tiny"
 STAGES = ("sft", "reward", "ppo")
-TIMES = ("seconds", "tokens_per_second", "peak_memory_mb", "wall_time")
+TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time")
 CONFIG = """
 seed = 7
 threads = 1

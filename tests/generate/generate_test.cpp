@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "memory/ledger.h"
 #include "model/golden_models.h"
 
 namespace dsengine {
@@ -64,6 +65,35 @@ TEST_P(Generation_, AnswersDoNotDependOnTheBatch) {
       EXPECT_EQ(answers[i].logp, expected[i].logp) << slots << " slots, request " << i;
       EXPECT_EQ(answers[i].finish, expected[i].finish);
     }
+  }
+}
+
+// The memory of keys and values is handed back when nothing is in flight, and what is answered then is the same.
+TEST_P(Generation_, ReleasedMemoryIsTakenAgain) {
+  Ledger& ledger = Ledger::host();
+  ledger.install();
+  const int64_t before = ledger.now(MemoryTag::kv_cache);
+  const auto requests = requests_of(prompts, 6, 1);
+  const auto expected = answers_of(model, requests, {.slots = 12});
+  Scheduler scheduler(model, {.slots = 4});
+  scheduler.submit(requests[0]);
+  scheduler.step();
+  scheduler.release();  // an answer is in flight
+  EXPECT_GT(ledger.now(MemoryTag::kv_cache), before);
+  while (!scheduler.idle()) scheduler.step();
+  int64_t blocks = 0, bytes = 0;
+  for (int round = 0; round < 2; ++round) {
+    const auto answers = generate(scheduler, requests);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      EXPECT_EQ(answers[i].tokens, expected[i].tokens) << i;
+      EXPECT_EQ(answers[i].logp, expected[i].logp) << i;
+    }
+    if (round == 0) blocks = scheduler.decoder().cache().blocks(), bytes = ledger.now(MemoryTag::kv_cache);
+    EXPECT_EQ(scheduler.decoder().cache().blocks(), blocks);
+    EXPECT_EQ(ledger.now(MemoryTag::kv_cache), bytes);
+    scheduler.release();
+    EXPECT_EQ(scheduler.decoder().cache().blocks(), 0);
+    EXPECT_EQ(ledger.now(MemoryTag::kv_cache), before);
   }
 }
 

@@ -45,7 +45,7 @@ class Collecting : public testing::Test {
     means = {};
     Collector collector(config, 2, data, 9, 4);
     const Rollout rollout(scheduler, text, config, 11);
-    return collector.collect(step, {uint64_t(step * config.batch_size), config.batch_size}, rollout, &scores, clock,
+    return collector.collect(step, {uint64_t(step * config.batch_size), config.batch_size}, rollout, &scores, phases,
                              means);
   }
   static std::map<int64_t, std::vector<float>> groups(const Experience& e) {
@@ -61,7 +61,7 @@ class Collecting : public testing::Test {
   Scheduler scheduler{actor, {}};
   ExampleSet data;
   RolloutConfig config;
-  PhaseClock clock;
+  Phases phases;
   MetricMeans means;
 };
 

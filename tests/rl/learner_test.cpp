@@ -28,8 +28,8 @@ std::vector<std::vector<int64_t>> cut(const char* name, const Experience& e, int
   const Item& item = built_plugins().find(DSE_ALGORITHM, name);
   AlgorithmInstance algorithm(item, OptionSet(item, {}));
   Roles roles;
-  PhaseClock clock;
-  return Learner(algorithm, roles, {.mini_batch_size = size, .micro_batch_size = size}, clock)
+  Phases phases;
+  return Learner(algorithm, roles, {.mini_batch_size = size, .micro_batch_size = size}, phases)
       .minibatches(e, 1, 2, epoch);
 }
 
@@ -55,17 +55,17 @@ TEST(Minibatches, PairsStayTogetherWhateverTheLossIsOf) {
   AlgorithmInstance algorithm(item, OptionSet(item, {}));
   ASSERT_EQ(algorithm.needs().form, uint32_t{DSE_FORM_ROW});
   Roles roles;
-  PhaseClock clock;
+  Phases phases;
   std::vector<int64_t> pairs;
   for (int64_t p = 0; p < 20; ++p) pairs.insert(pairs.end(), 2, p);
-  const Learner learner(algorithm, roles, {.mini_batch_size = 6, .micro_batch_size = 2}, clock);
+  const Learner learner(algorithm, roles, {.mini_batch_size = 6, .micro_batch_size = 2}, phases);
   for (const auto& part : learner.minibatches(rows_of_prompts(pairs), 1, 2, 1))
     for (size_t i = 0; i < part.size(); i += 2) {
       EXPECT_EQ(part[i] % 2, 0);
       EXPECT_EQ(part[i + 1], part[i] + 1);
     }
   for (const auto& [mini, micro] : {std::pair(5, 4), std::pair(6, 3)})
-    EXPECT_THROW(Learner(algorithm, roles, {.mini_batch_size = mini, .micro_batch_size = micro}, clock), UserError);
+    EXPECT_THROW(Learner(algorithm, roles, {.mini_batch_size = mini, .micro_batch_size = micro}, phases), UserError);
 }
 
 TEST(Minibatches, GroupsAndPairsStayTogether) {

@@ -34,7 +34,7 @@ double constant_rate(const OptimizerConfig& o) { return o.learning_rate; }
 struct TrainingStep {
   AlgorithmInstance algorithm = ppo();
   Roles roles;
-  PhaseClock clock;
+  Phases phases;
   MetricMeans means;
   std::unique_ptr<Learner> learner;
   Experience e = rows(algorithm.needs(), 8);
@@ -46,7 +46,7 @@ struct TrainingStep {
       roles.reference_is_base = true;
     else
       roles.reference = std::make_shared<Role>(Role{golden_model("llama_gqa"), nullptr, {}});
-    learner = std::make_unique<Learner>(algorithm, roles, batching, clock);
+    learner = std::make_unique<Learner>(algorithm, roles, batching, phases);
   }
   void step() {
     learner->fill_columns(e, means);

@@ -131,14 +131,14 @@ struct PpoStep {
   const Json& settings = golden.input.at("settings");
   Roles roles;
   AlgorithmInstance ppo;
-  PhaseClock clock;
+  Phases phases;
   Learner learner;
   Experience e;
   MetricMeans means;
 
   explicit PpoStep(int64_t micro_batch_size = 6, bool recompute = false)
       : ppo(algorithm("ppo", options_of(settings))),
-        learner(ppo, roles, {.mini_batch_size = 6, .micro_batch_size = micro_batch_size}, clock) {
+        learner(ppo, roles, {.mini_batch_size = 6, .micro_batch_size = micro_batch_size}, phases) {
     roles.actor = std::make_shared<Role>(trained_role(golden.model("actor"), ModelKind::language, settings));
     roles.critic = std::make_shared<Role>(trained_role(golden.model("critic"), ModelKind::value, settings));
     roles.reference = std::make_shared<Role>(Role{golden_model(golden.model("reference")), nullptr, {}});
@@ -240,11 +240,11 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
   const Json& x = golden.expected;
   Roles roles;
   auto sft = algorithm("sft");
-  PhaseClock clock;
+  Phases phases;
   for (const int64_t micro : {4, 1}) {
     roles.actor =
         std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings")));
-    Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, clock);
+    Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, phases);
     Experience e;
     for (const auto& row : golden.input.at("rows"))
       add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), Finish::record, 0);
@@ -269,11 +269,11 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
   const Json& x = golden.expected;
   Roles roles;
   auto reward = algorithm("reward");
-  PhaseClock clock;
+  Phases phases;
   for (const int64_t micro : {8, 2}) {
     roles.reward =
         std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings")));
-    Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, clock);
+    Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, phases);
     Experience e;
     std::vector<std::vector<int32_t>> sequences;
     for (const auto& pair : golden.input.at("pairs"))

@@ -1,0 +1,55 @@
+#include "memory/counting_allocator.h"
+
+#include <c10/core/alignment.h>
+
+#include <limits>
+
+#include "base/check.h"
+
+namespace dsengine {
+namespace {
+
+// In front of a block, at the beginning of what the inner allocator gave.
+struct Note {
+  Ledger* ledger;
+  c10::DeleterFnPtr free;
+  int64_t bytes;
+  MemoryTag tag;
+};
+constexpr size_t kNoteBytes = c10::gAlignment;
+static_assert(sizeof(Note) <= kNoteBytes);
+
+void free_block(void* data) {
+  if (!data) return;
+  void* begin = static_cast<char*>(data) - kNoteBytes;
+  const Note note = *static_cast<Note*>(begin);
+  note.ledger->release(note.tag, note.bytes);
+  note.free(begin);
+}
+
+}  // namespace
+
+CountingAllocator::CountingAllocator(Ledger& ledger, c10::Allocator& inner) : ledger_(ledger), inner_(inner) {
+  DSE_CHECK(inner.raw_deleter(), "an allocator without a raw interface");
+}
+
+c10::DataPtr CountingAllocator::allocate(size_t bytes) {
+  const c10::Device host(c10::DeviceType::CPU);
+  if (bytes == 0) return {nullptr, nullptr, &free_block, host};
+  void* begin = nullptr;
+  try {
+    if (bytes > size_t(std::numeric_limits<int64_t>::max()) - kNoteBytes) throw ledger_.out_of_memory(bytes);
+    begin = inner_.raw_allocate(bytes + kNoteBytes);
+  } catch (const c10::Error&) {
+    throw ledger_.out_of_memory(bytes);
+  }
+  const MemoryTag tag = MemoryScope::current();
+  new (begin) Note{&ledger_, inner_.raw_deleter(), int64_t(bytes), tag};
+  ledger_.charge(tag, int64_t(bytes));
+  void* data = static_cast<char*>(begin) + kNoteBytes;
+  return {data, data, &free_block, host};
+}
+
+c10::DeleterFnPtr CountingAllocator::raw_deleter() const { return &free_block; }
+
+}  // namespace dsengine

@@ -1,0 +1,118 @@
+#include "memory/ledger.h"
+
+#include <c10/core/CPUAllocator.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "memory/counting_allocator.h"
+
+namespace dsengine {
+namespace {
+
+thread_local MemoryTag current_tag = MemoryTag::other;
+
+void raise_to(std::atomic<int64_t>& peak, int64_t value) {
+  int64_t seen = peak.load(std::memory_order_relaxed);
+  while (seen < value && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+  }
+}
+
+template <class BytesOf>
+std::string table_of(const BytesOf& bytes_of) {
+  std::string text;
+  for (size_t t = 0; t < kChoices<MemoryTag>.size(); ++t)
+    if (const int64_t bytes = bytes_of(MemoryTag(t)); bytes > 0)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name_of(MemoryTag(t)), bytes_text(uint64_t(bytes)));
+  return text.empty() ? "nothing" : text;
+}
+
+// What the user can set to need less.
+const char* advice(MemoryTag tag, Phase phase) {
+  const bool training = phase == Phase::actor || phase == Phase::critic;
+  if (training && tag == MemoryTag::activations) return "; lower micro_batch_size, or set recompute = true";
+  return phase == Phase::generate ? "; lower rollout.slots" : "";
+}
+
+}  // namespace
+
+Ledger& Ledger::host() {
+  static Ledger& ledger = *new Ledger;
+  return ledger;
+}
+
+void Ledger::install() {
+  static std::once_flag once;
+  std::call_once(once, [this] {
+    c10::Allocator* allocator = new CountingAllocator(*this, *c10::GetCPUAllocator());
+    c10::SetCPUAllocator(allocator);
+  });
+}
+
+void Ledger::charge(MemoryTag tag, int64_t bytes) noexcept {
+  auto& account = tags_[size_t(tag)];
+  raise_to(account.peak, account.now.fetch_add(bytes, std::memory_order_relaxed) + bytes);
+  raise_to(peaks_[size_t(phase_.load(std::memory_order_relaxed))],
+           now_.fetch_add(bytes, std::memory_order_relaxed) + bytes);
+}
+
+void Ledger::release(MemoryTag tag, int64_t bytes) noexcept {
+  tags_[size_t(tag)].now.fetch_sub(bytes, std::memory_order_relaxed);
+  now_.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+int64_t Ledger::peak() const {
+  int64_t most = 0;
+  for (const auto& peak : peaks_) most = std::max(most, peak.load(std::memory_order_relaxed));
+  return most;
+}
+
+void Ledger::restart() {
+  for (auto& account : tags_) account.peak.store(account.now.load());
+  for (auto& peak : peaks_) peak.store(0);
+  enter(phase_.load());
+}
+
+void Ledger::enter(Phase phase) {
+  phase_.store(phase);
+  raise_to(peaks_[size_t(phase)], now());
+}
+
+std::string Ledger::held() const {
+  return table_of([this](MemoryTag tag) { return now(tag); });
+}
+
+std::string Ledger::most_held() const {
+  return table_of([this](MemoryTag tag) { return peak(tag); });
+}
+
+OutOfMemory Ledger::out_of_memory(uint64_t bytes) const {
+  const MemoryTag tag = MemoryScope::current();
+  const Phase phase = phase_.load();
+  const std::string when = phase == Phase::other ? "" : fmt::format(" in phase {}", name_of(phase));
+  return OutOfMemory(fmt::format("not enough memory: {} asked for ({}{}), where {} are held: {}{}", bytes_text(bytes),
+                                 name_of(tag), when, bytes_text(uint64_t(std::max<int64_t>(0, now()))), held(),
+                                 advice(tag, phase)));
+}
+
+MemoryScope::MemoryScope(MemoryTag tag) : before_(current_tag) { current_tag = tag; }
+MemoryScope::~MemoryScope() { current_tag = before_; }
+MemoryTag MemoryScope::current() { return current_tag; }
+
+Charge::Charge(Ledger& ledger, MemoryTag tag, int64_t bytes) : ledger_(ledger), tag_(tag), bytes_(bytes) {
+  ledger_.charge(tag_, bytes_);
+}
+
+std::string bytes_text(uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} bytes", bytes);
+  double value = double(bytes);
+  const char* unit = "";
+  for (const char* larger : {"KiB", "MiB", "GiB", "TiB"}) {
+    if (value < 1024) break;
+    value /= 1024, unit = larger;
+  }
+  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, unit);
+}
+
+}  // namespace dsengine

@@ -1,0 +1,116 @@
+// What memory is held for, and how much of it: the book of one device.
+//
+//   Ledger::host().install();                            // once, before the first tensor
+//   const MemoryScope scope(MemoryTag::moments);         // what this thread takes from here on is for the moments
+//   Ledger::host().now(MemoryTag::moments);              // bytes
+//
+// A block is charged to the tag that its thread had when it was taken, until it is freed, by whichever thread. What
+// LibTorch's allocator gives out is charged by itself (memory/counting_allocator.h); other memory is where somebody
+// holds a Charge for it. Scratch memory that LibTorch's libraries take for themselves is not seen.
+//
+// State of the process, for LibTorch has one allocator of host memory in it: host(), and a tag a thread. Any thread may
+// charge; restart() and enter() are one thread's at a time.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <new>
+#include <string>
+
+#include "base/choice.h"
+
+namespace dsengine {
+
+enum class MemoryTag { weights, gradients, moments, average, kv_cache, activations, workspace, columns, other };
+template <>
+inline constexpr auto kChoices<MemoryTag> = std::to_array<const char*>({"weights", "gradients", "moments", "average",
+                                                                        "kv_cache", "activations", "workspace",
+                                                                        "columns", "other"});
+
+// What a step does at a time; outside of one it is other.
+enum class Phase { generate, score, actor, critic, other };
+template <>
+inline constexpr auto kChoices<Phase> = std::to_array<const char*>({"generate", "score", "actor", "critic", "other"});
+
+// Says how much was asked for, for what and when, and what is held.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::string what) : what_(std::move(what)) {}
+  const char* what() const noexcept override { return what_.c_str(); }
+
+ private:
+  std::string what_;
+};
+
+class Ledger {
+ public:
+  Ledger() = default;
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+  // Of the host's memory; it is never destroyed, for blocks are freed until the process ends.
+  static Ledger& host();
+  // Puts a counting allocator around LibTorch's for the host, which writes this book from then on. It stays until the
+  // process ends; a second call does nothing. Not while other threads make tensors.
+  void install();
+
+  void charge(MemoryTag tag, int64_t bytes) noexcept;
+  void release(MemoryTag tag, int64_t bytes) noexcept;
+
+  // Bytes.
+  int64_t now() const { return now_.load(std::memory_order_relaxed); }
+  int64_t now(MemoryTag tag) const { return tags_[size_t(tag)].now.load(std::memory_order_relaxed); }
+  // The most since restart(): of one tag, of all at once in one phase, of all at once.
+  int64_t peak(MemoryTag tag) const { return tags_[size_t(tag)].peak.load(std::memory_order_relaxed); }
+  int64_t peak(Phase phase) const { return peaks_[size_t(phase)].load(std::memory_order_relaxed); }
+  int64_t peak() const;
+  // Peaks begin anew with what is held.
+  void restart();
+  void enter(Phase phase);
+
+  // "weights 1.20 GiB, gradients 1.20 GiB", what there is of each; "nothing".
+  std::string held() const;
+  std::string most_held() const;
+  // Bytes that could not be had for the thread's tag.
+  [[nodiscard]] OutOfMemory out_of_memory(uint64_t bytes) const;
+
+ private:
+  struct Account {
+    std::atomic<int64_t> now{0}, peak{0};
+  };
+  std::array<Account, kChoices<MemoryTag>.size()> tags_;
+  std::atomic<int64_t> now_{0};
+  std::array<std::atomic<int64_t>, kChoices<Phase>.size()> peaks_{};
+  std::atomic<Phase> phase_{Phase::other};
+};
+
+// The thread's tag, until the end of the scope; other where there is none. They nest.
+class MemoryScope {
+ public:
+  explicit MemoryScope(MemoryTag tag);
+  ~MemoryScope();
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+  static MemoryTag current();
+
+ private:
+  MemoryTag before_;
+};
+
+// Memory that no allocator of LibTorch gave out, for as long as this is held.
+class Charge {
+ public:
+  Charge(Ledger& ledger, MemoryTag tag, int64_t bytes);
+  ~Charge() { ledger_.release(tag_, bytes_); }
+  Charge(const Charge&) = delete;
+  Charge& operator=(const Charge&) = delete;
+
+ private:
+  Ledger& ledger_;
+  MemoryTag tag_;
+  int64_t bytes_;
+};
+
+// "512 bytes", "1.50 KiB", "23.0 MiB".
+std::string bytes_text(uint64_t bytes);
+
+}  // namespace dsengine
