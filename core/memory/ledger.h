@@ -14,7 +14,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <new>
+#include <stdexcept>
 #include <string>
 
 #include "base/choice.h"
@@ -33,13 +33,8 @@ template <>
 inline constexpr auto kChoices<Phase> = std::to_array<const char*>({"generate", "score", "actor", "critic", "other"});
 
 // Says how much was asked for, for what and when, and what is held.
-class OutOfMemory : public std::bad_alloc {
- public:
-  explicit OutOfMemory(std::string what) : what_(std::move(what)) {}
-  const char* what() const noexcept override { return what_.c_str(); }
-
- private:
-  std::string what_;
+struct OutOfMemory : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 class Ledger {
