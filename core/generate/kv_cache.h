@@ -7,7 +7,8 @@
 //   cache.share(own), cache.release(own);        // two holders, one left
 //   cache.hand_back();                           // the arena's memory, until blocks are reserved again
 //
-// A layer has tensors of its own, so that growing holds one layer twice, not all of them. One thread.
+// The arena outlives the sequences. A layer has tensors of its own, so that growing holds one layer twice, not all of
+// them. One thread.
 #pragma once
 #include <ATen/core/Tensor.h>
 
