@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "comm/local.h"
 #include "engine/engine_impl.h"
 #include "rl/forward.h"
 #include "rl/learner.h"
@@ -72,8 +73,9 @@ StepResult train_step(Model* actor, Model* critic, const std::vector<Reply>& rep
       dsengine::backward(of_actor, joined(micro.d_logp, e, "d_logp"), joined(micro.d_entropy, e, "d_entropy"), {});
     if (valuer) dsengine::backward(of_critic, {}, {}, joined(micro.d_value, e, "d_value"));
   }
-  if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * o.rate_factor);
-  if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * o.rate_factor);
+  dsengine::LocalCommunicator alone;
+  if (policy) result.grad_norm = policy->step(policy->settings.learning_rate * o.rate_factor, alone);
+  if (valuer) result.critic_grad_norm = valuer->step(valuer->settings.learning_rate * o.rate_factor, alone);
   return result;
 }
 
@@ -83,6 +85,7 @@ struct Trainer::Impl {
   dsengine::AlgorithmInstance algorithm;
   dsengine::Roles roles{};
   dsengine::Phases phases{};
+  std::unique_ptr<dsengine::Communicator> ranks = std::make_unique<dsengine::LocalCommunicator>();
   std::unique_ptr<dsengine::Learner> learner{};
   uint64_t seed = 0, steps = 0;
 };
@@ -123,8 +126,8 @@ Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
   impl_->seed = o.seed;
   impl_->learner = std::make_unique<dsengine::Learner>(
       impl_->algorithm, impl_->roles,
-      dsengine::Batching{o.mini_batch_size, std::min(micro, o.mini_batch_size), o.epochs, o.temperature},
-      impl_->phases);
+      dsengine::Batching{o.mini_batch_size, std::min(micro, o.mini_batch_size), o.epochs, o.temperature}, impl_->phases,
+      *impl_->ranks);
 }
 
 std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, const std::vector<float>& scores,

@@ -10,10 +10,13 @@
 
 namespace dsengine {
 
-double AdamW::grad_norm() const {
-  double total = 0;
-  for (const auto* unit : units_) total += sum_of_squares_(unit->grad());
-  return std::sqrt(total);
+double AdamW::grad_norm(Communicator& ranks) const {
+  double total[1] = {0};
+  // Each rank sums the squares of its share of the units.
+  for (auto u = size_t(ranks.rank()); u < units_.size(); u += size_t(ranks.size()))
+    total[0] += sum_of_squares_(units_[u]->grad());
+  ranks.sum(total);
+  return std::sqrt(total[0]);
 }
 
 AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
@@ -36,8 +39,8 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
     for (auto* moments : {&first_, &second_}) moments->push_back(arena.take(unit->grad().numel()).zero_());
 }
 
-double AdamW::step(double learning_rate) {
-  const double norm = grad_norm();
+double AdamW::step(double learning_rate, Communicator& ranks) {
+  const double norm = grad_norm(ranks);
   DSE_CHECK_USER(std::isfinite(norm),
                  "the gradient norm is not finite: lower the learning rate, or look at the data of this step");
   ++steps_;

@@ -2,12 +2,14 @@
 // folded in.
 //
 //   AdamW optimizer(kernels, units, {.beta1 = 0.9, .beta2 = 0.95});
-//   double norm = optimizer.step(learning_rate);       // reads and keeps unit.grad(); zero it afterwards
+//   double norm = optimizer.step(learning_rate, ranks); // reads and keeps unit.grad(); zero it afterwards
 //
-// Moments are float32, one pair of flat tensors a unit, of its trained span, all in one buffer.
+// Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are float32, one
+// pair of flat tensors a unit, of its trained span, all in one buffer.
 #pragma once
 #include <vector>
 
+#include "comm/communicator.h"
 #include "ops/ops.h"
 #include "param/storage.h"
 
@@ -23,9 +25,9 @@ class AdamW {
   AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
         std::vector<double> rate_factors = {});
 
-  // One update; returns the gradient norm before clipping. Throws UserError where it is not finite, before
-  // anything is changed.
-  double step(double learning_rate);
+  // One update; returns the gradient norm before clipping, which the ranks agree on. Throws UserError where it is not
+  // finite, on all of them, before anything is changed.
+  double step(double learning_rate, Communicator& ranks);
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
@@ -35,7 +37,7 @@ class AdamW {
   const std::vector<ParamStorage*>& units() const { return units_; }
 
  private:
-  double grad_norm() const;  // over all units, in float64
+  double grad_norm(Communicator& ranks) const;  // over all units, in float64
 
   ops::SumOfSquares sum_of_squares_;
   ops::AdamWUpdate update_;

@@ -46,7 +46,7 @@ void backward(const Outputs& out, const std::vector<float>& d_logp, const std::v
   const MemoryScope scope(MemoryTag::activations);
   std::vector<Tensor> outputs, cotangents;
   const auto push = [&](const Tensor& output, const std::vector<float>& slopes) {
-    if (!output.defined() || !output.requires_grad() || slopes.empty()) return;
+    if (!output.defined() || !output.requires_grad() || slopes.size() != size_t(output.numel())) return;
     outputs.push_back(output);
     cotangents.push_back(Device::host().upload(slopes).to(output.device()));
   };

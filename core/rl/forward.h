@@ -28,7 +28,8 @@ struct Outputs {
 Outputs forward(const Model& model, const Selection& selection, double temperature, bool entropy, bool value_after,
                 bool adapted = true);
 
-// Adds to the parameters' gradients; an output without slopes, or that is of no trained model, is left out.
+// Adds to the parameters' gradients; an output without slopes, or that is of no trained model, is left out. Of no
+// tokens the backward runs too: its sections are passed like any others.
 void backward(const Outputs& outputs, const std::vector<float>& d_logp, const std::vector<float>& d_entropy,
               const std::vector<float>& d_value);
 

@@ -1,7 +1,6 @@
 #include "rl/learner.h"
 
 #include <ATen/ATen.h>
-#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -11,7 +10,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
-#include "rl/forward.h"
+#include "rl/divergence.h"
 
 namespace dsengine {
 
@@ -19,53 +18,10 @@ using at::Tensor;
 
 namespace {
 
-constexpr double kLogProbAlarm = 0.02;  // nats a token, mean of |rollout - training|
-
 std::vector<int64_t> all_rows(const Experience& e) {
   std::vector<int64_t> rows(size_t(e.row_count()));
   std::iota(rows.begin(), rows.end(), 0);
   return rows;
-}
-
-// Sum over the loss tokens of q/p - 1 + log p - log q, p now and q the sampling policy.
-double kl_from_sampler(const Experience& e) {
-  double sum = 0;
-  if (e.logp.empty() || e.old_logp.empty()) return 0;
-  for (size_t t = 0; t < e.logp.size(); ++t) {
-    const double d = double(e.logp[t]) - e.old_logp[t];
-    sum += e.mask[t] * (std::expm1(d) - d);
-  }
-  return sum;
-}
-
-// Mean over rows of the sum over an answer's tokens: k1 = log p - log q, k3 = q/p - 1 + log p - log q
-// (Schulman 2020, "Approximating KL divergence").
-void add_kl(const Experience& e, MetricMeans& means) {
-  for (size_t r = 0; r < e.rows.size(); ++r) {
-    double k1 = 0, k3 = 0;
-    for (int64_t t = e.offsets[r]; t < e.offsets[r + 1]; ++t) {
-      const double d = double(e.old_logp[size_t(t)]) - e.ref_logp[size_t(t)];
-      k1 += d, k3 += std::expm1(-d) + d;
-    }
-    means.add("kl", k1), means.add("kl_k3", k3);
-  }
-}
-
-void add_rollout_difference(const Experience& e, MetricMeans& means) {
-  double sum = 0, peak = 0;
-  for (size_t r = 0; r < e.rows.size(); ++r)
-    for (size_t t = 0; t < e.rows[r].rollout_logp.size(); ++t) {
-      const double d = std::abs(double(e.rows[r].rollout_logp[t]) - e.old_logp[size_t(e.offsets[r]) + t]);
-      sum += d, peak = std::max(peak, d);
-    }
-  const double mean = sum / double(std::max<int64_t>(1, e.token_count()));
-  if (mean > kLogProbAlarm)
-    spdlog::warn(
-        "rollout_logp_difference_mean={} note=\"generation and training disagree on the probabilities of "
-        "the same tokens: a kernel, or the sampling settings, may be at fault\"",
-        mean);
-  means.add("rollout_logp_difference_mean", mean);
-  means.add("rollout_logp_difference_max", peak);
 }
 
 }  // namespace
@@ -79,8 +35,8 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
 }
 
-Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases)
-    : algorithm_(algorithm), roles_(roles), batching_(batching), phases_(phases) {
+Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases, Communicator& ranks)
+    : algorithm_(algorithm), roles_(roles), batching_(batching), phases_(phases), ranks_(ranks) {
   if (rows_together(algorithm.needs()) == 2)
     DSE_CHECK_USER(batching.mini_batch_size % 2 == 0 && batching.micro_batch_size % 2 == 0,
                    "mini_batch_size and micro_batch_size count rows, two a pair: {} and {} should be even",
@@ -89,22 +45,13 @@ Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, 
 
 std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint64_t seed, uint64_t step,
                                                        int64_t epoch) const {
-  // Units that stay together, as [first row, next unit's first row): pairs, the answers to one prompt where the
-  // algorithm compares them, else single rows.
-  const auto& needs = algorithm_.needs();
-  const bool groups = needs.source == DSE_SOURCE_ROLLOUT && needs.group_size > 1;
-  std::vector<std::pair<int64_t, int64_t>> order;
-  for (int64_t first = 0, last = 0; first < e.row_count(); first = last) {
-    last = first + rows_together(needs);
-    while (groups && last < e.row_count() && e.prompt[size_t(last)] == e.prompt[size_t(first)]) ++last;
-    order.emplace_back(first, last);
-  }
+  auto order = row_units(e, all_rows(e), algorithm_.needs());
   if (epoch > 0) {
     const Philox draws(seed, Purpose::shuffle, step, uint64_t(epoch));
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(draws.uniform(i) * double(i))]);
   }
   std::vector<std::vector<int64_t>> result;
-  for (const auto& [first, last] : order) {
+  for (const auto& [first, last, tokens] : order) {
     if (result.empty() || int64_t(result.back().size()) + last - first > batching_.mini_batch_size)
       result.emplace_back();
     for (int64_t r = first; r < last; ++r) result.back().push_back(r);
@@ -112,98 +59,147 @@ std::vector<std::vector<int64_t>> Learner::minibatches(const Experience& e, uint
   return result;
 }
 
-std::vector<std::vector<int64_t>> Learner::micro_batches(const std::vector<int64_t>& rows) const {
-  std::vector<std::vector<int64_t>> result;
+Dealing Learner::dealt(const Experience& e, const std::vector<int64_t>& rows) const {
   // A raw loss is of all rows of the minibatch at once.
-  const auto size = algorithm_.needs().form == DSE_FORM_RAW ? rows.size() : size_t(batching_.micro_batch_size);
-  for (size_t first = 0; first < rows.size(); first += size)
-    result.emplace_back(rows.begin() + int64_t(first), rows.begin() + int64_t(std::min(rows.size(), first + size)));
-  return result;
+  const bool whole = algorithm_.needs().form == DSE_FORM_RAW;
+  Dealing dealing = deal(row_units(e, rows, algorithm_.needs()), ranks_.size(), whole ? 0 : batching_.micro_batch_size);
+  for (auto& of_rank : dealing.rows)
+    for (auto& row : of_rank) row = rows[size_t(row)];
+  return dealing;
+}
+
+void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, MetricSink& means) {
+  const uint32_t columns = algorithm_.needs().columns;
+  const Device& device = roles_.device();
+  const Experience part = e.subset(rows);
+  const Selection s = select(part, device);
+  std::vector<float> column;
+  const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
+    if (!(columns & bit)) return;
+    const auto scope = phases_.enter(phase);
+    const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
+    const bool critic = bit == DSE_COLUMN_OLD_VALUE;
+    const Outputs out =
+        forward(model, critic ? select(part, device, true) : s, batching_.temperature, entropy, false, adapted);
+    to_column(out.value.defined() ? out.value : out.logp, column);
+    put_entries(e.offsets, rows, column, to);
+    if (entropy && out.entropy.numel() > 0)
+      means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
+  };
+  if (roles_.actor) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
+  if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
+  if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
+  if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
 }
 
 void Learner::fill_columns(Experience& e, MetricMeans& means) {
   at::NoGradGuard no_grad;
-  const uint32_t columns = algorithm_.needs().columns;
-  const bool rollout = algorithm_.needs().source == DSE_SOURCE_ROLLOUT;
-  const auto copy_rows = [&](const std::vector<int64_t>& rows, const std::vector<float>& from, std::vector<float>& to) {
-    size_t at = 0;
-    for (const auto r : rows)
-      for (int64_t t = e.offsets[size_t(r)]; t < e.offsets[size_t(r) + 1]; ++t) to[size_t(t)] = from[at++];
-  };
-  std::vector<float> column;
-  const Device& device = roles_.device();
-  for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
-    for (const auto& rows : micro_batches(minibatch)) {
-      const Experience part = e.subset(rows);
-      const Selection s = select(part, device);
-      const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
-        if (!(columns & bit)) return;
-        const auto scope = phases_.enter(phase);
-        const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
-        const bool critic = bit == DSE_COLUMN_OLD_VALUE;
-        const Outputs out =
-            forward(model, critic ? select(part, device, true) : s, batching_.temperature, entropy, false, adapted);
-        to_column(out.value.defined() ? out.value : out.logp, column);
-        copy_rows(rows, column, to);
-        if (entropy) means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
-      };
-      if (roles_.actor) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
-      if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
-      if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
-      if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
+  std::vector<std::vector<int64_t>> rows(size_t(ranks_.size()));
+  MetricParts own;
+  ranks_.together([&] {
+    for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
+      const Dealing dealing = dealt(e, minibatch);
+      for (size_t r = 0; r < rows.size(); ++r)
+        rows[r].insert(rows[r].end(), dealing.rows[r].begin(), dealing.rows[r].end());
+      for (int64_t m = 0; m < dealing.micro_batches; ++m) fill_part(e, dealing.micro_batch(ranks_.rank(), m), own);
     }
-  }
-  if (rollout && !e.old_logp.empty()) {
+  });
+  gather_rows(ranks_, e.offsets, rows, {&e.old_logp, &e.old_value, &e.ref_logp});
+  agree_metrics(own, ranks_, means);
+  if (algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty()) {
     add_rollout_difference(e, means);
     if (!e.ref_logp.empty()) add_kl(e, means);
   }
 }
 
-double Learner::micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train) {
+Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows) {
   const auto& needs = algorithm_.needs();
+  Part part{minibatch.subset(rows)};
+  Experience& micro = part.rows;
   const Selection s = select(micro, roles_.device());
-  at::AutoGradMode grad(train);
-  Outputs actor, critic, reward;
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
   if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
     const auto phase = phases_.enter(Phase::actor);
-    actor = forward(roles_.actor->model, s, batching_.temperature, entropy, false);
-    to_column(actor.logp, micro.logp);
-    if (entropy) to_column(actor.entropy, micro.entropy);
+    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy, false);
+    to_column(part.actor.logp, micro.logp);
+    if (entropy) to_column(part.actor.entropy, micro.entropy);
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::critic);
-    critic = forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
-    to_column(critic.value, micro.value);
+    part.critic = forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
+    to_column(part.critic.value, micro.value);
   } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::actor);
-    reward = forward(roles_.reward->model, s, 1.0, false, true);
-    to_column(reward.value, micro.value);
+    part.reward = forward(roles_.reward->model, s, 1.0, false, true);
+    to_column(part.reward.value, micro.value);
   }
+  return part;
+}
 
-  const WeightedLoss part = weighted_loss(algorithm_, micro, normaliser, means);
-  if (!train) return part.loss;
+void Learner::backward_part(const Part& part, const WeightedLoss& loss) {
   const auto run = [&](const Outputs& out, Phase which) {
     const auto phase = phases_.enter(which);
-    backward(out, part.d_logp, part.d_entropy, part.d_value);
+    backward(out, loss.d_logp, loss.d_entropy, loss.d_value);
   };
-  run(actor, Phase::actor);
-  run(critic, Phase::critic);
-  run(reward, Phase::actor);
-  return part.loss;
+  run(part.actor, Phase::actor);
+  run(part.critic, Phase::critic);
+  run(part.reward, Phase::actor);
+}
+
+Learner::Accumulated Learner::accumulate_rows(const Experience& minibatch, const Dealing& dealing, MetricSink& means,
+                                              bool train) {
+  Accumulated sums;
+  ranks_.together([&] {
+    const double n = normaliser(minibatch, algorithm_.needs());
+    for (int64_t m = 0; m < dealing.micro_batches; ++m) {
+      Part part = forward_part(minibatch, dealing.micro_batch(ranks_.rank(), m));
+      const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_);
+      sums.loss += loss.loss;
+      sums.kl += kl_from_sampler(part.rows);
+      if (train) backward_part(part, loss);
+    }
+  });
+  return sums;
+}
+
+// Every rank has the loss of all rows, and keeps its own rows' slopes.
+Learner::Accumulated Learner::accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means,
+                                             bool train) {
+  const auto& rows = dealing.rows[size_t(ranks_.rank())];
+  Part part;
+  ranks_.together([&] {
+    part = forward_part(minibatch, rows);
+    put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
+    put_entries(minibatch.offsets, rows, part.rows.entropy, minibatch.entropy);
+    put_entries(minibatch.offsets, rows, part.rows.value, minibatch.value);
+  });
+  gather_rows(ranks_, minibatch.offsets, dealing.rows, {&minibatch.logp, &minibatch.entropy, &minibatch.value});
+  WeightedLoss loss;
+  MetricParts parts;
+  ranks_.together([&] {
+    loss = weighted_loss(algorithm_, minibatch, normaliser(minibatch, algorithm_.needs()), parts);
+    for (auto* slopes : {&loss.d_logp, &loss.d_entropy, &loss.d_value})
+      *slopes = entries_of(minibatch.offsets, rows, *slopes);
+    if (train) backward_part(part, loss);
+  });
+  const double kl = kl_from_sampler(part.rows);
+  if (ranks_.rank() != 0) return {0, kl};  // loss and metrics count once
+  parts.add_to(means);
+  return {loss.loss, kl};
 }
 
 Learner::Accumulated Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
-  const double n = normaliser(minibatch, algorithm_.needs());
-  Accumulated sums;
-  for (const auto& part : micro_batches(all_rows(minibatch))) {
-    Experience micro = minibatch.subset(part);
-    sums.loss += micro_step(micro, n, means, train);
-    sums.kl += kl_from_sampler(micro);
-  }
+  at::AutoGradMode grad(train);
+  const Dealing dealing = dealt(minibatch, all_rows(minibatch));
+  MetricParts parts;
+  const bool raw = algorithm_.needs().form == DSE_FORM_RAW;
+  const Accumulated own =
+      raw ? accumulate_raw(minibatch, dealing, parts, train) : accumulate_rows(minibatch, dealing, parts, train);
+  double sums[2] = {own.loss, own.kl};
+  ranks_.sum(sums);
+  agree_metrics(parts, ranks_, means);
   const double tokens = std::accumulate(minibatch.mask.begin(), minibatch.mask.end(), 0.0);
-  sums.kl /= std::max(1.0, tokens);
-  return sums;
+  return {sums[0], sums[1] / std::max(1.0, tokens)};
 }
 
 double Learner::accumulate_texts() {
@@ -220,35 +216,46 @@ double Learner::accumulate_texts() {
   DSE_CHECK_USER(tokens > 0, "the mixture's texts have no loss token at all");
   const auto phase = phases_.enter(Phase::actor);
   at::AutoGradMode grad(true);
-  double sum = 0;
-  for (const auto& part : micro_batches(all_rows(texts))) {
-    const Experience micro = texts.subset(part);
-    const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;
-    const Tensor mask = roles_.device().upload(weights_of(micro));
-    sum -= (logp.detach() * mask).sum().item<double>();
-    const MemoryScope scope(MemoryTag::activations);
-    torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
-  }
-  const double loss = sum / tokens;
+  double sum[1] = {0};
+  ranks_.together([&] {
+    const Dealing dealing = dealt(texts, all_rows(texts));
+    for (int64_t m = 0; m < dealing.micro_batches; ++m) {
+      const Experience micro = texts.subset(dealing.micro_batch(ranks_.rank(), m));
+      const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;
+      const Tensor mask = roles_.device().upload(weights_of(micro));
+      sum[0] -= (logp.detach() * mask).sum().item<double>();
+      const MemoryScope scope(MemoryTag::activations);
+      torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
+    }
+  });
+  ranks_.sum(sum);
+  const double loss = sum[0] / tokens;
   DSE_CHECK_USER(std::isfinite(loss), "the loss on the mixture's texts is not finite: lower the learning rate");
   return loss;
+}
+
+std::vector<Role*> Learner::trained() const {
+  std::vector<Role*> result;
+  for (const auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
+    if (*role && (*role)->optimizer) result.push_back(role->get());
+  return result;
 }
 
 // False, and nothing is changed, where the policy has moved too far from the one that sampled.
 bool Learner::update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
                         MetricMeans& means) {
-  const auto trained = [](const std::shared_ptr<Role>& role) { return role && role->optimizer; };
-  for (auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
-    if (trained(*role)) (*role)->model.zero_grad();
+  for (auto* role : trained()) role->model.zero_grad();
   const Accumulated sums = accumulate(minibatch, means, true);
-  if (batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl) return false;
+  if (ranks_.agree(batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl)) return false;
   means.add("loss", sums.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
+  for (auto* role : trained())
+    for (const auto* unit : role->optimizer->units()) ranks_.all_reduce(unit->grad());
   const auto apply = [&](const std::shared_ptr<Role>& role, const std::string& prefix, Phase which) {
-    if (!trained(role)) return;
+    if (!role || !role->optimizer) return;
     const auto phase = phases_.enter(which);
     const double rate = learning_rate(role->settings);
-    means.add(prefix + "grad_norm", role->step(rate));
+    means.add(prefix + "grad_norm", role->step(rate, ranks_));
     means.add(prefix + "learning_rate", rate);
   };
   apply(roles_.actor, "", Phase::actor);

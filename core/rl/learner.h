@@ -1,19 +1,26 @@
 // One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
 //
-//   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching);
+//   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching, phases, ranks);
 //   learner.fill_columns(experience);                // old_logp, old_value, ref_logp
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
 // micro_batch_size changes no loss, gradient or metric beyond rounding. Old columns are computed in the very
 // micro-batches of the first epoch: the probability ratio is exactly 1 before the first update.
+//
+// Every rank has the whole experience, makes the same minibatches, computes its own rows of each (rl/dealing.h), in as
+// many micro-batches as the others, and ends with the same columns, metrics, gradients and weights. Where one fails,
+// all do. Each has an algorithm, models and a learner of its own.
 #pragma once
 #include <functional>
 #include <optional>
 
 #include "memory/phases.h"
 #include "plugin/instance.h"
+#include "rl/agreement.h"
+#include "rl/dealing.h"
 #include "rl/experience.h"
+#include "rl/forward.h"
 #include "rl/objective.h"
 #include "rl/role.h"
 
@@ -38,7 +45,7 @@ double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t s
 
 class Learner {
  public:
-  Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases);
+  Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases, Communicator& ranks);
 
   // Rows of the minibatches of an epoch, in order; pairs, and groups where the algorithm compares answers, stay
   // together (a group larger than mini_batch_size is a minibatch). Epoch 0 takes the rows as they are.
@@ -58,14 +65,26 @@ class Learner {
     double loss = 0;
     double kl = 0;  // mean over tokens from the sampling policy to the present one (k3), where both are columns
   };
-  // Forward and backward of one minibatch; gradients are added to the models'.
+  // Forward and backward of one minibatch; gradients, of this rank's rows, are added to the models'.
   Accumulated accumulate(Experience& minibatch, MetricMeans& means, bool train);
 
  private:
-  std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& rows) const;
-  double micro_step(Experience& micro, double normaliser, MetricMeans& means, bool train);
+  // Some rows of an experience, dealt.
+  Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
+  void fill_part(Experience& experience, const std::vector<int64_t>& rows, MetricSink& means);
+  // A micro-batch between its forward, which fills its columns, and its backward.
+  struct Part {
+    Experience rows;
+    Outputs actor{}, critic{}, reward{};
+  };
+  Part forward_part(const Experience& minibatch, const std::vector<int64_t>& rows);
+  void backward_part(const Part& part, const WeightedLoss& loss);
+  // This rank's loss of a minibatch, and its sum of the KL; `ranks_.together` where there is no collective.
+  Accumulated accumulate_rows(const Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
+  Accumulated accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
   // The mixture's loss, its gradient added to the actor's.
   double accumulate_texts();
+  std::vector<Role*> trained() const;
   bool update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
                  MetricMeans& means);
 
@@ -73,6 +92,7 @@ class Learner {
   Roles& roles_;
   Batching batching_;
   Phases& phases_;
+  Communicator& ranks_;
   std::optional<TextMixture> mixture_;
 };
 

@@ -12,9 +12,16 @@
 
 namespace dsengine {
 
-class MetricMeans {
+// Where a plugin's and the learner's metrics go.
+class MetricSink {
  public:
-  void add(const std::string& name, double value, double weight = 1) {
+  virtual ~MetricSink() = default;
+  virtual void add(const std::string& name, double value, double weight) = 0;
+};
+
+class MetricMeans : public MetricSink {
+ public:
+  void add(const std::string& name, double value, double weight = 1) override {
     for (auto& entry : entries_)
       if (entry.name == name) {
         entry.sum += value * weight, entry.weight += weight;

@@ -1,6 +1,7 @@
 #include "rl/objective.h"
 
 #include <cmath>
+#include <exception>
 
 #include "base/check.h"
 
@@ -9,7 +10,9 @@ namespace dsengine {
 namespace {
 
 struct Services {
-  MetricMeans* means;
+  MetricSink* means;
+  Communicator* ranks = nullptr;
+  std::exception_ptr error{};  // of a collective: it may not cross the plugin
 };
 
 void attach(dse_batch& batch, Services& services) {
@@ -17,7 +20,28 @@ void attach(dse_batch& batch, Services& services) {
   batch.metric = [](void* context, const char* name, double value, double weight) {
     static_cast<Services*>(context)->means->add(name, value, weight);
   };
-  batch.all_reduce_sum = [](void*, double*, int64_t) -> dse_status { return DSE_OK; };  // one rank
+  batch.all_reduce_sum = [](void* context, double* values, int64_t count) -> dse_status {
+    auto& services = *static_cast<Services*>(context);
+    try {
+      if (services.ranks) services.ranks->sum({values, size_t(count)});
+      return DSE_OK;
+    } catch (...) {
+      services.error = std::current_exception();
+      return DSE_ERROR;
+    }
+  };
+}
+
+// A collective's error is the cause of what the plugin then says.
+template <class Call>
+void call_with(const Services& services, const Call& call) {
+  try {
+    call();
+  } catch (const UserError&) {
+    if (services.error) std::rethrow_exception(services.error);
+    throw;
+  }
+  if (services.error) std::rethrow_exception(services.error);
 }
 
 // What each unit's loss is multiplied by: its row's weight, its mask, and 1 / normaliser.
@@ -64,16 +88,17 @@ double normaliser(const Experience& e, const dse_needs& needs) {
   return needs.normalisation == DSE_NORM_TOKENS ? tokens : rows;
 }
 
-void prepare(AlgorithmInstance& algorithm, Experience& e, MetricMeans& means) {
+void prepare(AlgorithmInstance& algorithm, Experience& e, MetricSink& means) {
   Services services{&means};
   dse_batch batch = e.view();
   attach(batch, services);
   algorithm.prepare(batch);
 }
 
-WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricMeans& means) {
+WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricSink& means,
+                           Communicator* ranks) {
   const auto& needs = algorithm.needs();
-  Services services{&means};
+  Services services{&means, ranks};
   dse_batch batch = micro.view();
   attach(batch, services);
   const auto tokens = size_t(micro.token_count());
@@ -85,7 +110,7 @@ WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, doub
   const auto data = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
   dse_gradients gradients{sizeof(dse_gradients), 0, loss.data(), data(result.d_logp), data(result.d_entropy),
                           data(result.d_value)};
-  algorithm.loss(batch, gradients);
+  call_with(services, [&] { algorithm.loss(batch, gradients); });
 
   const auto units = unit_weights(micro, needs, normaliser);
   for (size_t u = 0; u < units.size(); ++u) result.loss += units[u] * loss[u];

@@ -5,10 +5,11 @@
 //   WeightedLoss part = weighted_loss(algorithm, micro, n, means);  // micro's logp, entropy, value are filled
 //   torch::autograd::backward({logp}, {part.d_logp});
 //
-// So the micro-batch size, and later the number of ranks, changes no loss or gradient beyond rounding.
+// So neither the micro-batch size nor the number of ranks changes a loss or gradient beyond rounding.
 #pragma once
 #include <vector>
 
+#include "comm/communicator.h"
 #include "plugin/instance.h"
 #include "rl/experience.h"
 #include "rl/metric_means.h"
@@ -23,10 +24,13 @@ struct WeightedLoss {
 // What the sum of the units' losses is divided by; UserError where nothing is left to train on.
 double normaliser(const Experience& minibatch, const dse_needs& needs);
 
-// UserError where the loss is not finite.
-WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricMeans& means);
+// UserError where the loss is not finite. ranks: they run their own micro-batches at the same time, and the algorithm
+// may ask for sums over all of them; null: the rows are all there are.
+WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricSink& means,
+                           Communicator* ranks = nullptr);
 
-// The algorithm's prepare, on all rows of a rollout or minibatch.
-void prepare(AlgorithmInstance& algorithm, Experience& experience, MetricMeans& means);
+// The algorithm's prepare, on all rows of a rollout or minibatch. Every rank has them all and comes to the same
+// columns, metrics and state: its sums are whole.
+void prepare(AlgorithmInstance& algorithm, Experience& experience, MetricSink& means);
 
 }  // namespace dsengine

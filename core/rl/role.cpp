@@ -44,8 +44,8 @@ const Device& Roles::device() const {
   DSE_CHECK(false, "no role");
 }
 
-double Role::step(double learning_rate) {
-  const double norm = optimizer->step(learning_rate);
+double Role::step(double learning_rate, Communicator& ranks) {
+  const double norm = optimizer->step(learning_rate, ranks);
   at::NoGradGuard no_grad;
   for (size_t u = 0; u < average.size(); ++u)
     average[u].lerp_(optimizer->units()[u]->trained_flat(), 1 - settings.ema_decay);

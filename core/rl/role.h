@@ -23,7 +23,7 @@ struct Role {
   // seed: of a new adapter's draws.
   void enable_training(uint64_t seed);
   // One update and the average's; the gradient norm before clipping.
-  double step(double learning_rate);
+  double step(double learning_rate, Communicator& ranks);
   // The model under the averaged weights.
   Model averaged() const;
 };

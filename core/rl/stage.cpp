@@ -67,7 +67,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
   learner_ = std::make_unique<Learner>(algorithm_, roles_,
                                        Batching{stage.mini_batch_size, std::min(micro, stage.mini_batch_size),
                                                 from_rollouts() ? stage.ppo_epochs : 1, temperature, stage.target_kl},
-                                       phases_);
+                                       phases_, ranks_);
   if (stage.ptx.coefficient > 0) load_mixture();
 }
 
@@ -104,7 +104,7 @@ void StageRunner::load_mixture() {
 Json StageRunner::environment() const {
   return {{"threads", at::get_num_threads()},
           {"cpu", at::get_cpu_capability()},
-          {"world_size", 1},
+          {"world_size", ranks_.size()},
           {"kernels", context_.kernels.description()}};
 }
 
@@ -247,7 +247,7 @@ StageEnd StageRunner::stopped(int64_t step) const {
 }
 
 StageEnd StageRunner::run() {
-  if (context_.stop.requested()) return stopped(0);
+  if (ranks_.agree(context_.stop.requested())) return stopped(0);
   check_inputs();
   resume();
   if (scorer_)
@@ -282,7 +282,7 @@ int64_t StageRunner::last_evaluation() const {
 StageEnd StageRunner::run_steps() {
   spdlog::info("stage name={} algorithm={} steps={} records={} heldout={}", stage_.name, stage_.algorithm, steps_,
                data_.records.size(), data_.heldout.size());
-  const auto stop = [&] { return context_.stop.requested(); };
+  const auto stop = [&] { return ranks_.agree(context_.stop.requested()); };
   const auto evaluates_after = [&](int64_t s) { return stage_.eval_every > 0 && s % stage_.eval_every == 0; };
   if (stop()) return stopped(first_step_);
   // One that was left by a stop, or that a stage which was made longer has had at its end only.

@@ -10,6 +10,7 @@
 #pragma once
 #include <memory>
 
+#include "comm/local.h"
 #include "rl/checkpoint.h"
 #include "rl/collector.h"
 #include "rl/evaluation.h"
@@ -96,6 +97,7 @@ class StageRunner {
   std::unique_ptr<Scheduler> scheduler_;        // of the actor's answers
   std::unique_ptr<ExampleStream> text_stream_;  // of the PTX mixture
   std::unique_ptr<Scorer> scorer_;
+  LocalCommunicator ranks_;
   std::unique_ptr<Learner> learner_;
   Phases phases_;
   std::unique_ptr<MetricsLog> metrics_, evaluations_;

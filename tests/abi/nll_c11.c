@@ -1,5 +1,6 @@
 /* A whole algorithm in C11: imitation, loss = -scale * log p of each loss token. SHORT leaves out save and
- * load as a plugin of before those fields would; WRONG_… put the faults that `plugins verify` must find. */
+ * load as a plugin of before those fields would; SUMS asks for a sum over ranks within the loss; WRONG_… put the faults
+ * that `plugins verify` must find. */
 #include <dsengine/abi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,12 @@ static dse_status loss(void* self, const dse_batch* batch, dse_gradients* gradie
   job j = {self, batch, gradients};
 #ifdef WRONG_REPEAT
   ((nll*)self)->scale *= 0.5;
+#endif
+#ifdef SUMS
+  double rows[1] = {(double)batch->rows};
+  const dse_status status = batch->all_reduce_sum(batch->context, rows, 1);
+  if (status != DSE_OK) return status;
+  batch->metric(batch->context, "rows_at_once", rows[0], 1);
 #endif
   host->parallel_for(0, batch->tokens, 64, loss_of_tokens, &j);
   return DSE_OK;

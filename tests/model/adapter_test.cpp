@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "comm/local.h"
 #include "golden_models.h"
 #include "param/adamw.h"
 
@@ -103,12 +104,13 @@ TEST(Adapter, TheBaseIsLeftBitForBit) {
   std::vector<ParamStorage*> units;
   for (auto* unit : model.units())
     if (unit->trained()) units.push_back(unit);
+  LocalCommunicator alone;
   AdamW optimizer(built_kernels(), units, {.weight_decay = 0.1});
   for (int step = 0; step < 3; ++step) {
     for (auto* unit : units)
       for (size_t b = 0; b < unit->blocks().size(); ++b)
         if (at::Tensor g = unit->grad_block(b); g.defined()) g.fill_(0.1);
-    optimizer.step(1e-2);
+    optimizer.step(1e-2, alone);
   }
   const auto now = model.tensors(), was = before.tensors();
   for (size_t i = 0; i < now.size(); ++i)

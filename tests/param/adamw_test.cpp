@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/check.h"
+#include "comm/local.h"
 
 #include "ops/built_kernels.h"
 
@@ -67,6 +68,7 @@ TEST_P(AdamWOf, IsTheUpdateRule) {
     units[u]->train();
     for (int64_t i = 0; i < units[u]->flat().numel(); ++i) exact[u].push_back({units[u]->flat()[i].item<double>()});
   }
+  LocalCommunicator alone;
   AdamW optimizer(GetParam()(), units, settings);
   for (int t = 1; t <= 6; ++t) {
     const double size = t % 2 ? 3.0 : 0.01;  // above and below the clip
@@ -76,7 +78,7 @@ TEST_P(AdamWOf, IsTheUpdateRule) {
       squares += unit->grad().to(at::kDouble).square().sum().item<double>();
     }
     const double norm = std::sqrt(squares), rate = 0.02 / t;
-    EXPECT_NEAR(optimizer.step(rate), norm, 1e-9 * norm);
+    EXPECT_NEAR(optimizer.step(rate, alone), norm, 1e-9 * norm);
     EXPECT_EQ(optimizer.steps(), t);
     const double clip = norm > 1 ? 1 / (norm + 1e-6) : 1;
     for (int u = 0; u < 2; ++u)
@@ -94,13 +96,14 @@ TEST_P(AdamWOf, ANonFiniteGradientChangesNothing) {
   ParamStorage unit("a", blocks(), Device::host(), at::kFloat);
   at::Tensor(unit.flat()).fill_(0.5);
   unit.train();
+  LocalCommunicator alone;
   AdamW optimizer(GetParam()(), {&unit}, {});
   unit.grad().fill_(1);
-  optimizer.step(0.1);
+  optimizer.step(0.1, alone);
   const at::Tensor before = unit.flat().clone();
   at::Tensor gradient = unit.grad();
   gradient[3] = NAN;
-  EXPECT_THROW(optimizer.step(0.1), UserError);
+  EXPECT_THROW(optimizer.step(0.1, alone), UserError);
   EXPECT_TRUE(at::equal(unit.flat(), before));
   EXPECT_EQ(optimizer.steps(), 1);
 }

@@ -9,6 +9,7 @@
 
 #include "../model/golden_models.h"
 #include "base/check.h"
+#include "comm/local.h"
 #include "plugin/fixtures.h"
 #include "plugin/library.h"
 #include "rl/scorer.h"
@@ -29,7 +30,8 @@ std::vector<std::vector<int64_t>> cut(const char* name, const Experience& e, int
   AlgorithmInstance algorithm(item, OptionSet(item, {}));
   Roles roles;
   Phases phases;
-  return Learner(algorithm, roles, {.mini_batch_size = size, .micro_batch_size = size}, phases)
+  LocalCommunicator alone;
+  return Learner(algorithm, roles, {.mini_batch_size = size, .micro_batch_size = size}, phases, alone)
       .minibatches(e, 1, 2, epoch);
 }
 
@@ -56,16 +58,18 @@ TEST(Minibatches, PairsStayTogetherWhateverTheLossIsOf) {
   ASSERT_EQ(algorithm.needs().form, uint32_t{DSE_FORM_ROW});
   Roles roles;
   Phases phases;
+  LocalCommunicator alone;
   std::vector<int64_t> pairs;
   for (int64_t p = 0; p < 20; ++p) pairs.insert(pairs.end(), 2, p);
-  const Learner learner(algorithm, roles, {.mini_batch_size = 6, .micro_batch_size = 2}, phases);
+  const Learner learner(algorithm, roles, {.mini_batch_size = 6, .micro_batch_size = 2}, phases, alone);
   for (const auto& part : learner.minibatches(rows_of_prompts(pairs), 1, 2, 1))
     for (size_t i = 0; i < part.size(); i += 2) {
       EXPECT_EQ(part[i] % 2, 0);
       EXPECT_EQ(part[i + 1], part[i] + 1);
     }
   for (const auto& [mini, micro] : {std::pair(5, 4), std::pair(6, 3)})
-    EXPECT_THROW(Learner(algorithm, roles, {.mini_batch_size = mini, .micro_batch_size = micro}, phases), UserError);
+    EXPECT_THROW(Learner(algorithm, roles, {.mini_batch_size = mini, .micro_batch_size = micro}, phases, alone),
+                 UserError);
 }
 
 TEST(Minibatches, GroupsAndPairsStayTogether) {

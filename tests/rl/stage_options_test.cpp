@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "../model/golden_models.h"
+#include "comm/local.h"
 #include "rl/learner.h"
 
 namespace dsengine {
@@ -35,6 +36,7 @@ struct TrainingStep {
   AlgorithmInstance algorithm = ppo();
   Roles roles;
   Phases phases;
+  LocalCommunicator alone;
   MetricMeans means;
   std::unique_ptr<Learner> learner;
   Experience e = rows(algorithm.needs(), 8);
@@ -46,7 +48,7 @@ struct TrainingStep {
       roles.reference_is_base = true;
     else
       roles.reference = std::make_shared<Role>(Role{golden_model("llama_gqa"), nullptr, {}});
-    learner = std::make_unique<Learner>(algorithm, roles, batching, phases);
+    learner = std::make_unique<Learner>(algorithm, roles, batching, phases, alone);
   }
   void step() {
     learner->fill_columns(e, means);

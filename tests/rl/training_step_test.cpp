@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "comm/local.h"
 #include "files/weights.h"
 #include "rl/learner.h"
 #include "rl/scorer.h"
@@ -132,13 +133,14 @@ struct PpoStep {
   Roles roles;
   AlgorithmInstance ppo;
   Phases phases;
+  LocalCommunicator alone;
   Learner learner;
   Experience e;
   MetricMeans means;
 
   explicit PpoStep(int64_t micro_batch_size = 6, bool recompute = false)
       : ppo(algorithm("ppo", options_of(settings))),
-        learner(ppo, roles, {.mini_batch_size = 6, .micro_batch_size = micro_batch_size}, phases) {
+        learner(ppo, roles, {.mini_batch_size = 6, .micro_batch_size = micro_batch_size}, phases, alone) {
     roles.actor = std::make_shared<Role>(trained_role(golden.model("actor"), ModelKind::language, settings));
     roles.critic = std::make_shared<Role>(trained_role(golden.model("critic"), ModelKind::value, settings));
     roles.reference = std::make_shared<Role>(Role{golden_model(golden.model("reference")), nullptr, {}});
@@ -241,10 +243,11 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
   Roles roles;
   auto sft = algorithm("sft");
   Phases phases;
+  LocalCommunicator alone;
   for (const int64_t micro : {4, 1}) {
     roles.actor =
         std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::language, golden.input.at("settings")));
-    Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, phases);
+    Learner learner(sft, roles, {.mini_batch_size = 4, .micro_batch_size = micro}, phases, alone);
     Experience e;
     for (const auto& row : golden.input.at("rows"))
       add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), Finish::record, 0);
@@ -270,10 +273,11 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
   Roles roles;
   auto reward = algorithm("reward");
   Phases phases;
+  LocalCommunicator alone;
   for (const int64_t micro : {8, 2}) {
     roles.reward =
         std::make_shared<Role>(trained_role(golden.model("model"), ModelKind::value, golden.input.at("settings")));
-    Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, phases);
+    Learner learner(reward, roles, {.mini_batch_size = 8, .micro_batch_size = micro}, phases, alone);
     Experience e;
     std::vector<std::vector<int32_t>> sequences;
     for (const auto& pair : golden.input.at("pairs"))

@@ -1,0 +1,52 @@
+#include "comm/communicator.h"
+
+#include <exception>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+RankLost::RankLost(int64_t rank, const std::string& why)
+    : std::runtime_error(fmt::format("rank {}: {}", rank, why)), rank_(rank) {}
+
+std::string Communicator::broadcast_bytes(std::string bytes, int64_t from) {
+  check_rank(from);
+  if (rank() != from) bytes.clear();
+  return std::move(gather_bytes(std::move(bytes))[size_t(from)]);
+}
+
+bool Communicator::agree(bool asked) {
+  double any[1] = {asked ? 1.0 : 0.0};
+  max(any);
+  return any[0] > 0;
+}
+
+void Communicator::together(const std::function<void()>& body) {
+  std::exception_ptr error;
+  std::string text;  // "": done; else a mark, so that an error without words is one too
+  try {
+    body();
+  } catch (const RankLost&) {
+    throw;  // nobody is there to be told
+  } catch (const std::exception& e) {
+    error = std::current_exception(), text = std::string("!") + e.what();
+  } catch (...) {
+    error = std::current_exception(), text = "!something that is no std::exception";
+  }
+  const auto texts = gather_bytes(std::move(text));
+  if (error) std::rethrow_exception(error);
+  for (size_t r = 0; r < texts.size(); ++r)
+    if (!texts[r].empty()) throw RankLost(int64_t(r), texts[r].substr(1));
+}
+
+void Communicator::check_parts(const at::Tensor& whole, const at::Tensor& part) const {
+  DSE_CHECK(whole.is_contiguous() && part.is_contiguous() && whole.scalar_type() == part.scalar_type() &&
+                whole.numel() == part.numel() * size(),
+            "{} elements of a whole, {} of a part, {} ranks", whole.numel(), part.numel(), size());
+}
+
+void Communicator::check_rank(int64_t rank) const {
+  DSE_CHECK(rank >= 0 && rank < size(), "rank {} of {}", rank, size());
+}
+
+}  // namespace dsengine

@@ -1,0 +1,73 @@
+// What the ranks of a run have in common: every number that must be the same on all of them goes through here.
+//
+//   Communicator& ranks = …;                        // LocalCommunicator: one rank, always there
+//   ranks.all_reduce(unit.grad());                  // the sum over all ranks, on each of them
+//   if (ranks.agree(stop.requested())) save();      // true on all where one asks
+//
+// A collective is called by every rank, in the same order, with arguments that fit: an InternalError on all of them
+// where they do not. Sums are made in the order of ranks, and every rank gets the same bits. Tensors are dense, of one
+// type, and written in place. A communicator belongs to one thread. Where a rank has left with an error, the others
+// get RankLost from the collective they are in or enter next, and no collective is possible any more.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace dsengine {
+
+// Another rank is gone, or failed where this one did not; the text names it and says why. Its own error is the cause.
+class RankLost : public std::runtime_error {
+ public:
+  RankLost(int64_t rank, const std::string& why);
+  int64_t rank() const { return rank_; }
+
+ private:
+  int64_t rank_;
+};
+
+class Communicator {
+ public:
+  Communicator() = default;
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  virtual int64_t rank() const = 0;
+  virtual int64_t size() const = 0;
+
+  virtual void barrier() = 0;
+  // The sum over all ranks.
+  virtual void all_reduce(const at::Tensor& tensor) = 0;
+  // whole [size * n], part [n]: this rank's part of the sum of the wholes.
+  virtual void reduce_scatter(const at::Tensor& whole, const at::Tensor& part) = 0;
+  // part [n], whole [size * n]: the parts in the order of ranks. A part may be where it comes to stand in the whole.
+  virtual void all_gather(const at::Tensor& part, const at::Tensor& whole) = 0;
+  virtual void broadcast(const at::Tensor& tensor, int64_t from) = 0;
+  // to[r] goes to rank r, from[r] comes from it; sizes may differ, and both sides know them.
+  virtual void all_to_all(at::TensorList to, at::TensorList from) = 0;
+
+  // Numbers in host memory, in place.
+  virtual void sum(std::span<double> values) = 0;
+  virtual void max(std::span<double> values) = 0;
+  // What each rank gave, of any length, in the order of ranks.
+  virtual std::vector<std::string> gather_bytes(std::string bytes) = 0;
+
+  std::string broadcast_bytes(std::string bytes, int64_t from);
+  // A logical or: true on all ranks where at least one asks for it (to stop, to end the epochs).
+  bool agree(bool asked);
+  // Runs what each rank does by itself, without collectives. Where it throws on one, it throws on all: what it threw on
+  // that rank, RankLost on the others, and collectives remain possible.
+  void together(const std::function<void()>& body);
+
+ protected:
+  // InternalError where `whole` is not `size` parts of the type.
+  void check_parts(const at::Tensor& whole, const at::Tensor& part) const;
+  void check_rank(int64_t rank) const;
+};
+
+}  // namespace dsengine
