@@ -12,11 +12,12 @@ namespace {
 // beside them (bench/threads/busy_machine.py).
 constexpr const char* kSpins = "2000";
 
-// Loaded for as long as the process lives.
+// Loaded for as long as the process lives, and seen by what is loaded later as what a program is linked with: a plugin
+// in C may leave out -lm.
 void* load_program() {
   const bool ours = !std::getenv("GOMP_SPINCOUNT") && !std::getenv("OMP_WAIT_POLICY");
   if (ours) setenv("GOMP_SPINCOUNT", kSpins, 1);
-  void* library = dlopen("libdsengine_program.so", RTLD_LAZY);
+  void* library = dlopen("libdsengine_program.so", RTLD_LAZY | RTLD_GLOBAL);
   if (ours) unsetenv("GOMP_SPINCOUNT");  // it was read; programs that this one starts wait as they like
   return library;
 }

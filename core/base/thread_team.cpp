@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -92,8 +93,11 @@ struct ThreadTeam::State {
 
 ThreadTeam::ThreadTeam(int size, void (*at_start)())
     : size_(std::max(1, size)), forks_(count_forks()), state_(std::make_unique<State>(size_)) {
-  for (int i = 1; i < size_; ++i)
-    state_->threads.emplace_back([state = state_.get(), at_start] { state->work(at_start); });
+  try {
+    for (int i = 1; i < size_; ++i)
+      state_->threads.emplace_back([state = state_.get(), at_start] { state->work(at_start); });
+  } catch (const std::system_error&) {  // the system has no more: who there is does the rest's chunks
+  }
 }
 
 ThreadTeam::~ThreadTeam() {

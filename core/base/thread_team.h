@@ -1,7 +1,7 @@
 // Threads that compute together. A loop is cut into chunks as at::parallel_for cuts it, whoever runs them, so that what
 // depends on the cut has the same bits on every team of one size. The caller takes part; nobody is bound to a core.
 //
-//   ThreadTeam team(4);                            // three threads are started; whoever calls is the fourth
+//   ThreadTeam team(4);                            // three threads, as far as there are; whoever calls is the fourth
 //   team.parallel_for(0, rows, 16, body, &sums);   // body(&sums, first, last) for each chunk of [0, rows)
 //   { const LoopsInline here; kernel(); }          // its loops run on this thread alone
 //

@@ -33,7 +33,12 @@ void Communicator::together(const std::function<void()>& body) {
   } catch (...) {
     error = std::current_exception(), text = "!something that is no std::exception";
   }
-  const auto texts = gather_bytes(std::move(text));
+  std::vector<std::string> texts;
+  try {
+    texts = gather_bytes(std::move(text));
+  } catch (...) {  // another is still in a collective of its body
+    if (!error) throw;
+  }
   if (error) std::rethrow_exception(error);
   for (size_t r = 0; r < texts.size(); ++r)
     if (!texts[r].empty()) throw RankLost(int64_t(r), texts[r].substr(1));

@@ -60,8 +60,9 @@ class Communicator {
   std::string broadcast_bytes(std::string bytes, int64_t from);
   // A logical or: true on all ranks where at least one asks for it (to stop, to end the epochs).
   bool agree(bool asked);
-  // Runs what each rank does by itself, without collectives. Where it throws on one, it throws on all: what it threw on
-  // that rank, RankLost on the others, and collectives remain possible.
+  // Runs what each rank does by itself. Where it throws on one, it throws on all: what it threw on that rank, RankLost
+  // on the others, and collectives remain possible. Where a body calls collectives, on all ranks, and throws on one of
+  // them before another is through, the others get an InternalError, and no collective is possible any more.
   void together(const std::function<void()>& body);
 
  protected:

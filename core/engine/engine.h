@@ -12,6 +12,7 @@
 // cheap to copy and share what they stand for. One thread at a time; the work itself runs on the engine's threads.
 // On a machine that others use, start with GOMP_SPINCOUNT=2000 in the environment, as the program does for itself:
 // LibTorch's OpenMP reads it when it is loaded, and its waiting threads otherwise take the processors of those at work.
+// The first Engine puts a counting allocator around LibTorch's for host memory.
 // Installed as <dsengine/engine.hpp>.
 #pragma once
 #include <cstdint>

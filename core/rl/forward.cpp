@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "base/check.h"
 #include "memory/ledger.h"
 
 namespace dsengine {
@@ -46,7 +47,8 @@ void backward(const Outputs& out, const std::vector<float>& d_logp, const std::v
   const MemoryScope scope(MemoryTag::activations);
   std::vector<Tensor> outputs, cotangents;
   const auto push = [&](const Tensor& output, const std::vector<float>& slopes) {
-    if (!output.defined() || !output.requires_grad() || slopes.size() != size_t(output.numel())) return;
+    if (!output.defined() || !output.requires_grad() || (slopes.empty() && output.numel() > 0)) return;
+    DSE_CHECK(slopes.size() == size_t(output.numel()), "{} slopes of {} outputs", slopes.size(), output.numel());
     outputs.push_back(output);
     cotangents.push_back(Device::host().upload(slopes).to(output.device()));
   };

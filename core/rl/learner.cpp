@@ -218,7 +218,7 @@ double Learner::accumulate_texts() {
   at::AutoGradMode grad(true);
   double sum[1] = {0};
   ranks_.together([&] {
-    const Dealing dealing = dealt(texts, all_rows(texts));
+    const Dealing dealing = deal(single_rows(texts), ranks_.size(), batching_.micro_batch_size);
     for (int64_t m = 0; m < dealing.micro_batches; ++m) {
       const Experience micro = texts.subset(dealing.micro_batch(ranks_.rank(), m));
       const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;

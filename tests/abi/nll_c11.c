@@ -1,7 +1,9 @@
 /* A whole algorithm in C11: imitation, loss = -scale * log p of each loss token. SHORT leaves out save and
- * load as a plugin of before those fields would; SUMS asks for a sum over ranks within the loss; WRONG_… put the faults
- * that `plugins verify` must find. */
+ * load as a plugin of before those fields would; SUMS asks for a sum over ranks within the loss; MATH calls the
+ * mathematical library, with which no C program is linked unasked; WRONG_… put the faults that `plugins verify` must
+ * find. */
 #include <dsengine/abi.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +49,10 @@ static dse_status needs(const void* self, dse_needs* out) {
 static dse_status prepare(void* self, const dse_batch* batch) {
   nll* a = self;
   ++a->prepared;
+#ifdef MATH
+  volatile float zero = 0;
+  if (expf(zero) != 1) return host->fail(DSE_ERROR, "e^0");
+#endif
   for (int64_t t = 0; t < batch->tokens; ++t) batch->advantage[t] = 1;
   batch->metric(batch->context, "rows", (double)batch->rows, 1);
   return DSE_OK;

@@ -48,6 +48,14 @@ def test_where_it_lies():
         assert version(copy, LD_LIBRARY_PATH=str(folder)).returncode == 0, "its own library comes first"
 
 
+def test_plugins_see_what_a_program_is_linked_with():
+    plugin = BINARY.parent.parent / "tests/abi/libdse_math.so"
+    done = subprocess.run([BINARY, "plugins", "verify", plugin], env=PLAIN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
+    needed = subprocess.run(["readelf", "-d", plugin], capture_output=True, text=True, check=True).stdout
+    assert "libm.so" not in needed, "the fixture must leave it out"
+
+
 for name, test in list(globals().items()):
     if name.startswith("test_"):
         test()

@@ -249,5 +249,28 @@ TEST(Together, AnErrorOfOneIsAnErrorOfAll) {
   EXPECT_THROW(alone.together([] { throw UserError(""); }), UserError);
 }
 
+// Where the others are in a collective of the body, the cause is told still.
+TEST(Together, TellsTheCauseBesideACollective) {
+  std::atomic<int> causes{0}, others{0};
+  const auto body = [&](Communicator& c) {
+    try {
+      c.together([&] {
+        if (c.rank() == 1) throw UserError("the cause");
+        double one[1] = {1};
+        c.sum(one);
+      });
+    } catch (const UserError& e) {
+      causes += std::string(e.what()) == "the cause";
+      throw;
+    } catch (const std::exception&) {
+      ++others;
+      throw;
+    }
+  };
+  EXPECT_ANY_THROW(run_ranks(2, body));
+  EXPECT_EQ(causes, 1);
+  EXPECT_EQ(others, 1);
+}
+
 }  // namespace
 }  // namespace dsengine

@@ -136,6 +136,26 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   }
 }
 
+// Texts are no pairs: an odd number of them goes beside an algorithm that compares two answers.
+TEST(TextMixture, ItsTextsStandAlone) {
+  const Item& item = built_plugins().find(DSE_ALGORITHM, "dpo");
+  AlgorithmInstance dpo(item, OptionSet(item, {}));
+  Roles roles;
+  roles.actor = std::make_shared<Role>(role_of("llama_gqa", ModelKind::language, {}));
+  roles.reference = std::make_shared<Role>(Role{golden_model("llama_gqa"), nullptr, {}});
+  Phases phases;
+  LocalCommunicator alone;
+  Learner learner(dpo, roles, {.mini_batch_size = 4, .micro_batch_size = 2}, phases, alone);
+  const Experience texts = rows(dpo.needs(), 3);
+  learner.mix({1, [texts](int64_t) { return texts; }});
+  Experience pairs = rows(dpo.needs(), 4);
+  MetricMeans means;
+  learner.fill_columns(pairs, means);
+  prepare(dpo, pairs, means);
+  learner.update(pairs, 0, 0, constant_rate, means);
+  EXPECT_GT(means.mean("ptx_loss"), 0);
+}
+
 // Later minibatches are left out once the policy has moved too far; the first is at KL zero and always counts.
 TEST(TargetKl, EndsARolloutsUpdates) {
   const auto skipped = [](double target) {
