@@ -13,48 +13,19 @@ import argparse
 import json
 import os
 import statistics
-import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+from random_llama import write_model
+
 CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 4096,
           "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 256,
           "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": False}
-
-
-def write_model(folder):
-    c, shapes = CONFIG, {}
-    width, inner, keys = c["hidden_size"], c["intermediate_size"], c["hidden_size"] * c["num_key_value_heads"] // c["num_attention_heads"]
-    shapes["model.embed_tokens.weight"] = shapes["lm_head.weight"] = (c["vocab_size"], width)
-    shapes["model.norm.weight"] = (width,)
-    for layer in range(c["num_hidden_layers"]):
-        at = f"model.layers.{layer}."
-        for name, shape in {"self_attn.q_proj": (width, width), "self_attn.k_proj": (keys, width),
-                            "self_attn.v_proj": (keys, width), "self_attn.o_proj": (width, width),
-                            "mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width),
-                            "mlp.down_proj": (width, inner), "input_layernorm": (width,),
-                            "post_attention_layernorm": (width,)}.items():
-            shapes[f"{at}{name}.weight"] = shape
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, shape in shapes.items():
-        size = 4 * int(numpy.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    draws = numpy.random.default_rng(1)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for shape in shapes.values():
-            file.write((draws.standard_normal(shape, numpy.float32) * numpy.float32(0.02)).tobytes())
-        os.fsync(file.fileno())
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    return end
 
 
 def drop(path):  # its pages from the page cache
@@ -87,7 +58,7 @@ def main():
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         folder = Path(folder)
-        size = write_model(folder)
+        size = write_model(folder, CONFIG)
         weights = folder / "model.safetensors"
         (folder / "ids.jsonl").write_text('{"input_ids": [5]}\n')
         score = lambda model: [options.binary, "score", "--model", model, "--input", folder / "ids.jsonl"]

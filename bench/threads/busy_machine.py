@@ -12,44 +12,20 @@ import argparse
 import json
 import os
 import statistics
-import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+from random_llama import write_model
+
 CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048,
           "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 1024,
           "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": True,
           "eos_token_id": 2}
-
-
-def write_model(folder):
-    width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    shapes = {"model.embed_tokens.weight": (CONFIG["vocab_size"], width), "model.norm.weight": (width,)}
-    for layer in range(CONFIG["num_hidden_layers"]):
-        at = f"model.layers.{layer}."
-        for name in "qkvo":
-            shapes[f"{at}self_attn.{name}_proj.weight"] = (width, width)
-        shapes |= {f"{at}mlp.gate_proj.weight": (inner, width), f"{at}mlp.up_proj.weight": (inner, width),
-                   f"{at}mlp.down_proj.weight": (width, inner), f"{at}input_layernorm.weight": (width,),
-                   f"{at}post_attention_layernorm.weight": (width,)}
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        size = 4 * int(numpy.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    draws = numpy.random.default_rng(1)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for shape in shapes.values():
-            file.write((draws.standard_normal(shape, numpy.float32) * numpy.float32(0.02)).tobytes())
-    (folder / "config.json").write_text(json.dumps(CONFIG))
 
 
 def seconds(binary, model, tokens, folder, loops):
@@ -100,7 +76,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         if not options.model:
-            write_model(folder)
+            write_model(folder, CONFIG)
         result = measure(options, options.model or folder, folder)
     print(json.dumps(result))
     given = "".join(f" --{name} {getattr(options, name)}" for name in ("rounds", "loops", "tokens"))

@@ -75,7 +75,7 @@ struct ThreadTeam::Job {
 struct ThreadTeam::State {
   explicit State(int threads) : size(threads) {}
   void share(Job& job);
-  void work(void (*at_start)());
+  void work();
   Job* open_job() const;
   template <class Ready>
   bool spin(const Ready& ready) const;
@@ -91,11 +91,10 @@ struct ThreadTeam::State {
   std::vector<std::thread> threads{};
 };
 
-ThreadTeam::ThreadTeam(int size, void (*at_start)())
+ThreadTeam::ThreadTeam(int size)
     : size_(std::max(1, size)), forks_(count_forks()), state_(std::make_unique<State>(size_)) {
   try {
-    for (int i = 1; i < size_; ++i)
-      state_->threads.emplace_back([state = state_.get(), at_start] { state->work(at_start); });
+    for (int i = 1; i < size_; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
   } catch (const std::system_error&) {  // the system has no more: who there is does the rest's chunks
   }
 }
@@ -151,9 +150,8 @@ void ThreadTeam::State::share(Job& job) {
   finished.wait(lock, done);
 }
 
-void ThreadTeam::State::work(void (*at_start)()) {
+void ThreadTeam::State::work() {
   std::fesetenv(FE_DFL_ENV);  // whoever made the team may have set its own
-  if (at_start) at_start();
   ++at_work;
   std::unique_lock lock(mutex);
   while (!ends) {

@@ -19,8 +19,7 @@ class ThreadTeam {
  public:
   using Body = void (*)(void* context, int64_t first, int64_t last);
 
-  // `at_start` runs on each thread that is started, before anything else.
-  explicit ThreadTeam(int size, void (*at_start)() = nullptr);
+  explicit ThreadTeam(int size);
   ~ThreadTeam();  // nobody is in a loop
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;

@@ -27,9 +27,10 @@ double sum_of(std::span<const double> weights) {
 // branch, for positive numbers are ordered as their bits.
 class Ranking {
  public:
-  explicit Ranking(std::span<const double> weights) : weights_(weights), bins_(kBins), size_(weights.size()) {
+  // total: of all the weights.
+  Ranking(std::span<const double> weights, double total)
+      : weights_(weights), bins_(kBins), size_(weights.size()), total_(total) {
     for (const double w : weights_) bins_[first_digit(w)].add(w);
-    total_ = sum_of(weights_);
   }
 
   void keep_first(size_t count) { keep(reach(count, HUGE_VAL)); }
@@ -116,19 +117,19 @@ class Ranking {
   std::span<const double> weights_;
   std::vector<Bin> bins_;
   size_t size_;
-  double total_ = 0;
+  double total_;
 };
 
-int32_t drawn(const std::vector<double>& weight, const SamplingOptions& o, double uniform) {
+int32_t drawn(const std::vector<double>& weight, double total, const SamplingOptions& o, double uniform) {
   if (!o.filters()) {
-    double left = sum_of(weight) * uniform;
+    double left = total * uniform;
     for (size_t i = 0; i < weight.size(); ++i) {
       left -= weight[i];
       if (left < 0) return int32_t(i);
     }
     return int32_t(weight.size()) - 1;  // rounding: the draw fell past the last token
   }
-  Ranking ranking(weight);
+  Ranking ranking(weight, total);
   if (o.top_k > 0) ranking.keep_first(size_t(o.top_k));
   if (o.top_p < 1) ranking.keep_share(o.top_p);
   if (o.min_p > 0) ranking.keep_heavier(o.min_p);  // the best weighs 1
@@ -141,7 +142,8 @@ Sampled sample(std::span<const float> logits, const SamplingOptions& o, double u
   const double temperature = o.temperature > 0 ? o.temperature : 1.0;
   const float peak = *std::max_element(logits.begin(), logits.end());
   std::vector<double> weights = weights_of(logits, temperature, peak);
-  const double norm = std::log(sum_of(weights));
+  double total = sum_of(weights);
+  const double norm = std::log(total);
   const auto chosen = [&](int64_t id) {
     return Sampled{int32_t(id), float(double(logits[size_t(id)] - peak) / temperature - norm)};
   };
@@ -155,10 +157,14 @@ Sampled sample(std::span<const float> logits, const SamplingOptions& o, double u
       penalised[size_t(id)] = float(x > 0 ? x / o.repetition_penalty : x * o.repetition_penalty);
     }
     z = penalised;
-    weights = weights_of(z, temperature, *std::max_element(z.begin(), z.end()));
   }
-  if (o.temperature <= 0) return chosen(std::max_element(z.begin(), z.end()) - z.begin());
-  return chosen(drawn(weights, o, uniform));
+  const auto best = [z] { return std::max_element(z.begin(), z.end()); };
+  if (o.temperature <= 0) return chosen(best() - z.begin());
+  if (o.repetition_penalty != 1) {
+    weights = weights_of(z, temperature, *best());
+    total = sum_of(weights);
+  }
+  return chosen(drawn(weights, total, o, uniform));
 }
 
 }  // namespace dsengine

@@ -14,25 +14,6 @@ namespace dsengine {
 
 using at::Tensor;
 
-void check_request(const Model& model, std::span<const int32_t> prompt, int64_t max_new_tokens) {
-  const ModelGraph& graph = model.graph();
-  DSE_CHECK_USER(!prompt.empty(), "an empty prompt: give at least one token");
-  DSE_CHECK_USER(max_new_tokens > 0, "max_new_tokens must be at least 1, is {}", max_new_tokens);
-  DSE_CHECK_USER(max_new_tokens <= INT32_MAX, "max_new_tokens must be at most {}, is {}", INT32_MAX, max_new_tokens);
-  const int64_t length = int64_t(prompt.size()) + max_new_tokens;
-  DSE_CHECK_USER(graph.max_positions == 0 || length <= graph.max_positions,
-                 "{} prompt tokens and {} new ones exceed the model's {} positions", prompt.size(), max_new_tokens,
-                 graph.max_positions);
-  DSE_CHECK_USER(
-      graph.long_after == 0 || length <= graph.long_after || int64_t(prompt.size()) > graph.long_after,
-      "{} prompt tokens and {} new ones cross the length of {} beyond which this model's positions turn otherwise, so "
-      "that what was computed does not hold: keep both within it, or begin beyond it",
-      prompt.size(), max_new_tokens, graph.long_after);
-  for (const auto id : prompt)
-    DSE_CHECK_USER(id >= 0 && id < graph.vocabulary, "token id {} is outside the vocabulary of {}", id,
-                   graph.vocabulary);
-}
-
 void Scheduler::set_limits(Limits limits) {
   DSE_CHECK(limits.slots > 0 && limits.prefill_tokens > 0, "{} slots, {} tokens", limits.slots, limits.prefill_tokens);
   limits_ = limits;
@@ -105,9 +86,10 @@ void Scheduler::enter(std::vector<Event>& events) {
 void Scheduler::reserve(const std::vector<std::shared_ptr<Job>>& unread) {
   int64_t longest = 0, answers = int64_t(active_.size()), prompts = 0;
   for (const auto& answer : active_) longest = std::max(longest, answer.job->tokens());
-  for (const auto& job : waiting_) longest = std::max(longest, job->tokens()), answers += job->left();
-  for (const auto& job : waiting_)
+  for (const auto& job : waiting_) {
+    longest = std::max(longest, job->tokens()), answers += job->left();
     if (job->prefix) prompts += int64_t(job->prefix->blocks().size());
+  }
   for (const auto& job : unread) prompts += KvCache::blocks_of(int64_t(job->request.prompt.size()));
   decoder_.cache().reserve(std::min(answers, limits_.slots) * KvCache::blocks_of(longest) + prompts);
 }

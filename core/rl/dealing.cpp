@@ -24,12 +24,6 @@ std::vector<RowUnit> row_units(const Experience& e, std::span<const int64_t> row
   return units;
 }
 
-std::vector<RowUnit> single_rows(const Experience& e) {
-  std::vector<RowUnit> units;
-  for (int64_t r = 0; r < e.row_count(); ++r) units.push_back({r, r + 1, int64_t(e.rows[size_t(r)].tokens.size())});
-  return units;
-}
-
 Dealing deal(std::span<const RowUnit> units, int64_t ranks, int64_t micro_batch_size) {
   DSE_CHECK(ranks > 0 && micro_batch_size >= 0, "{} ranks, {} rows", ranks, micro_batch_size);
   std::vector<size_t> heaviest(units.size());

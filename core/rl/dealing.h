@@ -25,9 +25,6 @@ struct RowUnit {
 // Of some rows of an experience, by their places in `rows`.
 std::vector<RowUnit> row_units(const Experience& experience, std::span<const int64_t> rows, const dse_needs& needs);
 
-// All rows of an experience, each by itself.
-std::vector<RowUnit> single_rows(const Experience& experience);
-
 struct Dealing {
   std::vector<std::vector<int64_t>> rows;  // of each rank, ascending
   int64_t micro_batch_size = 0;            // rows

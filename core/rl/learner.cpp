@@ -217,8 +217,10 @@ double Learner::accumulate_texts() {
   const auto phase = phases_.enter(Phase::actor);
   at::AutoGradMode grad(true);
   double sum[1] = {0};
+  dse_needs records{};  // texts are no pairs
+  records.source = DSE_SOURCE_RECORDS;
   ranks_.together([&] {
-    const Dealing dealing = deal(single_rows(texts), ranks_.size(), batching_.micro_batch_size);
+    const Dealing dealing = deal(row_units(texts, all_rows(texts), records), ranks_.size(), batching_.micro_batch_size);
     for (int64_t m = 0; m < dealing.micro_batches; ++m) {
       const Experience micro = texts.subset(dealing.micro_batch(ranks_.rank(), m));
       const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <latch>
 #include <mutex>
 #include <set>
@@ -91,17 +93,19 @@ TEST(ThreadTeam, ThreadsWorkAtOnce) {
 }
 
 TEST(ThreadTeam, OneThreadStartsNone) {
-  static std::atomic<int> started;
-  started = 0;
-  const auto count = [] { ++started; };
+  const auto threads = [] {
+    const std::filesystem::directory_iterator all("/proc/self/task");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = threads();
   {
-    ThreadTeam one(1, count);
+    ThreadTeam one(1);
     run(one, 0, 100, 1,
         [caller = std::this_thread::get_id()](int64_t, int64_t) { EXPECT_EQ(std::this_thread::get_id(), caller); });
+    EXPECT_EQ(threads() - before, 0);
   }
-  EXPECT_EQ(started, 0);
-  { ThreadTeam three(3, count); }
-  EXPECT_EQ(started, 2);
+  const ThreadTeam three(3);
+  EXPECT_EQ(threads() - before, 2);
 }
 
 // On workers and on the caller, and where the outer loop was too small to be cut.
