@@ -1,6 +1,7 @@
 // Training steps: by a loss of the caller's, or by an algorithm plugin.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/check.h"
 #include "comm/local.h"
@@ -99,27 +100,30 @@ Trainer::Trainer(const Engine& engine, const TrainerOptions& o) {
   impl_ = std::make_shared<Impl>(
       Impl{engine.impl(), {}, dsengine::AlgorithmInstance(item, dsengine::OptionSet(item, values))});
   const auto& needs = impl_->algorithm.needs();
-  const auto take = [&](const std::optional<Model>& model, uint32_t bit, const char* name,
-                        std::shared_ptr<dsengine::Role>& role) {
-    const bool train = needs.trained & bit;
-    if (!(needs.roles & bit)) return;
-    if (bit == DSE_REWARD && !train) return;  // its scores come with the replies
-    DSE_CHECK_USER(model, "the algorithm '{}' needs the {}", o.algorithm, name);
-    const bool value = bit == DSE_CRITIC || bit == DSE_REWARD;
-    DSE_CHECK_USER(model->is_value_model() == value, "the {} should be a {} model", name, value ? "value" : "language");
+  const std::map<uint32_t, const std::optional<Model>&> given{
+      {DSE_ACTOR, o.actor}, {DSE_CRITIC, o.critic}, {DSE_REWARD, o.reward}, {DSE_REFERENCE, o.reference}};
+  const auto take = [&](const dsengine::RoleEntry& entry) {
+    const auto& model = given.at(entry.bit);
+    const bool train = needs.trained & entry.bit, value = entry.kind == dsengine::ModelKind::value;
+    DSE_CHECK_USER(model, "the algorithm '{}' needs the {}", o.algorithm, entry.title);
+    DSE_CHECK_USER(model->is_value_model() == value, "the {} should be a {} model", entry.title,
+                   value ? "value" : "language");
+    auto& role = impl_->roles.*entry.role;
     role = model->impl().role;
     DSE_CHECK_USER(!train || role->optimizer, "the {} was loaded without Loading::training: it cannot be trained",
-                   name);
+                   entry.title);
     impl_->models.push_back(*model);
   };
-  take(o.actor, DSE_ACTOR, "actor", impl_->roles.actor);
-  take(o.critic, DSE_CRITIC, "critic", impl_->roles.critic);
-  take(o.reward, DSE_REWARD, "reward model", impl_->roles.reward);
-  const bool base = !o.reference && impl_->roles.actor && impl_->roles.actor->model.adapter();
-  if (base)
-    impl_->roles.reference_is_base = needs.roles & DSE_REFERENCE;
-  else
-    take(o.reference, DSE_REFERENCE, "reference", impl_->roles.reference);
+  for (const auto& entry : dsengine::kRoles) {
+    if (!(needs.roles & entry.bit)) continue;
+    if (entry.bit == DSE_REWARD && !(needs.trained & DSE_REWARD)) continue;  // its scores come with the replies
+    const bool base =
+        entry.bit == DSE_REFERENCE && !o.reference && impl_->roles.actor && impl_->roles.actor->model.adapter();
+    if (base)
+      impl_->roles.reference_is_base = true;
+    else
+      take(entry);
+  }
   DSE_CHECK_USER(o.mini_batch_size > 0 && o.micro_batch_size >= 0 && o.epochs > 0 && o.temperature > 0,
                  "TrainerOptions: mini_batch_size, epochs and temperature are above 0, micro_batch_size at least 0");
   const int64_t micro = o.micro_batch_size > 0 ? o.micro_batch_size : o.mini_batch_size;

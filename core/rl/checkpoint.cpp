@@ -26,20 +26,6 @@ constexpr int kFormat = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kName = "step-";
 
-struct NamedRole {
-  const char* name;
-  Role* role;
-};
-
-std::vector<NamedRole> trained_roles(Roles& roles) {
-  std::vector<NamedRole> result;
-  const auto add = [&](const char* name, std::shared_ptr<Role>& role) {
-    if (role && role->optimizer) result.push_back({name, &*role});
-  };
-  add("actor", roles.actor), add("critic", roles.critic), add("reward", roles.reward);
-  return result;
-}
-
 // Calls f(name, dense tensor) for everything a role's file holds: in the coordinates of placement.h.
 template <class F>
 void for_each_tensor(const Role& role, const F& f) {
@@ -154,21 +140,21 @@ void check_log(const FoundCheckpoint& checkpoint, const char* name, const fs::pa
 
 }  // namespace
 
-void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, Roles& roles) {
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles) {
   const fs::path folder = stage.checkpoints();
   stage.check_present();
   AtomicDirectory directory(folder / fmt::format("{}{:08}", kName, state.step));
   Json in_manifest = Json::object();
-  for (const auto& [name, role] : trained_roles(roles)) {
+  roles.each_trained([&](const RoleEntry& entry, const Role& role) {
     std::vector<TensorDeclaration> tensors;
-    for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
+    for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) {
       tensors.push_back({tensor, Dtype::F32, t.sizes().vec()});
     });
-    SafetensorsWriter writer(directory.path() / (std::string(name) + ".safetensors"), tensors);
-    for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
+    SafetensorsWriter writer(directory.path() / (std::string(entry.name) + ".safetensors"), tensors);
+    for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
     writer.close();
-    in_manifest[name] = Json{{"optimizer_steps", role->optimizer->steps()}};
-  }
+    in_manifest[entry.name] = Json{{"optimizer_steps", role.optimizer->steps()}};
+  });
   const auto log = [](const fs::path& file, uint64_t bytes) {
     return Json{{"bytes", bytes}, {"sha256", sha256_file(file, bytes)}};
   };
@@ -224,21 +210,21 @@ std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage) {
   return found;
 }
 
-void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& roles) {
+void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Roles& roles) {
   const fs::path& path = checkpoint.path;
   try {
-    for (const auto& [role_name, role] : trained_roles(roles)) {
-      const std::string name = role_name;
+    roles.each_trained([&](const RoleEntry& entry, Role& role) {
+      const std::string name = entry.name;
       const SafetensorsFile file(path / (name + ".safetensors"));
-      for_each_tensor(*role, [&](const std::string& tensor, const at::Tensor& t) {
-        const TensorEntry* entry = file.find(tensor);
-        DSE_CHECK_USER(entry && entry->dtype == Dtype::F32 && entry->shape == t.sizes().vec(),
+      for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) {
+        const TensorEntry* found = file.find(tensor);
+        DSE_CHECK_USER(found && found->dtype == Dtype::F32 && found->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
-        const auto from = file.bytes(*entry);
+        const auto from = file.bytes(*found);
         std::memcpy(bytes_of(t).data(), from.data(), from.size());
       });
-      role->optimizer->set_steps(checkpoint.manifest.at("roles").at(name).at("optimizer_steps"));
-    }
+      role.optimizer->set_steps(checkpoint.manifest.at("roles").at(name).at("optimizer_steps"));
+    });
   } catch (const Json::exception& e) {
     throw UserError(fmt::format("{}: not a checkpoint of this program: {}", (path / kManifest).string(), e.what()));
   }

@@ -34,13 +34,13 @@ struct FoundCheckpoint {
 };
 
 // Keeps the newest `keep`.
-void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, Roles& roles);
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles);
 // The newest whose files are what its manifest says. A damaged one is told, and put aside as damaged-step-…; UserError
 // where every one is damaged, or where one is of another stage, other settings or another version. Metrics that are
 // others than the manifest's are told as StageDirectory::changed.
 std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage);
 // Fills the roles' weights and moments, and removes checkpoints beyond the newest `keep`. UserError where the
 // checkpoint does not fit the roles.
-void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, Roles& roles);
+void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Roles& roles);
 
 }  // namespace dsengine

@@ -45,8 +45,8 @@ void InputCheck::check_model(const fs::path& model, ModelKind kind, bool random,
 
 // Opens the plugins of the models while the log is heard: it names a library before that is opened.
 void InputCheck::open_plugins(const StageInputs& inputs) const {
-  std::vector<fs::path> models{inputs.actor, inputs.reference, inputs.critic, inputs.reward};
-  models.insert(models.end(), inputs.rewards.begin(), inputs.rewards.end());
+  std::vector<fs::path> models = inputs.rewards;
+  for (const auto& entry : kRoles) models.push_back(inputs.of(entry.bit));
   for (const auto& model : models) {
     if (model.empty()) continue;
     try {
@@ -63,18 +63,16 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
   open_plugins(inputs);
   const Quiet quiet;
   const auto& stage = config_.stages[index];
-  const bool language = needs.trained & DSE_ACTOR;
-  const fs::path from = inputs.actor.empty() ? inputs.reward : inputs.actor;
-  const auto check = [&](const fs::path& model, ModelKind kind, bool trained) {
-    check_model(model, kind, inputs.random_init && model == inputs.actor, trained);
-  };
-  if (needs.roles & DSE_ACTOR) check(inputs.actor, ModelKind::language, language);
-  if (needs.roles & DSE_REFERENCE) check(inputs.reference, ModelKind::language, false);
-  if (needs.roles & DSE_CRITIC) check(inputs.critic, ModelKind::value, needs.trained & DSE_CRITIC);
-  if (needs.trained & DSE_REWARD) check(inputs.reward, ModelKind::value, true);
-  if (!inputs.rewards.empty()) Scorer::check_models(stage.reward_sources(), inputs.rewards, registry_);
+  const fs::path actor = inputs.of(DSE_ACTOR), from = actor.empty() ? inputs.of(DSE_REWARD) : actor;
+  for (const auto& entry : kRoles) {
+    const bool trained = needs.trained & entry.bit;
+    if (!(needs.roles & entry.bit) || (entry.bit == DSE_REWARD && !trained)) continue;
+    const fs::path model = inputs.of(entry.bit);
+    check_model(model, entry.kind, inputs.random_init && model == actor, trained);
+  }
+  if (!inputs.rewards.empty()) check_reward_models(stage.reward_sources(), inputs.rewards, registry_);
   for (const auto& model : inputs.rewards)
-    if (!model.empty()) check(model, ModelKind::value, false);
+    if (!model.empty()) check_model(model, ModelKind::value, inputs.random_init && model == actor, false);
 
   const fs::path origin = origin_of(from);
   const TextModel text = TextModel::load(origin_of(inputs.tokenizer), origin);
@@ -82,9 +80,11 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
   const ModelGraph graph = graph_of(origin, registry_);
   data.check_fit(stage, needs.source, graph, text, inputs.tokenizer);
   const fs::path folder = config_.output_dir / stage.name;
-  for (const char* name : {"model", "ema", "critic", "critic_ema", "adapter", "critic_adapter"}) {
-    const bool critic = std::string_view(name).starts_with("critic");
-    origins_[folder / name] = critic ? origin_of(inputs.critic) : origin;
+  for (const auto& entry : kRoles) {
+    if (!(needs.trained & entry.bit)) continue;
+    const RoleFolders made = folders_of(entry, needs.trained);
+    for (const auto& name : {made.model, made.average, made.adapter})
+      origins_[folder / name] = origin_of(inputs.of(entry.bit));
   }
 }
 

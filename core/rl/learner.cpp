@@ -236,33 +236,24 @@ double Learner::accumulate_texts() {
   return loss;
 }
 
-std::vector<Role*> Learner::trained() const {
-  std::vector<Role*> result;
-  for (const auto* role : {&roles_.actor, &roles_.critic, &roles_.reward})
-    if (*role && (*role)->optimizer) result.push_back(role->get());
-  return result;
-}
-
 // False, and nothing is changed, where the policy has moved too far from the one that sampled.
 bool Learner::update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
                         MetricMeans& means) {
-  for (auto* role : trained()) role->model.zero_grad();
+  roles_.each_trained([](const RoleEntry&, Role& role) { role.model.zero_grad(); });
   const Accumulated sums = accumulate(minibatch, means, true);
   if (ranks_.agree(batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl)) return false;
   means.add("loss", sums.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
-  for (auto* role : trained())
-    for (const auto* unit : role->optimizer->units()) ranks_.all_reduce(unit->grad());
-  const auto apply = [&](const std::shared_ptr<Role>& role, const std::string& prefix, Phase which) {
-    if (!role || !role->optimizer) return;
-    const auto phase = phases_.enter(which);
-    const double rate = learning_rate(role->settings);
-    means.add(prefix + "grad_norm", role->step(rate, ranks_));
+  roles_.each_trained([&](const RoleEntry&, const Role& role) {
+    for (const auto* unit : role.optimizer->units()) ranks_.all_reduce(unit->grad());
+  });
+  roles_.each_trained([&](const RoleEntry& entry, Role& role) {
+    const auto phase = phases_.enter(entry.phase);
+    const std::string prefix = prefix_of(entry, algorithm_.needs().trained);
+    const double rate = learning_rate(role.settings);
+    means.add(prefix + "grad_norm", role.step(rate, ranks_));
     means.add(prefix + "learning_rate", rate);
-  };
-  apply(roles_.actor, "", Phase::actor);
-  apply(roles_.reward, "", Phase::actor);
-  apply(roles_.critic, roles_.actor ? "critic_" : "", Phase::critic);
+  });
   return true;
 }
 

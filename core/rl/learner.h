@@ -84,7 +84,6 @@ class Learner {
   Accumulated accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
   // The mixture's loss, its gradient added to the actor's.
   double accumulate_texts();
-  std::vector<Role*> trained() const;
   bool update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
                  MetricMeans& means);
 

@@ -29,10 +29,6 @@ class Pipeline {
   std::filesystem::path model_of(const std::string& stage_name) const;
 
  private:
-  // Everything about a stage that can be known before any stage runs: plugins, options, batch sizes.
-  void check_stage(size_t index) const;
-  void check_options(const StageConfig& stage, const dse_needs& needs) const;
-  void check_from(size_t index, const std::string& from) const;
   bool run_stage(size_t index);
   // Whether the settings of a stage that has ended still ask for the steps that it has.
   bool has_length(const StageConfig& stage, const Json& summary) const;

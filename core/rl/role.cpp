@@ -39,9 +39,20 @@ void Role::enable_training(uint64_t seed) {
 }
 
 const Device& Roles::device() const {
-  for (const auto* role : {&actor, &critic, &reward, &reference})
-    if (*role) return (*role)->model.device();
+  for (const auto& entry : kRoles)
+    if (const auto& role = this->*entry.role) return role->model.device();
   DSE_CHECK(false, "no role");
+}
+
+std::string prefix_of(const RoleEntry& entry, uint32_t trained) {
+  for (const auto& first : kRoles)
+    if (trained & first.bit) return &first == &entry ? "" : std::string(entry.name) + "_";
+  DSE_CHECK(false, "no role is trained");
+}
+
+RoleFolders folders_of(const RoleEntry& entry, uint32_t trained) {
+  const std::string prefix = prefix_of(entry, trained);
+  return {prefix.empty() ? "model" : entry.name, prefix + "ema", prefix + "adapter"};
 }
 
 double Role::step(double learning_rate, Communicator& ranks) {

@@ -1,6 +1,5 @@
 #include "rl/scorer.h"
 
-#include <ATen/ATen.h>
 #include <spdlog/spdlog.h>
 
 #include <cmath>
@@ -10,82 +9,22 @@
 
 namespace dsengine {
 
-std::vector<double> last_values(const Model& model, const std::vector<std::span<const int32_t>>& sequences,
-                                int64_t tokens_per_forward) {
-  at::NoGradGuard no_grad;
-  const auto id = model.config().value("pad_token_id", Json());
-  const int64_t pad = whole_number(id, 0, INT32_MAX).value_or(-1);  // no token has the id -1
-  std::vector<double> result;
-  for (size_t first = 0; first < sequences.size();) {
-    std::vector<std::span<const int32_t>> part;
-    int64_t tokens = 0;
-    for (; first + part.size() < sequences.size(); tokens += int64_t(part.back().size())) {
-      const auto& next = sequences[first + part.size()];
-      if (!part.empty() && tokens + int64_t(next.size()) > tokens_per_forward) break;
-      part.push_back(next);
-    }
-    const Batch batch = pack(model.device(), part);
-    std::vector<int64_t> last;
-    for (size_t i = 0; i < part.size(); ++i) {
-      int64_t end = int64_t(part[i].size());
-      while (end > 1 && part[i][size_t(end) - 1] == pad) --end;
-      last.push_back(batch.offsets[i] + end - 1);
-    }
-    const at::Tensor values = model.values(model.hidden(batch), model.device().upload(last)).to(at::kDouble);
-    for (int64_t i = 0; i < values.numel(); ++i) result.push_back(values.const_data_ptr<double>()[i]);
-    first += part.size();
-  }
-  return result;
-}
-
-ScoreMoments ScoreMoments::read(const std::filesystem::path& model_directory) {
-  const auto path = model_directory / "score_moments.json";
-  if (!std::filesystem::exists(path)) return {};
-  const Json json = read_json(path);
-  DSE_CHECK_USER(json.contains("mean") && json["mean"].is_number() && json.contains("sd") && json["sd"].is_number(),
-                 "{}: expected the numbers mean and sd", path.string());
-  return {json["mean"], json["sd"]};
-}
-
-void ScoreMoments::write(const std::filesystem::path& model_directory) const {
-  write_text(model_directory / "score_moments.json", Json{{"mean", mean}, {"sd", sd}}.dump(2) + "\n");
-}
-
-void Scorer::check_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-                          const PluginRegistry& registry) {
-  for (size_t i = 0; i < sources.size(); ++i)
-    DSE_CHECK_USER(!models[i].empty() || !registry.find(DSE_REWARD_ITEM, sources[i].plugin).reward().needs_model,
-                   "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
-                   sources[i].plugin);
-}
-
-Scorer::Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-               const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
-               const std::filesystem::path& base) {
-  check_models(sources, models, registry);
+Scorer::Scorer(const std::vector<RewardSource>& sources, std::vector<std::shared_ptr<const RewardModel>> models,
+               const PluginRegistry& registry) {
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& from = sources[i];
     const Item& item = registry.find(DSE_REWARD_ITEM, from.plugin);
     RewardRules rules = RewardRules::of(item, from.options);
     RewardInstance reward(item, rules.options);
-    Source source{from.name.empty() ? from.plugin : from.name, from.weight, std::move(rules), std::move(reward)};
-    if (source.reward.needs_model()) {
-      source.model = Model::load(models[i], registry, kernels, {.kind = ModelKind::value, .base = base});
-      source.moments = ScoreMoments::read(models[i]);
-      if (TextModel::folder_of(models[i], base)) {
-        auto text = TextModel::load(models[i], models[i], base);
-        if (!text.tokenizer.has_ids_of(actor_text.tokenizer) || text.has_words_beside(actor_text))
-          source.text = std::move(text);
-      }
-    }
-    sources_.push_back(std::move(source));
+    sources_.push_back({from.name.empty() ? from.plugin : from.name, from.weight, std::move(rules), std::move(reward),
+                        std::move(models[i])});
   }
 }
 
 // What the source's reward model reads.
 std::vector<int32_t> Scorer::tokens_of(const Source& source, const ScoredAnswer& a) {
-  if (!source.text) return a.tokens;
-  const TextModel& text = *source.text;
+  if (!source.model->text) return a.tokens;
+  const TextModel& text = *source.model->text;
   auto ids = text.prompt_tokens(a.turns);
   const auto answer = text.answer_tokens(a.turns, a.reply, a.finish != Finish::length);
   ids.insert(ids.end(), answer.begin(), answer.end());
@@ -97,20 +36,21 @@ std::vector<float> Scorer::score(Source& source, const std::vector<ScoredAnswer>
   if (source.model) {
     std::vector<std::vector<int32_t>> ids;
     for (const auto& a : answers) ids.push_back(tokens_of(source, a));
-    const auto limit = source.model->graph().max_positions;
+    const auto limit = source.model->model.graph().max_positions;
     for (const auto& sequence : ids)
       DSE_CHECK_USER(limit == 0 || int64_t(sequence.size()) <= limit,
                      "an answer with its prompt has {} tokens, the reward model of '{}' takes {}: lower "
                      "rollout.max_response_length",
                      sequence.size(), source.name, limit);
-    values = last_values(*source.model, {ids.begin(), ids.end()});
+    values = last_values(source.model->model, {ids.begin(), ids.end()});
   }
+  const ScoreMoments moments = source.model ? source.model->moments : ScoreMoments{};
   std::vector<dse_answer> views;
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& a = answers[i];
     views.push_back({sizeof(dse_answer), uint32_t(a.finish), a.prompt.c_str(), a.reply.c_str(),
-                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], source.moments.mean,
-                     source.moments.sd > 0 ? source.moments.sd : 1, a.answer_size});
+                     a.metadata.empty() ? nullptr : a.metadata.c_str(), values[i], moments.mean,
+                     moments.sd > 0 ? moments.sd : 1, a.answer_size});
   }
   leave_where_stopped();
   std::vector<float> scores;

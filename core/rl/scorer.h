@@ -1,23 +1,21 @@
 // The reward of answers: reward plugins with the reward models they ask for, and their weighted sum.
 //
-//   Scorer scorer(stage.reward_sources(), folders, registry, kernels, actor_text);
+//   Scorer scorer(sources, load_reward_models(sources, folders, registry, kernels, actor_text), registry);
 //   std::vector<AnswerScore> scores = scorer.score(rollout.to_score(answers));   // total NaN: could not be scored
 //
 // A reward model reads the actor's ids; one with words of its own (another vocabulary, another chat template) is asked
 // in them: it reads the conversation and the reply, written and encoded as its own directory has it.
 #pragma once
-#include <filesystem>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/check.h"
 #include "base/finish.h"
-#include "model/model.h"
 #include "plugin/instance.h"
 #include "rl/call_watch.h"
 #include "rl/examples.h"
 #include "rl/metric_means.h"
+#include "rl/reward_model.h"
 #include "rl/reward_rules.h"
 #include "run/config.h"
 
@@ -29,18 +27,6 @@ struct ScoredAnswer {
   int64_t answer_size = 0;
   Finish finish = Finish::eos;
   std::vector<ChatMessage> turns{};  // of the prompt, where it is a conversation
-};
-
-// Value of a reward model at the last token of each sequence; where config.json names a padding token, at the last
-// that is another one, as transformers' …ForSequenceClassification reads it.
-std::vector<double> last_values(const Model& model, const std::vector<std::span<const int32_t>>& sequences,
-                                int64_t tokens_per_forward = 8192);
-
-// Mean and standard deviation of a reward model's scores on its training answers, kept beside it.
-struct ScoreMoments {
-  double mean = 0, sd = 0;  // sd 0: not recorded
-  static ScoreMoments read(const std::filesystem::path& model_directory);
-  void write(const std::filesystem::path& model_directory) const;
 };
 
 struct AnswerScore {
@@ -57,14 +43,9 @@ struct StepLeft {};
 
 class Scorer {
  public:
-  // models: where each source's reward model lies, if its plugin wants one.
-  // base: of those that are adapters, in place of the base that they name; may be empty.
-  Scorer(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-         const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
-         const std::filesystem::path& base = {});
-  // UserError where a source wants a reward model and has none.
-  static void check_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& models,
-                           const PluginRegistry& registry);
+  // models: each source's, null where its plugin wants none.
+  Scorer(const std::vector<RewardSource>& sources, std::vector<std::shared_ptr<const RewardModel>> models,
+         const PluginRegistry& registry);
   // What a call of a reward is watched with, but for its deadline; a stop throws StepLeft.
   void set_watch(CallWatch::Rules watch) { watch_ = std::move(watch); }
   // The sum's weighted total is NaN where any source failed: gave no score that is finite in float32.
@@ -78,10 +59,8 @@ class Scorer {
     double weight;
     RewardRules rules;
     RewardInstance reward;
+    std::shared_ptr<const RewardModel> model{};
     int64_t failures_in_a_row = 0;
-    std::optional<Model> model{};
-    ScoreMoments moments{};
-    std::optional<TextModel> text{};  // of a reward model with words of its own
   };
   std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers) const;
   // Makes scores that are none NaN, tells of them, and ends the run where the rules say so.

@@ -39,7 +39,7 @@ class Collecting : public testing::Test {
 
   Scorer scorer(const std::vector<RewardSource>& sources, std::vector<fs::path> models = {}) {
     models.resize(sources.size());
-    return {sources, models, built_plugins(), built_kernels(), text};
+    return {sources, load_reward_models(sources, models, built_plugins(), built_kernels(), text), built_plugins()};
   }
   Experience collect(Scorer& scores, int64_t step = 0) {
     means = {};

@@ -27,9 +27,7 @@ const PluginRegistry& odd_plugins() {
 }
 
 std::vector<AnswerScore> score(const std::vector<RewardSource>& sources, std::vector<int64_t> token_counts) {
-  static const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
-  static const TextModel text = TextModel::load(directory, directory);
-  Scorer scorer(sources, std::vector<fs::path>(sources.size()), odd_plugins(), built_kernels(), text);
+  Scorer scorer(sources, std::vector<std::shared_ptr<const RewardModel>>(sources.size()), odd_plugins());
   std::vector<ScoredAnswer> answers;
   for (const auto count : token_counts) answers.push_back({"p", "r", "", {}, count});
   return scorer.score(answers);
@@ -108,9 +106,7 @@ class Watched : public testing::Test {
   static void call(CallWatch::Rules rules, double deadline) {
     spdlog::set_default_logger(
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(std::cerr)));
-    const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
-    Scorer scorer({reward("never_returns", {{"deadline", option(deadline)}})}, {{}}, odd_plugins(), built_kernels(),
-                  TextModel::load(directory, directory));
+    Scorer scorer({reward("never_returns", {{"deadline", option(deadline)}})}, {nullptr}, odd_plugins());
     scorer.set_watch(std::move(rules));
     scorer.score({{"p", "r", "", {}, 1}});
   }
@@ -145,8 +141,7 @@ TEST(CallWatch, ACallThatComesBackIsLeftAlone) {
 
 // The step in hand is left where a stop came, before and after it is scored.
 TEST(Scorer, LeavesTheStepWhereAStopCame) {
-  const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
-  Scorer scorer({reward("plain")}, {{}}, odd_plugins(), built_kernels(), TextModel::load(directory, directory));
+  Scorer scorer({reward("plain")}, {nullptr}, odd_plugins());
   const StopSignal stop;
   scorer.set_watch({.stop = &stop});
   EXPECT_EQ(scorer.score({{"p", "r", "", {}, 1}})[0].total, -1);

@@ -1,0 +1,101 @@
+#include "rl/stage_models.h"
+
+#include <spdlog/spdlog.h>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "files/atomic_directory.h"
+
+namespace dsengine {
+
+namespace fs = std::filesystem;
+
+fs::path StageInputs::of(uint32_t role) const {
+  const auto found = models.find(role);
+  return found == models.end() ? fs::path() : found->second;
+}
+
+StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
+                         const dse_needs& needs, const StageContext& context, const TextModel& text)
+    : run_(run), stage_(stage), inputs_(inputs), needs_(needs), context_(context), text_(text) {
+  const auto& lora = stage.actor.lora;
+  roles_.reference_is_base = (needs.roles & DSE_REFERENCE) && (needs.trained & DSE_ACTOR) && lora.rank > 0 &&
+                             lora.also_train.empty() && inputs.of(DSE_REFERENCE) == inputs.of(DSE_ACTOR);
+  for (const auto& entry : kRoles) {
+    const bool alias = entry.bit == DSE_REFERENCE && roles_.reference_is_base;
+    const bool asked = entry.bit == DSE_REWARD && !(needs.trained & DSE_REWARD);  // by reward plugins
+    if (!(needs.roles & entry.bit) || asked) continue;
+    if (entry.bit == DSE_CRITIC) read_critic_text();
+    if (alias)
+      spdlog::info("role name={} note=\"the actor with its adapter off\"", entry.name);
+    else
+      load(entry);
+  }
+  if ((needs.roles & DSE_REWARD) && !(needs.trained & DSE_REWARD))
+    rewards_ = load_reward_models(stage.reward_sources(), inputs.rewards, context.registry, context.kernels, text);
+}
+
+void StageModels::load(const RoleEntry& entry) {
+  const fs::path from = inputs_.of(entry.bit);
+  const bool random = inputs_.random_init && from == inputs_.of(DSE_ACTOR), train = needs_.trained & entry.bit;
+  const RoleConfig config = entry.config ? stage_.*entry.config : RoleConfig{};
+  auto role = std::make_shared<Role>(
+      Role{Model::load(from, context_.registry, context_.kernels,
+                       {.kind = entry.kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
+           nullptr, config.optimizer, config.lora});
+  DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
+  role->model.set_recompute(stage_.recompute);
+  if (train) role->enable_training(run_.seed ^ name_hash(entry.name));
+  spdlog::info("role name={} parameters={} trained={} from={}", entry.name, role->model.parameter_count(),
+               role->model.trained_parameter_count(), from.string());
+  roles_.*entry.role = std::move(role);
+}
+
+// A critic reads the answer's ids, token by token; what it is asked may stand in its own words.
+void StageModels::read_critic_text() {
+  const fs::path from = inputs_.of(DSE_CRITIC);
+  if (!TextModel::folder_of(from)) return;
+  auto text = TextModel::load(from, from);
+  DSE_CHECK_USER(
+      text.tokenizer.has_ids_of(text_.tokenizer),
+      "the critic {} has another vocabulary than the actor: a critic values the actor's own tokens; set "
+      "critic.from to a model of the actor's family (a reward model with another vocabulary may still score)",
+      from.string());
+  if (needs_.source != DSE_SOURCE_ROLLOUT || !text.has_words_beside(text_)) return;
+  spdlog::info("role name=critic note=\"asked by its own chat template\"");
+  critic_text_ = std::move(text);
+}
+
+void StageModels::save(const StageDirectory& directory, const std::vector<TokenId>& ends,
+                       const ExampleSet* pairs) const {
+  roles_.each_trained([&](const RoleEntry& entry, const Role& role) {
+    save(entry, role, directory.path(), entry.bit == DSE_ACTOR ? ends : std::vector<TokenId>{},
+         entry.kind == ModelKind::value ? pairs : nullptr);
+  });
+}
+
+void StageModels::save(const RoleEntry& entry, const Role& role, const fs::path& to, const std::vector<TokenId>& ends,
+                       const ExampleSet* pairs) const {
+  const RoleFolders folders = folders_of(entry, needs_.trained);
+  const fs::path words = entry.bit == DSE_CRITIC && critic_text_ ? inputs_.of(DSE_CRITIC) : inputs_.tokenizer;
+  const fs::path tokenizer = TextModel::folder_of(words).value_or(words);
+  const auto write = [&](const Model& model, const std::string& name, const auto& save_to) {
+    AtomicDirectory out(to / name);
+    save_to(out.path());
+    if (pairs) moments_on(model, *pairs).write(out.path());  // what the reward plugin scales by
+    out.commit();
+    spdlog::info("saved directory={}", (to / name).string());
+  };
+  const auto write_model = [&](const Model& model, const std::string& name) {
+    write(model, name, [&](const fs::path& folder) { model.save(folder, tokenizer, {.ends = ends}); });
+  };
+  write_model(role.model, folders.model);
+  if (!role.average.empty()) write_model(role.averaged(), folders.average);
+  // A base that was drawn, or that was trained in part, is in no folder that the adapter could name.
+  const bool drawn = inputs_.random_init && role.model.directory() == inputs_.of(DSE_ACTOR);
+  if (!role.model.adapter() || !role.lora.also_train.empty() || drawn) return;
+  write(role.model, folders.adapter,
+        [&](const fs::path& folder) { role.model.save_adapter(folder, role.model.base(), tokenizer, ends); });
+}
+
+}  // namespace dsengine
