@@ -45,7 +45,7 @@ std::string use_of(const std::string& kind, const std::string& name) {
 
 }  // namespace
 
-fs::path templates_folder() { return own_prefix() / "share/dsengine/templates"; }
+fs::path templates_folder() { return shared_files() / "templates"; }
 
 void write_new_plugin(const std::string& name, const std::string& kind, const fs::path& folder,
                       const fs::path& templates) {

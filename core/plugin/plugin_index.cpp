@@ -171,7 +171,7 @@ PluginIndex PluginIndex::of_process(const fs::path& file, bool anew) {
     if (known.contains("items")) return from_json(known);
   } catch (const Json::exception&) {  // of another form: asked anew
   }
-  const Answer answer = ask(own_prefix() / "lib/dsengine/dse_inspect", file);
+  const Answer answer = ask(plugins_beside_code() / "dse_inspect", file);
   if (!answer.in_time) write_cache(cached, {{"hangs", true}});
   DSE_CHECK_USER(answer.in_time, "{}", slow);
   DSE_CHECK_USER(answer.text.ends_with('\n'), "{}: {}; ask its author", what, ending(answer.status));

@@ -45,7 +45,7 @@ std::vector<fs::path> default_plugin_path() {
                    folder.string());
     folders.push_back(folder);
   }
-  if (const auto prefix = own_prefix(); !prefix.empty()) folders.push_back(prefix / "lib/dsengine");
+  folders.push_back(plugins_beside_code());
   return folders;
 }
 

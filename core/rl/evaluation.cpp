@@ -73,11 +73,19 @@ Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_o
   return result;
 }
 
-Json evaluate_rollouts(const ExampleSet& heldout, int64_t rows, const Rollout& rollout, Scorer* scorer) {
+Json evaluate_rollouts(const ExampleSet& heldout, int64_t rows, const Rollout& rollout, Scorer* scorer,
+                       Phases& phases) {
   const auto prompts = first_examples(heldout, rows);
-  Json samples = Json::array();
-  Json result = summarise(rollout, rollout.generate(prompts, 0), scorer, false, samples);
-  result.update(summarise(rollout, rollout.generate_greedy(prompts), scorer, true, samples));
+  Json samples = Json::array(), result = Json::object();
+  for (const bool greedy : {false, true}) {
+    std::vector<Answered> answers;
+    {
+      const auto phase = phases.enter(Phase::generate);
+      answers = greedy ? rollout.generate_greedy(prompts) : rollout.generate(prompts, 0);
+    }
+    const auto phase = phases.enter(Phase::score);
+    result.update(summarise(rollout, answers, scorer, greedy, samples));
+  }
   result["eval_rows"] = prompts.size();
   result["samples"] = samples;
   return result;

@@ -58,8 +58,7 @@ Experience RolloutSource::next(int64_t step, const StepPlan::Items& items, Metri
 }
 
 Json RolloutSource::evaluate() {
-  const auto phase = phases_.enter(Phase::generate);
-  return evaluate_rollouts(data_.heldout, stage_.eval_rows, heldout_, scorer());
+  return evaluate_rollouts(data_.heldout, stage_.eval_rows, heldout_, scorer(), phases_);
 }
 
 void RolloutSource::set_watch(const CallWatch::Rules& watch) {

@@ -349,7 +349,7 @@ RunConfig load_config(const fs::path& file, const std::vector<std::string>& sets
 fs::path built_in_config() {
   constexpr const char* name = "rlhf_tiny.toml";
   const char* share = std::getenv("DSENGINE_SHARE");
-  const fs::path folder = share ? fs::path(share) : own_prefix() / "share/dsengine/examples";
+  const fs::path folder = share ? fs::path(share) : shared_files() / "examples";
   DSE_CHECK_USER(fs::is_regular_file(folder / name), "no built-in configuration {}: give --config",
                  (folder / name).string());
   return folder / name;

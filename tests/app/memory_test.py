@@ -27,7 +27,7 @@ def configuration(folder):
     (model / "config.json").write_text(json.dumps(config))
     text = "Which of the words are these, and which are those? " * 5
     (folder / "sft.jsonl").write_text("".join(json.dumps({"prompt": f"{i} {text}", "completion": text}) + "\n" for i in range(ROWS)))
-    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{i} {text}"}) + "\n" for i in range(4)))
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{i} {text}"}) + "\n" for i in range(32)))
     (folder / "run.toml").write_text(f"""
 threads = 1
 [model]
@@ -44,9 +44,11 @@ data.sources = [{{ path = "{folder}/sft.jsonl" }}]
 name = "grpo"
 algorithm = "grpo"
 max_steps = 2
-mini_batch_size = 4
+mini_batch_size = 64
+micro_batch_size = 1
+recompute = true
 rewards = [{{ plugin = "overlong", max_length = 4 }}]
-rollout = {{ batch_size = 2, samples_per_prompt = 2, max_response_length = 8 }}
+rollout = {{ batch_size = 32, samples_per_prompt = 2, max_response_length = 8 }}
 data.sources = [{{ path = "{folder}/prompts.jsonl" }}]
 """)
 
@@ -83,11 +85,10 @@ def expect_accounts(folder):
     assert sft["memory_kv_cache_mb"] == sft["memory_peak_generate_mb"] == 0 and sft["memory_columns_mb"] > 0
     assert sft["memory_peak_mb"] == sft["memory_peak_train_mb"] > 5 * weights
     for line in lines(folder, "grpo"):
-        # 4 layers of keys and values for 5 sequences of blocks at least; handed back before the training begins.
-        assert line["memory_kv_cache_mb"] > 1 and line["memory_average_mb"] == 0
+        # 4 layers of keys and values for 32 prompts: more than what training one row takes, and handed back before it.
+        assert line["memory_kv_cache_mb"] > 20 and line["memory_average_mb"] == 0, line
         held = sum(line[f"memory_{tag}_mb"] for tag in ("weights", "gradients", "moments", "kv_cache"))
-        assert line["memory_peak_generate_mb"] >= held, line
-        assert line["memory_peak_train_mb"] <= line["memory_peak_mb"]
+        assert line["memory_peak_generate_mb"] >= held > line["memory_peak_train_mb"], line
     return sft
 
 

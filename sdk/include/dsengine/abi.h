@@ -162,7 +162,7 @@ typedef struct dse_needs {
 enum { DSE_FINISH_EOS = 0, DSE_FINISH_LENGTH = 1, DSE_FINISH_STOP = 2, DSE_FINISH_RECORD = 3 };
 
 /* Rows of ragged responses as columns in host memory. Row r owns tokens [offsets[r], offsets[r+1]).
- * In prepare: every row of the rollout or minibatch on this rank. In loss: one micro-batch.
+ * In prepare: every row of the step, the same on every rank. In loss: one micro-batch, perhaps empty (arrays NULL).
  * Of the columns that cost something, those not asked for are NULL. Read-only unless said. */
 typedef struct dse_batch {
   uint32_t struct_size;
