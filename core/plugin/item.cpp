@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "dsengine/catalogue.hpp"
 #include "plugin/normalise.h"
-#include "plugin/options.h"
+#include "plugin/option.h"
 
 namespace dsengine {
 namespace {

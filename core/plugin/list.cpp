@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "plugin/options.h"
+#include "plugin/option.h"
 
 namespace dsengine {
 namespace {

@@ -12,9 +12,11 @@
 
 namespace dsengine {
 
-// An option of a plugin item as TOML gave it; the plugin's own option table checks it (plugin/options.h).
+using OptionVariant = std::variant<bool, int64_t, double, std::string>;
+
+// An option of a plugin item as TOML gave it; the plugin's own option table checks it (plugin/option.h).
 struct OptionValue {
-  std::variant<bool, int64_t, double, std::string> value;
+  OptionVariant value;
   std::string where;  // "run.toml:12: plugin.ppo.kl_coef", for errors
 };
 using OptionValues = std::map<std::string, OptionValue>;

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "plugin/options.h"
+#include "plugin/option.h"
 #include "run/config_keys.h"
 
 namespace dsengine {
