@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "text/jinja/operations.h"
+#include "text/jinja/print.h"
 #include "text/jinja/text.h"
 
 namespace dsengine::jinja {

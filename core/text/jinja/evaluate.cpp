@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "text/jinja/interpreter.h"
+#include "text/jinja/print.h"
 
 namespace dsengine::jinja {
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "text/jinja/print.h"
+
 namespace dsengine::jinja {
 
 Space* Interpreter::new_space() {

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/printable.h"
 #include "text/jinja/interpreter.h"
+#include "text/jinja/print.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "text/jinja/operations.h"
+#include "text/jinja/print.h"
 #include "text/jinja/text.h"
 
 namespace dsengine::jinja {

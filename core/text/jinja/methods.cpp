@@ -6,6 +6,7 @@
 #include <map>
 
 #include "text/jinja/operations.h"
+#include "text/jinja/print.h"
 #include "text/jinja/text.h"
 #include "text/utf8.h"
 

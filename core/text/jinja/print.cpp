@@ -1,4 +1,5 @@
-// How Python prints values: repr, and json.dumps.
+#include "text/jinja/print.h"
+
 #include <fmt/format.h>
 #include <utf8proc.h>
 
@@ -6,7 +7,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "text/jinja/text.h"
 #include "text/utf8.h"
 
 namespace dsengine::jinja {
@@ -201,6 +201,13 @@ void add_repr(const Value& value, TextBuilder& out, Budget& budget) {
   } else {
     out.add(scalar_repr(value), scaffold);
   }
+}
+
+TextPtr str(const Value& value, Budget& budget) {
+  if (const auto* t = value.as<TextPtr>()) return *t;
+  TextBuilder out(budget);
+  if (!value.is_undefined()) add_repr(value, out, budget);
+  return out.take();
 }
 
 TextPtr to_json(const Value& value, const JsonStyle& style, Budget& budget) {

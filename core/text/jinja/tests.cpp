@@ -5,7 +5,7 @@
 #include <map>
 
 #include "text/jinja/operations.h"
-#include "text/jinja/text.h"
+#include "text/jinja/print.h"
 
 namespace dsengine::jinja {
 namespace {

@@ -5,7 +5,15 @@
 //   TextPtr whole = out.take();
 //   Text middle = slice(*whole, 2, 5);                       // characters 2, 3, 4
 #pragma once
-#include "text/jinja/value.h"
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "text/jinja/budget.h"
+#include "text/jinja/origin.h"
 
 namespace dsengine::jinja {
 
@@ -45,15 +53,5 @@ enum class Case { upper, lower, capitalize, title, filter_title };
 TextPtr change_case(const Text& text, Case how, Budget& budget);
 std::vector<Text> split(const Text& text, const Text* separator, int64_t most, bool from_right, Budget& budget);
 std::vector<Text> split_lines(const Text& text, bool keep_ends, Budget& budget);
-
-std::string shown_float(double number);                               // as Python's repr
-void add_repr(const Value& value, TextBuilder& out, Budget& budget);  // as Python's repr
-// As Python's json.dumps; indent < 0: on one line.
-struct JsonStyle {
-  int indent = -1;
-  bool ascii = false, sorted = false;
-  std::string item_separator = {}, key_separator = {};  // "": the usual
-};
-TextPtr to_json(const Value& value, const JsonStyle& style, Budget& budget);
 
 }  // namespace dsengine::jinja

@@ -175,13 +175,6 @@ const char* type_name(const Value& value) {
   return names[value.index()];
 }
 
-TextPtr str(const Value& value, Budget& budget) {
-  if (const auto* t = value.as<TextPtr>()) return *t;
-  TextBuilder out(budget);
-  if (!value.is_undefined()) add_repr(value, out, budget);
-  return out.take();
-}
-
 Values iterate(const Value& value, Budget& budget) {
   if (const auto* s = value.sequence()) {
     budget.step(int64_t(s->items.size()));

@@ -1,40 +1,23 @@
-// The values of a chat template, with Python's semantics: what is true, what equals what, how each is printed.
+// The values of a chat template, with Python's semantics: what is true, what equals what, what comes before what.
 //
 //   Budget budget;
 //   Value list = sequence(Sequence::Kind::list, {text("a", scaffold), Value(int64_t{2})}, budget);
-//   std::string shown = str(list, budget)->bytes;            // "['a', 2]"
+//   for (const Value& item : iterate(list, budget)) …
+//   length(list), is_true(list);                             // 2, true
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/origin.h"
 
 namespace dsengine::jinja {
-
-// What a template did wrong, without the line; the interpreter adds it.
-class Error : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-// What a rendering may use: it bounds time and memory of any template.
-struct Budget {
-  int64_t steps = 10'000'000, bytes = int64_t{256} << 20;
-  void step(int64_t n = 1) {
-    if ((steps -= n) < 0) throw Error("the template takes too many steps: it may loop without end");
-  }
-  // A search for `wanted` bytes in `text` ones, which may compare each with each.
-  void search(size_t text, size_t wanted) { step(int64_t(text / 64) + int64_t(double(text) * double(wanted) / 4096)); }
-  void allocate(size_t n) {
-    if ((bytes -= int64_t(n)) < 0) throw Error("the template makes more than 256 MB of values");
-  }
-};
 
 struct Value;
 struct Sequence;
@@ -114,7 +97,6 @@ bool equal(const Value& a, const Value& b, Budget& budget);
 int compare(const Value& a, const Value& b, Budget& budget);  // Error where Python has no order
 const char* type_name(const Value& value);                    // "str", "list", …
 
-TextPtr str(const Value& value, Budget& budget);  // as print shows it
 // Iterates as a for loop does; Error where it cannot.
 Values iterate(const Value& value, Budget& budget);
 int64_t length(const Value& value);
