@@ -160,7 +160,7 @@ ExpressionParser::Node ExpressionParser::unary(bool with_filter) {
   return with_filter ? filters_and_tests(std::move(node)) : std::move(node);
 }
 
-ExpressionParser::Node ExpressionParser::primary() {
+ExpressionParser::Node ExpressionParser::literal() {
   const Token token = current();
   Node node;
   const auto constant = [&](Value value) {
@@ -203,25 +203,32 @@ ExpressionParser::Node ExpressionParser::primary() {
       return constant(number);
     }
     default:
-      break;
+      return nullptr;
   }
+}
+
+ExpressionParser::Node ExpressionParser::primary() {
+  if (Node node = literal()) return node;
   if (skip_symbol("(")) {
-    node = tuple(true, true);
+    Node node = tuple(true, true);
     expect_symbol(")");
     return node;
   }
-  if (skip_symbol("[")) {
-    std::vector<Node> list;
-    while (!is_symbol("]")) {
-      if (!list.empty()) expect_symbol(",");
-      if (is_symbol("]")) break;
-      list.push_back(expression());
-    }
-    expect_symbol("]");
-    return make(Kind::list, std::move(list));
-  }
+  if (is_symbol("[")) return list();
   if (is_symbol("{")) return dict();
   fail(fmt::format("unexpected {}", shown()));
+}
+
+ExpressionParser::Node ExpressionParser::list() {
+  expect_symbol("[");
+  std::vector<Node> list;
+  while (!is_symbol("]")) {
+    if (!list.empty()) expect_symbol(",");
+    if (is_symbol("]")) break;
+    list.push_back(expression());
+  }
+  expect_symbol("]");
+  return make(Kind::list, std::move(list));
 }
 
 ExpressionParser::Node ExpressionParser::dict() {

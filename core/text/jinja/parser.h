@@ -54,6 +54,8 @@ class ExpressionParser {
   Node power();
   Node unary(bool with_filter);
   Node primary();
+  Node literal();  // or a name; null where neither stands
+  Node list();
   Node dict();
   Node postfix(Node node);
   Node filters_and_tests(Node node);
