@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "base/processors.h"
-#include "memory/ledger.h"
+#include "memory/counting_allocator.h"
 #include "ops/threads.h"
 
 namespace dsengine {
@@ -26,7 +26,7 @@ void set_up_threads(int64_t threads) {
 
 Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)
     : registry_(plugin_path, files), kernels_(registry_, device_) {
-  Ledger::host().install();
+  count_host_memory();
 }
 
 }  // namespace dsengine

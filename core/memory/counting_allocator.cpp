@@ -1,8 +1,10 @@
 #include "memory/counting_allocator.h"
 
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/alignment.h>
 
 #include <limits>
+#include <mutex>
 
 #include "base/check.h"
 
@@ -51,5 +53,13 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
 }
 
 c10::DeleterFnPtr CountingAllocator::raw_deleter() const { return &free_block; }
+
+void count_host_memory() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    c10::Allocator* allocator = new CountingAllocator(Ledger::host(), *c10::GetCPUAllocator());
+    c10::SetCPUAllocator(allocator);
+  });
+}
 
 }  // namespace dsengine

@@ -1,5 +1,6 @@
 // An allocator of LibTorch that writes a ledger of what another one gives out.
 //
+//   count_host_memory();                                          // LibTorch's own, in the host's ledger
 //   CountingAllocator counting(ledger, *c10::GetCPUAllocator());
 //   c10::DataPtr block = counting.allocate(1 << 20);              // charged to the thread's tag
 //   block.clear();                                                // released from it
@@ -27,5 +28,9 @@ class CountingAllocator : public c10::Allocator {
   Ledger& ledger_;
   c10::Allocator& inner_;
 };
+
+// Puts one around LibTorch's for the host, which writes Ledger::host() from then on. It stays until the process ends; a
+// second call does nothing. Not while other threads make tensors.
+void count_host_memory();
 
 }  // namespace dsengine

@@ -1,12 +1,8 @@
 #include "memory/ledger.h"
 
-#include <c10/core/CPUAllocator.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
-
-#include "memory/counting_allocator.h"
 
 namespace dsengine {
 namespace {
@@ -40,14 +36,6 @@ const char* advice(MemoryTag tag, Phase phase) {
 Ledger& Ledger::host() {
   static Ledger& ledger = *new Ledger;
   return ledger;
-}
-
-void Ledger::install() {
-  static std::once_flag once;
-  std::call_once(once, [this] {
-    c10::Allocator* allocator = new CountingAllocator(*this, *c10::GetCPUAllocator());
-    c10::SetCPUAllocator(allocator);
-  });
 }
 
 void Ledger::charge(MemoryTag tag, int64_t bytes) noexcept {

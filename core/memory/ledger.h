@@ -1,6 +1,6 @@
 // What memory is held for, and how much of it: the book of one device.
 //
-//   Ledger::host().install();                            // once, before the first tensor
+//   count_host_memory();                                 // memory/counting_allocator.h; once, before the first tensor
 //   const MemoryScope scope(MemoryTag::moments);         // what this thread takes from here on is for the moments
 //   Ledger::host().now(MemoryTag::moments);              // bytes
 //
@@ -44,9 +44,6 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
   // Of the host's memory; it is never destroyed, for blocks are freed until the process ends.
   static Ledger& host();
-  // Puts a counting allocator around LibTorch's for the host, which writes this book from then on. It stays until the
-  // process ends; a second call does nothing. Not while other threads make tensors.
-  void install();
 
   void charge(MemoryTag tag, int64_t bytes) noexcept;
   void release(MemoryTag tag, int64_t bytes) noexcept;

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "memory/counting_allocator.h"
 #include "memory/ledger.h"
 #include "model/golden_models.h"
 
@@ -71,7 +72,7 @@ TEST_P(Generation_, AnswersDoNotDependOnTheBatch) {
 // The memory of keys and values is handed back when nothing is in flight, and what is answered then is the same.
 TEST_P(Generation_, ReleasedMemoryIsTakenAgain) {
   Ledger& ledger = Ledger::host();
-  ledger.install();
+  count_host_memory();
   const int64_t before = ledger.now(MemoryTag::kv_cache);
   const auto requests = requests_of(prompts, 6, 1);
   const auto expected = answers_of(model, requests, {.slots = 12});

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "memory/counting_allocator.h"
 #include "memory/ledger.h"
 
 namespace dsengine {
@@ -37,7 +38,7 @@ TEST(Arena, HasRoomForWhatWasSaidAlone) {
 
 TEST(Arena, TheBufferLastsAsLongAsItsTensors) {
   Ledger& ledger = Ledger::host();
-  ledger.install();
+  count_host_memory();
   const int64_t before = ledger.now(MemoryTag::weights);
   at::Tensor tensor;
   {

@@ -161,7 +161,7 @@ TEST_F(Counting, WhatCannotBeHadIsNamed) {
 // LibTorch's own tensors: from at::empty, resized, and freed elsewhere.
 TEST(HostLedger, CountsTensors) {
   Ledger& ledger = Ledger::host();
-  ledger.install(), ledger.install();
+  count_host_memory(), count_host_memory();
   const int64_t before = ledger.now(), before_moments = ledger.now(moments);
   at::Tensor tensor;
   {
