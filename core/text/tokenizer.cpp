@@ -8,6 +8,7 @@
 #include "base/directory.h"
 #include "base/regular_file.h"
 #include "text/tokenizer_parts.h"
+#include "text/tokenizer_reader.h"
 #include "text/utf8.h"
 
 namespace dsengine {

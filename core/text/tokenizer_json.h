@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -21,6 +22,8 @@ using TokenizerJson = nlohmann::json;
 
 TokenizerJson read_tokenizer_json(const std::filesystem::path& path);
 TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& where);
+// nlohmann's text starts with "[json.exception.parse_error.101] "; what follows is for people.
+std::string_view without_code(std::string_view what);
 
 inline std::string type_of(const TokenizerJson& part) { return part.at("type").get<std::string>(); }
 

@@ -1,10 +1,9 @@
-// What a tokenizer is made of, in the order a text meets it, and its reading from a directory's files.
+// What a tokenizer is made of, in the order a text meets it.
 //
-//   TokenizerParts parts = read_tokenizer_parts("models/opt-125m");
+//   TokenizerParts parts = read_tokenizer_parts("models/opt-125m");  // text/tokenizer_reader.h
 //   parts.normalizer(segment);
 //   parts.bpe.encode(word, ids);
 #pragma once
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -31,11 +30,5 @@ struct TokenizerParts {
     return bpe.id_of(token);
   }
 };
-
-// The directory has a tokenizer.json, a vocab.json and a merges.txt, or a tokenizer.model; damaged files are a
-// UserError.
-TokenizerParts read_tokenizer_parts(const std::filesystem::path& directory);
-// A tokenizer.json alone.
-TokenizerParts parse_tokenizer_parts(std::string_view tokenizer_json, const std::string& where);
 
 }  // namespace dsengine
