@@ -2,7 +2,7 @@
 #include <iostream>
 
 #include "app/command.h"
-#include "run/config.h"
+#include "run/config_print.h"
 #include "run/metric_table.h"
 
 namespace dsengine {

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/session.h"
 #include "rl/pipeline.h"
+#include "run/config_reader.h"
 #include "run/logging.h"
 #include "run/stop_signal.h"
 

@@ -1,12 +1,9 @@
-// The configuration of a run: TOML file, then --set overrides, checked key by key.
+// The configuration of a run, as structs; what they are born with are the defaults.
 //
-//   RunConfig config = load_config("examples/rlhf_tiny.toml", {"stage.ppo.max_steps=5", "seed=7"});
-//   write_text(run_dir / "config.toml", config.resolved);
+//   RunConfig config = load_config("examples/rlhf_tiny.toml");       // run/config_reader.h
+//   for (const StageConfig& stage : config.stages) …
 //
-// Every key is a row of one table (name, type, default, range, help), from which the checks, the resolved
-// print-out and the docs are made. An unknown key, a wrong type or a value out of range is a UserError that
-// names the key, its file and line, and the nearest known key. Relative paths in a file are relative to the
-// file's folder; those given by --set, to the working directory.
+// Every field is a row of one table of keys (run/config_keys.h), which has its name, range and help.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -166,20 +163,5 @@ struct RunConfig {
   std::vector<StageConfig> stages;
   std::string resolved;  // the whole configuration as TOML, defaults filled in
 };
-
-// A key without "stage." that exists in a stage reaches every stage, over what the stage's own table says;
-// "stage.<name>.key" reaches one, "plugin.<name>.key" the stages that use the plugin. A value is TOML, or a
-// bare string where it is not or the key wants one. Of two sets of a key the later counts.
-RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& sets = {});
-
-// The configuration that runs where none is given: $DSENGINE_SHARE/rlhf_tiny.toml, else the installed one
-// beside this program.
-std::filesystem::path built_in_config();
-
-// All that decides what `stage` computes, one "key = value" a line: what a resumed run is compared by.
-std::string stage_settings(const RunConfig& config, const StageConfig& stage);
-
-// Every key with type, default, range and help, as the docs show them.
-std::string config_reference_markdown();
 
 }  // namespace dsengine

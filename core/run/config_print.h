@@ -34,11 +34,17 @@ std::string range_text(const Limits& limits);
 
 std::string toml_text(const RunConfig& config);
 
+// All that decides what `stage` computes, one "key = value" a line: what a resumed run is compared by.
+std::string stage_settings(const RunConfig& config, const StageConfig& stage);
+
 // "stage[].rollout.top_k": a list's elements are marked [], and * stands for any name (a plugin's options).
 struct KeyRow {
   std::string path, type, default_text, range, help;
   bool wants_string = false;
 };
 std::vector<KeyRow> config_key_rows();
+
+// Every key with type, default, range and help, as the docs show them.
+std::string config_reference_markdown();
 
 }  // namespace dsengine

@@ -124,7 +124,10 @@ toml::table& stage_named(toml::table& root, const std::string& name, const std::
 
 }  // namespace
 
-bool is_set_source(std::string_view source_path) { return source_path.starts_with(kSetPrefix); }
+bool is_set(const toml::node& node) {
+  const auto& path = node.source().path;
+  return path && path->starts_with(kSetPrefix);
+}
 
 std::string key_suggestion(std::string_view key, std::string_view scope) {
   const std::vector<KeyRow> rows = config_key_rows();

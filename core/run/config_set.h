@@ -15,7 +15,8 @@ namespace dsengine {
 
 void apply_set(toml::table& root, const std::string& set);
 
-bool is_set_source(std::string_view source_path);
+// Whether --set gave it.
+bool is_set(const toml::node& node);
 
 // "; did you mean 'rollout.batch_size'?" for a key that does not exist, or what else helps. `scope` holds the
 // rows that may be meant: "stage[]." or "".

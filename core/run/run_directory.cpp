@@ -23,6 +23,7 @@
 #include "files/entries.h"
 #include "files/output_file.h"
 #include "files/sealed.h"
+#include "run/config_print.h"
 
 namespace dsengine {
 namespace {

@@ -1,11 +1,12 @@
 // The configuration file: what each mistake says, who overrides whom, and that the resolved text is the run.
-#include "run/config.h"
+#include "run/config_reader.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "run/config_print.h"
 #include "run/scratch_folder.h"
 
 namespace dsengine {

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "run/config_print.h"
+#include "run/config_reader.h"
 #include "run/scratch_folder.h"
 
 namespace dsengine {

@@ -1,11 +1,11 @@
-#include "run/config.h"
+#include "run/config_reader.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <cmath>
+#include <cctype>
 #include <cstdlib>
 #include <numeric>
 #include <set>
@@ -17,55 +17,12 @@
 #include "run/config_keys.h"
 #include "run/config_print.h"
 #include "run/config_set.h"
+#include "run/config_value.h"
 
 namespace dsengine {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Whether --set gave it.
-bool is_set(const toml::node& node) {
-  const auto& path = node.source().path;
-  return path && is_set_source(*path);
-}
-
-std::string where(const toml::node& node) {
-  const toml::source_region& source = node.source();
-  if (!source.path) return "the configuration";
-  return is_set(node) ? *source.path : fmt::format("{}:{}", *source.path, source.begin.line);
-}
-
-const char* type_text(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a number with a fraction";
-    case toml::node_type::boolean:
-      return "a boolean";
-    default:
-      return "a date or time";
-  }
-}
-
-[[noreturn]] void wrong_type(const toml::node& node, const std::string& key, const char* expected) {
-  throw UserError(error_line("{}: '{}' expects {}, has {}", where(node), key, expected, type_text(node)));
-}
-
-// A relative path means the folder of the file it stands in, or the working directory if --set gave it.
-fs::path absolute_path(const toml::node& node, const fs::path& path, bool in_working_directory) {
-  if (path.empty()) return path;
-  const auto& file = node.source().path;
-  const bool of_file = file && !is_set(node) && !in_working_directory;
-  const fs::path folder = of_file ? fs::absolute(*file).parent_path() : fs::current_path();
-  return (folder / path).lexically_normal();
-}
 
 // Fills the structs of a configuration from a TOML tree; a visitor of run/config_keys.h. What is absent
 // keeps its value.
@@ -89,22 +46,22 @@ class Reader {
       if (!node || is_set(*older)) node = older;  // --set goes over the file under either name
     }
     DSE_CHECK_USER(node || !limits.required, "{}: missing key '{}'", where(*level().table), key(name));
-    if (node) read(*node, key(name), out, limits);
+    if (node) read_value(*node, key(name), out, limits);
   }
 
   void model(std::string_view name, std::string& out, std::string_view) {
     const toml::node* node = take(name);
     if (!node) return;
-    read(*node, key(name), out, {});
+    read_value(*node, key(name), out, {});
     if (!stage_names_.count(out)) out = absolute_path(*node, out, false).string();
   }
 
   void paths(std::string_view name, std::vector<fs::path>& out, std::string_view) {
-    read_array(name, out, "an array of strings", {});
+    if (const toml::node* node = take(name)) read_array(*node, key(name), out, "an array of strings", {});
   }
 
   void numbers(std::string_view name, std::vector<double>& out, std::string_view, const Limits& limits) {
-    read_array(name, out, "an array of numbers", limits);
+    if (const toml::node* node = take(name)) read_array(*node, key(name), out, "an array of numbers", limits);
   }
 
   template <class Body>
@@ -152,7 +109,7 @@ class Reader {
     for (const auto& [name, node] : *level().table) {
       if (level().known.count(name.str())) continue;
       if (!level().rest) unknown_key(name.str(), node);
-      read_option(node, key(name.str()), (*level().rest)[std::string(name.str())]);
+      read_value(node, key(name.str()), (*level().rest)[std::string(name.str())]);
     }
   }
 
@@ -173,18 +130,6 @@ class Reader {
     return level().table->get(name);
   }
 
-  template <class T>
-  void read_array(std::string_view name, std::vector<T>& out, const char* expected, const Limits& limits) {
-    const toml::node* node = take(name);
-    if (!node) return;
-    if (!node->is_array()) wrong_type(*node, key(name), expected);
-    out.clear();
-    for (const toml::node& item : *node->as_array()) {
-      const std::string item_key = fmt::format("{}[{}]", key(name), out.size());
-      read(item, item_key, out.emplace_back(), limits);
-    }
-  }
-
   template <class Body>
   void inside(const toml::table& table, const std::string& name, const Body& body, bool is_stage = false) {
     const std::string prefix = key(name) + ".";
@@ -201,91 +146,6 @@ class Reader {
         error_line("{}: unknown key '{}'{}", where(node), key(name),
                    near.empty() ? key_suggestion(key(name).substr(at.stage.size()), at.stage.empty() ? "" : "stage[].")
                                 : fmt::format("; did you mean '{}'?", key(near))));
-  }
-
-  static void check_range(const toml::node& node, const std::string& key, double value, const Limits& limits) {
-    const bool inside = value >= limits.min && value <= limits.max && std::isfinite(value) && (value > limits.above) &&
-                        (value < limits.below);
-    const std::string range = range_text(limits);
-    DSE_CHECK_USER(inside, "{}: '{}' must be {}, is {}", where(node), key, range.empty() ? "finite" : range, value);
-  }
-
-  static void read(const toml::node& node, const std::string& key, bool& out, const Limits&) {
-    if (!node.is_boolean()) wrong_type(node, key, "true or false");
-    out = **node.as_boolean();
-  }
-
-  static void read(const toml::node& node, const std::string& key, int64_t& out, const Limits& limits) {
-    if (!node.is_integer()) wrong_type(node, key, "an integer");
-    out = **node.as_integer();
-    check_range(node, key, static_cast<double>(out), limits);
-    // Sums and products of counts stay within 64 bits.
-    DSE_CHECK_USER(out <= kMostCount || limits.max != Limits::none, "{}: '{}' must be at most {}, is {}", where(node),
-                   key, kMostCount, out);
-  }
-
-  static void read(const toml::node& node, const std::string& key, uint64_t& out, const Limits& limits) {
-    if (!node.is_integer()) wrong_type(node, key, "an integer");
-    const int64_t value = **node.as_integer();
-    check_range(node, key, static_cast<double>(value), limits);
-    out = static_cast<uint64_t>(value);
-  }
-
-  static void read(const toml::node& node, const std::string& key, double& out, const Limits& limits) {
-    if (!node.is_number()) wrong_type(node, key, "a number");
-    const auto value = node.value<double>();
-    DSE_CHECK_USER(value, "{}: '{}' is {}, which no floating-point number holds exactly", where(node), key,
-                   **node.as_integer());
-    out = *value;
-    check_range(node, key, out, limits);
-  }
-
-  static void read(const toml::node& node, const std::string& key, std::string& out, const Limits& limits) {
-    if (!node.is_string()) wrong_type(node, key, "a string");
-    out = **node.as_string();
-    const auto& choices = limits.choices;
-    const bool chosen = choices.empty() || std::find(choices.begin(), choices.end(), out) != choices.end();
-    DSE_CHECK_USER(chosen, "{}: '{}' must be {}, is '{}'", where(node), key, range_text(limits), out);
-    const bool may_be_empty = !limits.required && !limits.non_empty;
-    DSE_CHECK_USER(may_be_empty || !out.empty(), "{}: '{}' is empty", where(node), key);
-  }
-
-  template <Choice E>
-  static void read(const toml::node& node, const std::string& key, E& out, const Limits&) {
-    std::string name;
-    read(node, key, name, limits_of<E>());
-    out = *choice_named<E>(name);
-  }
-
-  template <class T>
-  static void read(const toml::node& node, const std::string& key, std::vector<T>& out, const Limits& limits) {
-    if (!node.is_array())
-      wrong_type(node, key, std::is_same_v<T, int64_t> ? "an array of integers" : "an array of strings");
-    out.clear();
-    for (const toml::node& item : *node.as_array()) {
-      const std::string item_key = fmt::format("{}[{}]", key, out.size());
-      read(item, item_key, out.emplace_back(), limits);
-    }
-  }
-
-  static void read(const toml::node& node, const std::string& key, fs::path& out, const Limits& limits) {
-    std::string text;
-    read(node, key, text, limits);
-    out = absolute_path(node, text, limits.in_working_directory);
-  }
-
-  static void read_option(const toml::node& node, const std::string& key, OptionValue& out) {
-    if (node.is_boolean())
-      out.value = **node.as_boolean();
-    else if (node.is_integer())
-      out.value = **node.as_integer();
-    else if (node.is_floating_point())
-      out.value = **node.as_floating_point();
-    else if (node.is_string())
-      out.value = **node.as_string();
-    else
-      wrong_type(node, key, "a boolean, a number or a string");
-    out.where = fmt::format("{}: {}", where(node), key);
   }
 
   std::vector<Level> levels_;
