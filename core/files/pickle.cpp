@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <deque>
 #include <unordered_map>
 
 #include "base/check.h"
-#include "base/printable.h"
+#include "files/pickle_bytes.h"
 
 namespace dsengine {
 namespace {
@@ -58,9 +57,9 @@ constexpr std::array kStorageTypes{
 };
 
 // A stack machine, as pickle is. Values live in one arena, so that what refers to itself is harmless.
-class PickleMachine {
+class PickleMachine : PickleBytes {
  public:
-  PickleMachine(std::span<const std::byte> pickle, const std::string& where) : rest_(pickle), where_(where) {}
+  using PickleBytes::PickleBytes;
 
   const Value& run() {
     for (;;) {
@@ -71,40 +70,6 @@ class PickleMachine {
   }
 
  private:
-  // --- the bytes -------------------------------------------------------------------------------------
-  template <class... Args>
-  void check(bool good, fmt::format_string<Args...> format, Args&&... args) const {
-    if (!good) user_error(fmt::format("{}: {}", where_, error_line(format, std::forward<Args>(args)...)));
-  }
-
-  std::string_view take(uint64_t size) {
-    check(size <= rest_.size(), "the pickle is cut short");
-    const std::string_view taken(reinterpret_cast<const char*>(rest_.data()), size);
-    rest_ = rest_.subspan(size);
-    return taken;
-  }
-
-  template <class T>
-  T number() {
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-
-  std::string line() {
-    std::string text;
-    for (char c = take(1)[0]; c != '\n'; c = take(1)[0]) text += c;
-    return text;
-  }
-
-  int64_t long_integer(uint8_t size) {  // little-endian two's complement
-    check(size <= 8, "an integer of {} bytes", size);
-    const std::string_view bytes = take(size);
-    uint64_t value = size > 0 && (bytes.back() & 0x80) ? ~uint64_t{0} : 0;
-    for (size_t i = bytes.size(); i-- > 0;) value = value << 8 | static_cast<uint8_t>(bytes[i]);
-    return static_cast<int64_t>(value);
-  }
-
   // --- the stack -------------------------------------------------------------------------------------
   Value* push(Value value) {
     check(arena_.size() < kMaxValues, "the pickle makes more than {} values", kMaxValues);
@@ -297,8 +262,6 @@ class PickleMachine {
     return sizes;
   }
 
-  std::span<const std::byte> rest_;
-  const std::string& where_;
   std::deque<Value> arena_;
   std::vector<Value*> stack_;
   std::unordered_map<uint32_t, Value*> memo_;
