@@ -10,27 +10,15 @@
 // whose other fields hold "label": false are not imitated. All of it is counted in the log.
 #pragma once
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "plugin/registry.h"
+#include "rl/example.h"
 #include "run/config.h"
 #include "text/text_model.h"
 
 namespace dsengine {
-
-struct Example {
-  std::vector<TokenId> prompt;
-  AnswerTokens answer, rejected;  // rejected: pairs only
-  double weight = 1;
-  std::string prompt_text;               // as the model sees it, without special tokens
-  std::string metadata;                  // JSON object or empty
-  std::vector<ChatMessage> turns;        // of the prompt; of rollouts only
-  std::vector<TokenId> critic_prompt{};  // what a critic with words of its own is asked; empty: the prompt
-  bool is_text = false;                  // without a prompt: its end is the model's
-  uint64_t content_hash = 0;             // of the first turn that is no system's, or of a plain text
-};
 
 // The part of a split that a stage uses: an interval of [0, 1) in which each record has a place by its content and the
 // run's seed, the same whatever a stage makes of it. Records with the same opening are in the same part.
