@@ -10,18 +10,15 @@
 // however many answers it has (Ouyang et al. 2022, section 3.5, where all comparisons of a prompt are one element of
 // the batch).
 #include <dsengine/dataset.hpp>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
-#include "../json_text.h"
 #include "conversation.h"
+#include "json_line.h"
 #include "text_file.h"
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-constexpr int kMaxDepth = 100;
 constexpr size_t kNamedLines = 10;  // of a warning
 
 }  // namespace
@@ -46,7 +43,7 @@ class JsonLines {
       if (text_.find_first_not_of(" \t\r", at) < end) add_records({at, end, line, 0, 0, 1});
       at = end + 1;
     }
-    if (places_.empty() && unused_.empty()) fail(0, "the file has no records");
+    if (places_.empty() && unused_.empty()) fail("the file has no records");
     name_unused();
   }
 
@@ -55,8 +52,8 @@ class JsonLines {
   dse::Record get(int64_t index) const {
     if (index < 0 || index >= size()) throw dse::Failure(path_ + ": no such record", DSE_BAD_DATA);
     const Place& place = places_[size_t(index)];
-    Json json = parse(place);
-    return *record(json, place);
+    JsonLine line = line_at(place);
+    return *record(line, place);
   }
 
  private:
@@ -70,31 +67,16 @@ class JsonLines {
     size_t rank;
   };
 
-  Json parse(const Place& place) const {
-    Json json;
-    try {
-      json = Json::parse(text_.begin() + int64_t(place.begin), text_.begin() + int64_t(place.end),
-                         [&](int depth, Json::parse_event_t, Json&) {
-                           if (depth > kMaxDepth) fail(place.line, "JSON nested deeper than 100 levels");
-                           return true;
-                         });
-    } catch (const Json::out_of_range& e) {  // a number: no double holds it
-      const std::string what = e.what();
-      fail(place.line, what.substr(what.find("] ") + 2));
-    } catch (const Json::exception& e) {
-      const std::string what = e.what();
-      fail(place.line, "not valid JSON: " + what.substr(what.find("] ") + 2));
-    }
-    if (!json.is_object()) fail(place.line, "a record is a JSON object");
-    return json;
+  JsonLine line_at(const Place& place) const {
+    return JsonLine(path_, place.line, std::string_view(text_).substr(place.begin, place.end - place.begin));
   }
 
   // Validates a line and notes its records.
   void add_records(Place place) {
-    Json json = parse(place);
+    JsonLine line = line_at(place);
     std::vector<Place> pairs;
-    if (json.contains(field_ranked_) && !best_alone_) {
-      const auto answers = ranked_answers(json[field_ranked_], place.line);
+    if (line.has(field_ranked_) && !best_alone_) {
+      const auto answers = ranked_answers(line);
       for (place.better = 0; place.better < answers.size(); ++place.better)
         for (place.worse = place.better + 1; place.worse < answers.size(); ++place.worse)
           if (answers[place.better].rank < answers[place.worse].rank) pairs.push_back(place);
@@ -102,7 +84,7 @@ class JsonLines {
     } else {
       pairs.push_back(place);
     }
-    if (record(json, pairs.front()))
+    if (record(line, pairs.front()))
       places_.insert(places_.end(), pairs.begin(), pairs.end());
     else
       unused_.push_back(place.line);
@@ -117,144 +99,118 @@ class JsonLines {
                              " pairs are not used, for their conversations part at a turn that is no answer, or one is "
                              "the other's beginning: lines " +
                              lines + (unused_.size() > kNamedLines ? ", …" : "");
-    if (places_.empty()) fail(0, what);
+    if (places_.empty()) fail(what);
     dse::host().log(DSE_LOG_WARNING, (path_ + ": " + what).c_str());
   }
 
-  [[noreturn]] void fail(size_t line, const std::string& what) const {
-    throw dse::Failure(path_ + (line ? ":" + std::to_string(line) : "") + ": " + what, DSE_BAD_DATA);
-  }
-  std::string take_string(Json& json, const std::string& name, size_t line) const {
-    const auto it = json.find(name);
-    if (it == json.end()) fail(line, "the field '" + name + "' is missing");
-    std::string value = string_of(*it, "the field '" + name + "'", line);
-    json.erase(it);
-    return value;
-  }
-  std::string string_of(const Json& json, const std::string& what, size_t line) const {
-    if (!json.is_string()) fail(line, what + " should be a string");
-    std::string value = json;
-    if (value.find('\0') != std::string::npos) fail(line, what + " holds a zero byte");
-    return value;
-  }
+  [[noreturn]] void fail(const std::string& what) const { throw dse::Failure(path_ + ": " + what, DSE_BAD_DATA); }
 
   // Nothing: a pair of conversations that part at no answer.
-  std::optional<dse::Record> record(Json& json, const Place& place) const {
-    const size_t line = place.line;
+  std::optional<dse::Record> record(JsonLine& line, const Place& place) const {
     dse::Record r;
-    if (json.contains("weight")) {
-      if (!json["weight"].is_number() || json["weight"] < 0) fail(line, "'weight' should be a number of at least 0");
-      r.weight = json["weight"];
-      json.erase("weight");
+    if (line.has("weight")) {
+      const Json weight = line.take("weight");
+      if (!weight.is_number() || weight < 0) line.fail("'weight' should be a number of at least 0");
+      r.weight = weight;
     }
-    if (json.contains("messages")) r.messages = take_turns(json, "messages", line);
-    if (json.contains(field_ranked_)) {
-      ranked(r, json, place);
-    } else if (json.contains(field_chosen_) || json.contains(field_rejected_)) {
-      if (!pair(r, json, line)) return std::nullopt;
-    } else if (json.contains(field_prompt_) && json.contains(field_completion_)) {
+    if (line.has("messages")) r.messages = line.take_turns("messages");
+    if (line.has(field_ranked_)) {
+      ranked(r, line, place);
+    } else if (line.has(field_chosen_) || line.has(field_rejected_)) {
+      if (!pair(r, line)) return std::nullopt;
+    } else if (line.has(field_prompt_) && line.has(field_completion_)) {
       r.kind = DSE_RECORD_COMPLETION;
-      r.completion = take_answer(json, field_completion_, line);
-      take_prompt(r, r.completion, json, line);
+      r.completion = take_answer(line, field_completion_);
+      take_prompt(r, r.completion, line);
     } else if (!r.messages.empty()) {
       r.kind = DSE_RECORD_MESSAGES;
-      if (json.contains(field_prompt_)) agree(r.messages, json, line);
-    } else if (json.contains(field_prompt_)) {
+      if (line.has(field_prompt_)) agree(r.messages, line);
+    } else if (line.has(field_prompt_)) {
       r.kind = DSE_RECORD_PROMPT;
-      take_prompt(r, "", json, line);
-    } else if (json.contains("text")) {
+      take_prompt(r, "", line);
+    } else if (line.has("text")) {
       r.kind = DSE_RECORD_TEXT;
-      r.text = take_string(json, "text", line);
+      r.text = line.take_string("text");
     } else {
-      fail(line, "none of the fields text, messages, " + field_prompt_ + ", " + field_chosen_ + ", " + field_ranked_ +
-                     " is there");
+      line.fail("none of the fields text, messages, " + field_prompt_ + ", " + field_chosen_ + ", " + field_ranked_ +
+                " is there");
     }
-    if (!json.empty()) r.metadata = metadata(json, place);
+    r.metadata = line.rest();
     return r;
   }
 
-  // What is left of a record, each value as it is written.
-  std::string metadata(const Json& json, const Place& place) const {
-    const auto members = json_members(std::string_view(text_).substr(place.begin, place.end - place.begin));
-    std::string text;
-    for (const auto& [key, value] : json.items())
-      text += (text.empty() ? "{" : ",") + Json(key).dump() + ":" + compact_json(members.at(key));
-    return text + "}";
-  }
-
   // A prompt beside turns: it should be in them.
-  void agree(const Turns& turns, Json& json, size_t line) const {
-    const bool in_them = json[field_prompt_].is_array() ? begins_with(turns, take_turns(json, field_prompt_, line))
-                                                        : asks(turns, take_string(json, field_prompt_, line));
+  void agree(const Turns& turns, JsonLine& line) const {
+    const bool in_them = line.has_list(field_prompt_) ? begins_with(turns, line.take_turns(field_prompt_))
+                                                      : asks(turns, line.take_string(field_prompt_));
     if (!in_them)
-      fail(line, "'" + field_prompt_ +
-                     "' is not in the turns beside it: leave one of them out, or name another prompt_field");
+      line.fail("'" + field_prompt_ +
+                "' is not in the turns beside it: leave one of them out, or name another prompt_field");
   }
 
   // What is asked: the messages, but for the answer where they end with it; else the prompt.
-  void take_prompt(dse::Record& r, const std::string& answer, Json& json, size_t line) const {
+  void take_prompt(dse::Record& r, const std::string& answer, JsonLine& line) const {
     if (!r.messages.empty()) {
-      if (json.contains(field_prompt_)) agree(r.messages, json, line);
+      if (line.has(field_prompt_)) agree(r.messages, line);
       if (r.messages.back().role == "assistant" && r.messages.back().content == answer) r.messages.pop_back();
-    } else if (json.contains(field_prompt_) && json[field_prompt_].is_array()) {
-      r.messages = take_turns(json, field_prompt_, line);
+    } else if (line.has_list(field_prompt_)) {
+      r.messages = line.take_turns(field_prompt_);
     } else {
-      r.prompt = take_string(json, field_prompt_, line);
+      r.prompt = line.take_string(field_prompt_);
     }
   }
 
   // A text, or the assistant's turn alone.
-  std::string take_answer(Json& json, const std::string& name, size_t line) const {
-    if (!json.contains(name) || !json[name].is_array()) return take_string(json, name, line);
-    return answer_of(take_turns(json, name, line), name, line);
+  std::string take_answer(JsonLine& line, const std::string& name) const {
+    if (!line.has_list(name)) return line.take_string(name);
+    return answer_of(line.take_turns(name), name, line);
   }
-  std::string answer_of(const Turns& turns, const std::string& name, size_t line) const {
+  std::string answer_of(const Turns& turns, const std::string& name, const JsonLine& line) const {
     if (turns.size() != 1 || turns[0].role != "assistant")
-      fail(line, "the field '" + name + "' should be a text or one turn of the assistant");
+      line.fail("the field '" + name + "' should be a text or one turn of the assistant");
     return turns[0].content;
   }
 
   // False: two conversations that part at no answer.
-  bool pair(dse::Record& r, Json& json, size_t line) const {
+  bool pair(dse::Record& r, JsonLine& line) const {
     r.kind = DSE_RECORD_PAIR;
-    const auto is_list = [&](const std::string& name) { return json.contains(name) && json[name].is_array(); };
     Turns chosen, rejected;
-    if (is_list(field_chosen_) && is_list(field_rejected_)) {
-      chosen = take_turns(json, field_chosen_, line), rejected = take_turns(json, field_rejected_, line);
+    if (line.has_list(field_chosen_) && line.has_list(field_rejected_)) {
+      chosen = line.take_turns(field_chosen_), rejected = line.take_turns(field_rejected_);
       const bool answers = chosen[0].role == "assistant" || rejected[0].role == "assistant";
-      if (!answers) return conversations(r, chosen, rejected, json, line);
+      if (!answers) return conversations(r, chosen, rejected, line);
       r.chosen = answer_of(chosen, field_chosen_, line), r.rejected = answer_of(rejected, field_rejected_, line);
     } else {
-      r.chosen = take_string(json, field_chosen_, line), r.rejected = take_string(json, field_rejected_, line);
-      if (!json.contains(field_prompt_) && r.messages.empty()) {
+      r.chosen = line.take_string(field_chosen_), r.rejected = line.take_string(field_rejected_);
+      if (!line.has(field_prompt_) && r.messages.empty()) {
         chosen = parse_transcript(r.chosen), rejected = parse_transcript(r.rejected);
-        if (chosen.empty() || rejected.empty()) fail(line, "a pair without a prompt should be two transcripts");
-        return conversations(r, chosen, rejected, json, line);
+        if (chosen.empty() || rejected.empty()) line.fail("a pair without a prompt should be two transcripts");
+        return conversations(r, chosen, rejected, line);
       }
     }
-    take_prompt(r, r.chosen, json, line);
+    take_prompt(r, r.chosen, line);
     return true;
   }
 
-  bool conversations(dse::Record& r, const Turns& chosen, const Turns& rejected, Json& json, size_t line) const {
+  bool conversations(dse::Record& r, const Turns& chosen, const Turns& rejected, JsonLine& line) const {
     const auto at = parting(chosen, rejected);
     if (!at) return false;
     const Turns beside = std::move(r.messages);
     r.messages.assign(chosen.begin(), chosen.begin() + int64_t(*at));
     for (auto& m : r.messages) m.train = false;
     r.chosen = chosen[*at].content, r.rejected = rejected[*at].content;
-    if (json.contains(field_prompt_)) agree(r.messages, json, line);
+    if (line.has(field_prompt_)) agree(r.messages, line);
     if (!beside.empty() && !(begins_with(chosen, beside) && beside.size() >= *at))
-      fail(line, "'messages' is neither what '" + field_chosen_ + "' answers nor all of it: leave it out");
+      line.fail("'messages' is neither what '" + field_chosen_ + "' answers nor all of it: leave it out");
     return true;
   }
 
-  void ranked(dse::Record& r, Json& json, const Place& place) const {
-    if (json.contains(field_chosen_) || json.contains(field_rejected_))
-      fail(place.line, "'" + field_ranked_ + "' beside '" + field_chosen_ + "' or '" + field_rejected_ + "'");
-    auto answers = ranked_answers(json[field_ranked_], place.line);
-    json.erase(field_ranked_);
-    take_prompt(r, answers.front().text, json, place.line);
+  void ranked(dse::Record& r, JsonLine& line, const Place& place) const {
+    if (line.has(field_chosen_) || line.has(field_rejected_))
+      line.fail("'" + field_ranked_ + "' beside '" + field_chosen_ + "' or '" + field_rejected_ + "'");
+    const auto answers = ranked_answers(line);
+    line.take(field_ranked_);
+    take_prompt(r, answers.front().text, line);
     if (best_alone_) {
       r.kind = DSE_RECORD_COMPLETION;
       r.completion = answers.front().text;
@@ -266,32 +222,21 @@ class JsonLines {
   }
 
   // The answers from the best to the worst, with a rank for each; tied ones have the same.
-  std::vector<RankedAnswer> ranked_answers(const Json& json, size_t line) const {
+  std::vector<RankedAnswer> ranked_answers(const JsonLine& line) const {
+    const Json& json = line.field(field_ranked_);
     const std::string what = "the field '" + field_ranked_ + "'", entry = "an answer of '" + field_ranked_ + "'";
-    if (!json.is_array()) fail(line, what + " should list answers from the best to the worst");
+    if (!json.is_array()) line.fail(what + " should list answers from the best to the worst");
     std::vector<RankedAnswer> answers;
     for (size_t rank = 0; rank < json.size(); ++rank) {
       if (!json[rank].is_array()) {
-        answers.push_back({string_of(json[rank], entry, line), rank});
+        answers.push_back({line.string_of(json[rank], entry), rank});
         continue;
       }
-      if (json[rank].empty()) fail(line, what + " holds an empty list");
-      for (const auto& tied : json[rank]) answers.push_back({string_of(tied, entry, line), rank});
+      if (json[rank].empty()) line.fail(what + " holds an empty list");
+      for (const auto& tied : json[rank]) answers.push_back({line.string_of(tied, entry), rank});
     }
-    if (json.size() < 2) fail(line, what + " needs answers of at least two ranks");
+    if (json.size() < 2) line.fail(what + " needs answers of at least two ranks");
     return answers;
-  }
-
-  Turns take_turns(Json& json, const std::string& name, size_t line) const {
-    Turns turns;
-    if (!json[name].is_array() || json[name].empty()) fail(line, "'" + name + "' should be a list of turns");
-    for (auto& m : json[name]) {
-      if (!m.is_object()) fail(line, "a message should be an object with role and content");
-      const bool train = !m.contains("train") || m["train"] == true;
-      turns.push_back({take_string(m, "role", line), take_string(m, "content", line), train});
-    }
-    json.erase(name);
-    return turns;
   }
 
   std::string path_, field_prompt_, field_completion_, field_chosen_, field_rejected_, field_ranked_, text_;
