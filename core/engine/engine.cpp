@@ -8,7 +8,9 @@
 #include "engine/engine_impl.h"
 #include "files/atomic_directory.h"
 #include "files/hf_directory.h"
-#include "model/model_files.h"
+#include "model/hf/adapter_files.h"
+#include "model/hf/load.h"
+#include "model/hf/save.h"
 #include "rl/forward.h"
 #include "rl/scorer.h"
 #include "run/logging.h"
@@ -83,7 +85,7 @@ void check_ids(const dsengine::Model& model, const Tokens& ids, const char* what
 }
 
 void require_kind(const dsengine::Model& model, ModelKind kind, const char* what) {
-  DSE_CHECK_USER(model.kind() == kind, "{}: {} needs a {}", model.directory().string(), what,
+  DSE_CHECK_USER(model.kind() == kind, "{}: {} needs a {}", model.origin().directory.string(), what,
                  kind == ModelKind::value ? "reward model or critic (…ForSequenceClassification)"
                                           : "language model (…ForCausalLM)");
 }
@@ -165,12 +167,12 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
   const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory, loading.base)
                          : loading.head == HeadKind::language ? ModelKind::language
                                                               : ModelKind::value;
-  dsengine::Role role{dsengine::Model::load(directory, impl_->session.registry(), impl_->session.kernels(),
-                                            {.kind = kind,
-                                             .random_init = loading.random_init,
-                                             .new_value_head = loading.new_value_head,
-                                             .seed = loading.seed,
-                                             .base = loading.base}),
+  dsengine::Role role{dsengine::load_model(directory, impl_->session.registry(), impl_->session.kernels(),
+                                           {.kind = kind,
+                                            .random_init = loading.random_init,
+                                            .new_value_head = loading.new_value_head,
+                                            .seed = loading.seed,
+                                            .base = loading.base}),
                       nullptr,
                       {}};
   if (loading.rounded_to_bf16) {
@@ -241,10 +243,11 @@ std::vector<double> Model::rewards(const std::vector<Tokens>& sequences) const {
 
 void Model::save(const std::filesystem::path& directory, const Saving& saving) const {
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
-  const auto& from = impl_->model().directory();
+  const auto& from = impl_->model().origin().directory;
   dsengine::AtomicDirectory out(directory);
-  impl_->model().save(out.path(), dsengine::TextModel::folder_of(from, impl_->model().base()).value_or(from),
-                      {dtype_of(saving.precision), saving.max_shard_bytes});
+  dsengine::save_model(impl_->model(), out.path(),
+                       dsengine::TextModel::folder_of(from, impl_->model().origin().base).value_or(from),
+                       {dtype_of(saving.precision), saving.max_shard_bytes});
   // Of a reward model that was trained on since, the moments would be another's.
   if (is_value_model() && !impl_->role->optimizer)
     if (const auto moments = dsengine::ScoreMoments::read(from); moments.sd > 0) moments.write(out.path());
@@ -253,13 +256,14 @@ void Model::save(const std::filesystem::path& directory, const Saving& saving) c
 
 void Model::save_adapter(const std::filesystem::path& directory) const {
   const auto& model = impl_->model();
-  DSE_CHECK_USER(model.adapter(), "{}: the model has no adapter to save", model.directory().string());
+  DSE_CHECK_USER(model.adapter(), "{}: the model has no adapter to save", model.origin().directory.string());
   DSE_CHECK_USER(!impl_->drawn, "{}: the base's weights were drawn, no folder has them: save the whole model",
-                 model.directory().string());
+                 model.origin().directory.string());
   DSE_CHECK_USER(!std::filesystem::exists(directory), "{} exists: choose another place to save to", directory.string());
   dsengine::AtomicDirectory out(directory);
-  model.save_adapter(out.path(), model.base(),
-                     dsengine::TextModel::folder_of(model.directory(), model.base()).value_or(model.directory()));
+  dsengine::save_adapter(
+      model, out.path(), model.origin().base,
+      dsengine::TextModel::folder_of(model.origin().directory, model.origin().base).value_or(model.origin().directory));
   out.commit();
 }
 

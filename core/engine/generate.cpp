@@ -10,7 +10,8 @@
 namespace dse {
 
 Tokens Model::empty_prompt() const {
-  const Tokens ids = dsengine::token_ids(impl_->model().directory(), "bos_token_id", impl_->model().base());
+  const Tokens ids =
+      dsengine::token_ids(impl_->model().origin().directory, "bos_token_id", impl_->model().origin().base);
   return ids.empty() ? Tokens() : Tokens{ids[0]};
 }
 
@@ -21,9 +22,9 @@ void Model::check_prompt(const Tokens& prompt, int64_t max_new_tokens) const {
 std::vector<Reply> Model::generate(const std::vector<Tokens>& prompts, const Sampling& s,
                                    const std::function<void(size_t, const std::string&)>& on_text) const {
   DSE_CHECK_USER(!is_value_model(), "{}: a reward model or critic answers nothing",
-                 impl_->model().directory().string());
+                 impl_->model().origin().directory.string());
   DSE_CHECK_USER((s.stop.empty() && !on_text) || text(), "{}: stop strings and streamed text need a tokenizer",
-                 impl_->model().directory().string());
+                 impl_->model().origin().directory.string());
   DSE_CHECK_USER(s.rows.empty() || s.rows.size() == prompts.size(), "{} rows for {} prompts", s.rows.size(),
                  prompts.size());
   DSE_CHECK_USER(s.samples > 0 && s.slots > 0, "samples and slots should be at least 1");

@@ -2,7 +2,7 @@
 //
 //   set_up_threads(0);
 //   const Session session(plugin_path);
-//   Model::load("models/tiny", session.registry(), session.kernels(), {});
+//   load_model("models/tiny", session.registry(), session.kernels(), {});
 #pragma once
 #include <filesystem>
 #include <vector>

@@ -13,11 +13,10 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/model_kind.h"
 
 namespace dsengine {
 
-// What a model's head gives: logits over the vocabulary, or one number per position (reward, critic).
-enum class ModelKind { language, value };
 // How the architecture of a value model ends.
 constexpr std::string_view kValueModel = "ForSequenceClassification";
 

@@ -9,6 +9,8 @@
 #include "base/philox.h"
 #include "generate/scheduler.h"
 #include "model/gradient_check.h"
+#include "model/hf/load.h"
+#include "model/hf/save.h"
 #include "ops/verify_kernel.h"
 
 namespace dsengine {
@@ -67,8 +69,8 @@ std::string check_saving(const Model& model, const PluginRegistry& registry, con
     fs::path path;
     ~Remove() { fs::remove_all(path); }
   } remove{folder};
-  model.save(folder, {});
-  const Model loaded = Model::load(folder, registry, kernels, {.kind = ModelKind::language});
+  save_model(model, folder, {});
+  const Model loaded = load_model(folder, registry, kernels, {.kind = ModelKind::language});
   const auto before = model.tensors(), after = loaded.tensors();
   for (size_t i = 0; i < before.size(); ++i)
     DSE_CHECK_USER(at::equal(before[i].tensor, after[i].tensor), "{} comes back changed from a saved directory",
@@ -83,8 +85,8 @@ Checks verify_model(const Item& item, const Json& given) {
   for (const auto& architecture : item.architectures()) {
     const Json config = given.is_null() ? general_config(architecture) : given;
     const auto make = [&](at::ScalarType dtype) {
-      return Model::create(config, "verify's config.json", registry, reference,
-                           {.kind = ModelKind::language, .seed = 5, .dtype = dtype});
+      return create_model(config, "verify's config.json", registry, reference,
+                          {.kind = ModelKind::language, .seed = 5, .dtype = dtype});
     };
     const auto run = [&](const char* what, const std::function<std::string()>& body) {
       checks.push_back(run_check(architecture + " " + what, body));

@@ -22,6 +22,10 @@ std::vector<const Operator*> ModelGraph::attentions() const {
   return result;
 }
 
+ParamSpec value_head(const ModelGraph& graph) {
+  return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::value_head};
+}
+
 namespace {
 
 // More than any model has; each costs memory when it is declared.

@@ -57,6 +57,9 @@ struct ModelGraph {
   std::vector<const Operator*> attentions() const;
 };
 
+// What a reward model or critic has in the head's place, [1, width].
+ParamSpec value_head(const ModelGraph& graph);
+
 // Runs the plugin's declaration on a config.json; `where` names it in errors.
 ModelGraph declare(const dse_model& model, const Json& config, const std::string& where);
 

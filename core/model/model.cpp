@@ -7,77 +7,35 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "files/hf_directory.h"
 #include "memory/arena.h"
 #include "memory/ledger.h"
-#include "model/model_files.h"
-#include "model/weight_checks.h"
 
 namespace dsengine {
 
 using at::Tensor;
 
-Model Model::create(const Json& config, const std::string& where, const PluginRegistry& registry,
-                    const Kernels& kernels, const ModelOptions& options) {
-  Model model = declared(config, where, registry, kernels, options);
-  model.init_weights(options.seed, false);
-  return model;
-}
-
-Model Model::declared(const Json& config, const std::string& where, const PluginRegistry& registry,
-                      const Kernels& kernels, const ModelOptions& options) {
-  DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
-  Model model;
-  model.config_ = config;
-  model.kernels_ = &kernels;
-  model.kind_ = options.kind;
-  if (options.new_value_head) {
-    // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
-    const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());
-    if (!pad.is_null() && (eos == pad || (eos.is_array() && std::count(eos.begin(), eos.end(), pad) > 0)))
-      model.config_["pad_token_id"] = nullptr;
-  }
-  model.graph_ = std::make_shared<const ModelGraph>(declare_architecture(config, where, registry));
-  check_memory(*model.graph_, options.dtype, where);
-  model.bound_ = std::make_shared<const BoundGraph>(*model.graph_, kernels, options.dtype);
-  model.build_weights(options.dtype);
-  return model;
-}
-
-Model Model::load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
-                  const ModelOptions& options) {
-  check_model_directory(directory);
-  DSE_CHECK_USER(options.random_init || options.kind != ModelKind::language ||
-                     stored_kind(directory, options.base) == ModelKind::language,
-                 "{}: a reward model or critic (…ForSequenceClassification), no language model: its rewards are what "
-                 "'dsengine score --reward' gives",
-                 directory.string());
-  if (is_adapter(directory)) return load_adapted(directory, registry, kernels, options);
-  const Json config = read_json(directory / "config.json");
-  const std::string where = (directory / "config.json").string();
-  if (!options.random_init)
-    check_weights(declare_architecture(config, where, registry), options.kind, WeightDirectory::open(directory),
-                  options.new_value_head, directory.string());
-  Model model = declared(config, where, registry, kernels, options);
-  model.directory_ = directory;
-  if (!options.random_init)
-    model.load_weights(directory, options);
-  else if (options.values)
-    model.init_weights(options.seed, false);
-  return model;
+Model::Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype)
+    : graph_(std::make_shared<const ModelGraph>(std::move(graph))),
+      bound_(std::make_shared<const BoundGraph>(*graph_, kernels, dtype)),
+      kernels_(&kernels),
+      config_(std::move(config)),
+      kind_(kind) {
+  build_weights(dtype);
 }
 
 Model Model::clone(ModelKind kind) const {
   Model copy;
   copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_, copy.bound_ = bound_;
-  copy.directory_ = directory_, copy.base_ = base_, copy.saved_modules_ = saved_modules_;
+  copy.origin_ = origin_;
   copy.build_weights(dtype());
   copy.executor_->set_recompute(executor_->recompute());
-  copy.init_weights(0, true);
   at::NoGradGuard no_grad;
   for (size_t i = 0; i < weights_->sections.size(); ++i)
     copy.weights_->sections[i].flat().copy_(weights_->sections[i].flat());
-  if (kind == kind_ && weights_->head) copy.weights_->head->flat().copy_(weights_->head->flat());
+  if (copy.weights_->head && kind == kind_)
+    copy.weights_->head->flat().copy_(weights_->head->flat());
+  else if (copy.weights_->head)
+    copy.weights_->head->flat().zero_();  // a new head
   if (weights_->adapter) copy.weights_->adapter = std::make_unique<Adapter>(*weights_->adapter);
   return copy;
 }
@@ -136,9 +94,14 @@ int64_t Model::trained_parameter_count() const {
 }
 
 void Model::add_adapter(const AdapterSettings& settings, uint64_t seed) {
+  auto adapter = std::make_unique<Adapter>(*graph_, settings, *kernels_, dtype());
+  adapter->initialize(seed);
+  add_adapter(std::move(adapter));
+}
+
+void Model::add_adapter(std::unique_ptr<Adapter> adapter) {
   DSE_CHECK(!weights_->adapter, "a second adapter");
-  weights_->adapter = std::make_unique<Adapter>(*graph_, settings, *kernels_, dtype());
-  weights_->adapter->initialize(seed);
+  weights_->adapter = std::move(adapter);
 }
 
 void Model::enable_training(const std::vector<std::string>& beside) {
@@ -172,7 +135,7 @@ Tensor Model::hidden(const Batch& batch, bool adapted) const {
   DSE_CHECK_USER(adapted || !weights_->adapter || weights_->adapter->settings().init.empty(),
                  "{}: the base of an adapter with init_lora_weights = '{}' is changed by it and no reference: give a "
                  "reference of its own",
-                 directory_.string(), weights_->adapter->settings().init);
+                 origin_.directory.string(), weights_->adapter->settings().init);
   return executor_->hidden(batch, adapted);
 }
 

@@ -1,10 +1,9 @@
-// A model with its weights: built from a Hugging Face directory and a plugin's declaration, run twice:
-// packed sequences for training and scoring, and with a key-value cache for generation.
+// A model with its weights: a plugin's declaration, run twice: packed sequences for training and scoring, and with a
+// key-value cache for generation.
 //
-//   Model model = Model::load("models/tiny", registry, kernels, {.kind = ModelKind::language});
+//   Model model = load_model("models/tiny", registry, kernels, {.kind = ModelKind::language});   // hf/load.h
 //   at::Tensor h = model.hidden(batch);                             // [N, H], final-norm output
 //   auto [logp, entropy] = model.log_prob(h, rows, targets, 1.0, false);
-//   model.save("out/model");
 //   model.add_adapter({.rank = 8, .targets = {"q", "v"}}, seed);    // from here the base stays as it is
 //
 // Legend: N tokens of all sequences, B sequences, H width, V vocabulary. No padding exists: a batch is tokens
@@ -13,42 +12,29 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <set>
-#include <span>
+#include <string>
+#include <vector>
 
 #include "base/json.h"
-#include "files/hf_directory.h"
-#include "files/tensor_entry.h"
-#include "files/weights.h"
+#include "base/model_kind.h"
 #include "model/executor.h"
 #include "model/graph.h"
 
 namespace dsengine {
 
-struct ModelOptions {
-  ModelKind kind = ModelKind::language;
-  bool random_init = false;     // read config.json alone and draw the weights from the seed
-  bool new_value_head = false;  // value models: a missing score.weight is begun at zero, to be trained
-  uint64_t seed = 0;
-  at::ScalarType dtype = at::kFloat;
-  // false: names and shapes are compared with the files, no value is read and no memory filled.
-  bool values = true;
-  std::filesystem::path base{};  // of an adapter, in place of the one that its configuration names
-};
-
-struct SaveOptions {
-  Dtype dtype = Dtype::F32;
-  uint64_t max_shard_bytes = 5'000'000'000;
-  std::vector<int32_t> ends{};  // the tokens that end an answer; none: those that the model came with
+// Where a model came from; of one that was made from a declaration alone nothing is set.
+struct ModelOrigin {
+  std::filesystem::path directory{};
+  std::filesystem::path base{};  // of an adapter's directory: its base's; else the same
+  // What came with an adapter in the base's place, but for a value head: tensor -> its name in the adapter's directory.
+  std::map<std::string, std::string> saved_modules{};
 };
 
 class Model {
  public:
-  static Model load(const std::filesystem::path& directory, const PluginRegistry& registry, const Kernels& kernels,
-                    const ModelOptions& options);
-  // From a declaration alone, weights drawn from the seed (Init::normal has the config's initializer_range).
-  static Model create(const Json& config, const std::string& where, const PluginRegistry& registry,
-                      const Kernels& kernels, const ModelOptions& options);
+  // Its values are whatever memory holds until they are loaded (hf/load.h) or drawn (init.h). config: what the graph
+  // was declared from. Borrows the kernels.
+  Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype);
   // A copy of the weights under another kind: a critic from a reward model, a reward model from an actor.
   Model clone(ModelKind kind) const;
 
@@ -56,9 +42,8 @@ class Model {
   const Json& config() const { return config_; }
   ModelKind kind() const { return kind_; }
   const Kernels& kernels() const { return *kernels_; }
-  const std::filesystem::path& directory() const { return directory_; }
-  // Of an adapter's folder: that of its base; else the same.
-  const std::filesystem::path& base() const { return base_.empty() ? directory_ : base_; }
+  const ModelOrigin& origin() const { return origin_; }
+  void set_origin(ModelOrigin origin) { origin_ = std::move(origin); }
   // Units in checkpoint order: sections, then the head (untied) or the value head, then an adapter's.
   std::vector<ParamStorage*> units() const { return weights_->units(); }
   int64_t parameter_count() const;          // without an adapter's
@@ -69,6 +54,8 @@ class Model {
 
   // Puts low-rank pairs beside the linears; they begin as no change. The model had none.
   void add_adapter(const AdapterSettings& settings, uint64_t seed);
+  // Pairs of the model's own graph, as they are.
+  void add_adapter(std::unique_ptr<Adapter> adapter);
   const Adapter* adapter() const { return weights_->adapter.get(); }
 
   // Without an adapter every parameter is trained. With one: its pairs, a value head, and of the base the kinds
@@ -100,27 +87,10 @@ class Model {
     size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;
-  // A Hugging Face directory: config.json, weights with an adapter merged in, the model's generation_config.json, and
-  // the tokenizer's files from `tokenizer_from`.
-  void save(const std::filesystem::path& directory, const std::filesystem::path& tokenizer_from,
-            const SaveOptions& options = {}) const;
-  // The adapter (and a value head) alone, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
-  void save_adapter(const std::filesystem::path& directory, const std::filesystem::path& base,
-                    const std::filesystem::path& tokenizer_from, const std::vector<int32_t>& ends = {}) const;
 
  private:
   Model() = default;
   void build_weights(at::ScalarType dtype);
-  static Model declared(const Json& config, const std::string& where, const PluginRegistry& registry,
-                        const Kernels& kernels, const ModelOptions& options);
-  static Model load_adapted(const std::filesystem::path& directory, const PluginRegistry& registry,
-                            const Kernels& kernels, const ModelOptions& options);
-  void load_weights(const std::filesystem::path& directory, const ModelOptions& options);
-  void init_weights(uint64_t seed, bool only_value_head);
-  void take_out_initial_pairs(const std::string& init);
-  // Those of an adapter folder's tensors that stand in the base's place (PEFT's modules_to_save); takes them from
-  // `extra`.
-  void read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra);
   // UserError where the model cannot take the batch: its positions, its vocabulary.
   void check_bounds(const Batch& batch) const;
 
@@ -128,12 +98,10 @@ class Model {
   std::shared_ptr<const BoundGraph> bound_;
   const Kernels* kernels_ = nullptr;
   Json config_;
-  std::filesystem::path directory_, base_;
   ModelKind kind_ = ModelKind::language;
+  ModelOrigin origin_;
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<Executor> executor_;
-  // What came with the adapter in the base's place, but for a value head: tensor -> its name in the adapter's folder.
-  std::map<std::string, std::string> saved_modules_;
 };
 
 }  // namespace dsengine

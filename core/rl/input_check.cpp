@@ -5,7 +5,8 @@
 #include "base/check.h"
 #include "base/regular_file.h"
 #include "files/hf_directory.h"
-#include "model/model_files.h"
+#include "model/hf/architecture.h"
+#include "model/hf/load.h"
 
 namespace dsengine {
 
@@ -39,8 +40,8 @@ fs::path InputCheck::origin_of(const fs::path& model) const {
 
 void InputCheck::check_model(const fs::path& model, ModelKind kind, bool random, bool trained) {
   if (origins_.contains(model)) return;
-  Model::load(model, registry_, kernels_,
-              {.kind = kind, .random_init = random, .new_value_head = trained, .values = false});
+  load_model(model, registry_, kernels_,
+             {.kind = kind, .random_init = random, .new_value_head = trained, .values = false});
 }
 
 // Opens the plugins of the models while the log is heard: it names a library before that is opened.

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "model/hf/load.h"
 #include "rl/example_stream.h"
 
 namespace dsengine {
@@ -88,7 +89,7 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
     }
     auto& model = loaded[folder];
     if (!model) {
-      RewardModel made{Model::load(folder, registry, kernels, {.kind = ModelKind::value, .base = base}),
+      RewardModel made{load_model(folder, registry, kernels, {.kind = ModelKind::value, .base = base}),
                        ScoreMoments::read(folder)};
       if (TextModel::folder_of(folder, base)) {
         auto text = TextModel::load(folder, folder, base);

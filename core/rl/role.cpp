@@ -14,7 +14,7 @@ void Role::enable_training(uint64_t seed) {
   if (lora.rank > 0) {
     DSE_CHECK_USER(!model.adapter(),
                    "{} is an adapter already: leave lora.rank at 0 to train it on, or merge it first (dsengine export)",
-                   model.directory().string());
+                   model.origin().directory.string());
     model.add_adapter({lora.rank, lora.alpha, lora.rslora, lora.targets}, seed);
   }
   model.enable_training(lora.also_train);

@@ -1,6 +1,6 @@
 // The models an algorithm works with, each trained where it has an optimizer.
 //
-//   Role actor{Model::load(…), nullptr, stage.actor.optimizer, stage.actor.lora};
+//   Role actor{load_model(…), nullptr, stage.actor.optimizer, stage.actor.lora};
 //   actor.enable_training(seed);                  // gradients, moments, an adapter or an average where asked for
 //   Model smooth = actor.averaged();
 //   roles.each([](const RoleEntry& entry, Role& role) { … });

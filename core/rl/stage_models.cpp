@@ -5,6 +5,9 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "files/atomic_directory.h"
+#include "model/hf/adapter_files.h"
+#include "model/hf/load.h"
+#include "model/hf/save.h"
 
 namespace dsengine {
 
@@ -40,8 +43,8 @@ void StageModels::load(const RoleEntry& entry) {
   const bool random = inputs_.random_init && from == inputs_.of(DSE_ACTOR), train = needs_.trained & entry.bit;
   const RoleConfig config = entry.config ? stage_.*entry.config : RoleConfig{};
   auto role = std::make_shared<Role>(
-      Role{Model::load(from, context_.registry, context_.kernels,
-                       {.kind = entry.kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
+      Role{load_model(from, context_.registry, context_.kernels,
+                      {.kind = entry.kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
            nullptr, config.optimizer, config.lora});
   DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
   role->model.set_recompute(stage_.recompute);
@@ -87,15 +90,15 @@ void StageModels::save(const RoleEntry& entry, const Role& role, const fs::path&
     spdlog::info("saved directory={}", (to / name).string());
   };
   const auto write_model = [&](const Model& model, const std::string& name) {
-    write(model, name, [&](const fs::path& folder) { model.save(folder, tokenizer, {.ends = ends}); });
+    write(model, name, [&](const fs::path& folder) { save_model(model, folder, tokenizer, {.ends = ends}); });
   };
   write_model(role.model, folders.model);
   if (!role.average.empty()) write_model(role.averaged(), folders.average);
   // A base that was drawn, or that was trained in part, is in no folder that the adapter could name.
-  const bool drawn = inputs_.random_init && role.model.directory() == inputs_.of(DSE_ACTOR);
+  const bool drawn = inputs_.random_init && role.model.origin().directory == inputs_.of(DSE_ACTOR);
   if (!role.model.adapter() || !role.lora.also_train.empty() || drawn) return;
   write(role.model, folders.adapter,
-        [&](const fs::path& folder) { role.model.save_adapter(folder, role.model.base(), tokenizer, ends); });
+        [&](const fs::path& folder) { save_adapter(role.model, folder, role.model.origin().base, tokenizer, ends); });
 }
 
 }  // namespace dsengine

@@ -8,6 +8,8 @@
 #include "base/json.h"
 #include "comm/local.h"
 #include "golden_models.h"
+#include "model/hf/adapter_files.h"
+#include "model/hf/save.h"
 #include "param/adamw.h"
 
 namespace dsengine {
@@ -54,8 +56,8 @@ TEST_P(Adapted, MergedAndBesideAreTheSameModel) {
   model.add_adapter(kAll, 1);
   randomize(model);
   fs::create_directories(folder.path / "merged"), fs::create_directories(folder.path / "adapter");
-  model.save(folder.path / "merged", golden(GetParam()));
-  model.save_adapter(folder.path / "adapter", golden(GetParam()), golden(GetParam()));
+  save_model(model, folder.path / "merged", golden(GetParam()));
+  save_adapter(model, folder.path / "adapter", golden(GetParam()), golden(GetParam()));
   const Model merged = golden_model(folder.path / "merged", kind), loaded = golden_model(folder.path / "adapter", kind);
   EXPECT_EQ(merged.adapter(), nullptr);
   EXPECT_TRUE(same_bits(loaded.hidden(batch), model.hidden(batch)));
@@ -123,7 +125,7 @@ TEST(Adapter, UnknownSettingsAreRefused) {
   const Folder folder;
   Model model = golden_model("llama_gqa");
   model.add_adapter(kAll, 1);
-  model.save_adapter(folder.path, golden("llama_gqa"), golden("llama_gqa"));
+  save_adapter(model, folder.path, golden("llama_gqa"), golden("llama_gqa"));
   const Json good = read_json(folder.path / "adapter_config.json");
   EXPECT_NO_THROW(golden_model(folder.path));
   for (const auto& [key, value] : std::vector<std::pair<std::string, Json>>{{"use_dora", true},

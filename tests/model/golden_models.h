@@ -10,7 +10,7 @@
 #include <random>
 
 #include "base/json.h"
-#include "model/model.h"
+#include "model/hf/load.h"
 #include "ops/built_kernels.h"
 
 namespace dsengine {
@@ -41,8 +41,8 @@ inline ModelKind golden_kind(const std::string& name) {
 
 inline Model golden_model(const std::filesystem::path& directory, ModelKind kind = ModelKind::language,
                           at::ScalarType dtype = at::kFloat, const Kernels& kernels = built_kernels()) {
-  return Model::load(directory.is_absolute() ? directory : golden(directory), built_plugins(), kernels,
-                     {.kind = kind, .dtype = dtype});
+  return load_model(directory.is_absolute() ? directory : golden(directory), built_plugins(), kernels,
+                    {.kind = kind, .dtype = dtype});
 }
 
 // Ragged sequences of ordinary tokens, the same for the same seed.

@@ -61,7 +61,7 @@ TEST(ModelConfig, SaysWhatIsNotServed) {
     Json config = read_json(golden(name) / "config.json");
     change(config);
     try {
-      Model::create(config, "config.json", built_plugins(), built_kernels(), {});
+      create_model(config, "config.json", built_plugins(), built_kernels(), {});
     } catch (const UserError& e) {
       return std::string(e.what());
     }

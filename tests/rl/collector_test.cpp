@@ -12,6 +12,7 @@
 
 #include "../model/golden_models.h"
 #include "base/check.h"
+#include "model/hf/save.h"
 #include "rl/forward.h"
 
 namespace dsengine {
@@ -57,7 +58,7 @@ class Collecting : public testing::Test {
   const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_collector_{}", getpid());
   const fs::path directory = fs::path(DSE_SOURCE_DIR) / "examples/tiny/model";
   const TextModel text = TextModel::load(directory, directory);
-  const Model actor = Model::load(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = 3});
+  const Model actor = load_model(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = 3});
   Scheduler scheduler{actor, {}};
   ExampleSet data;
   RolloutConfig config;
@@ -131,7 +132,7 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
     if (t.spec->tensor == "score.weight") at::Tensor(t.tensor).normal_();
   const fs::path same = folder / "same", other = folder / "other";
   fs::create_directories(same), fs::create_directories(other);
-  model.save(same, directory), model.save(other, directory);
+  save_model(model, same, directory), save_model(model, other, directory);
   // Two letters change places in the vocabulary, and so do their embeddings: the same model of text.
   Json tokenizer = read_json(other / "tokenizer.json");
   auto& vocabulary = tokenizer["model"]["vocab"];
@@ -147,7 +148,7 @@ TEST_F(Collecting, ARewardModelWithAnotherVocabularyReadsText) {
     }
   fs::remove(other / "model.safetensors");
   fs::create_directories(folder / "weights");
-  swapped.save(folder / "weights", {});
+  save_model(swapped, folder / "weights", {});
   fs::copy(folder / "weights/model.safetensors", other / "model.safetensors");
 
   const RewardSource source{"", "model", "", 1, {{"normalize", {false, ""}}}};
@@ -179,7 +180,7 @@ TEST_F(Collecting, ARewardModelWithAChatTemplateOfItsOwnIsAskedInIt) {
     if (t.spec->tensor == "score.weight") at::Tensor(t.tensor).normal_();
   const fs::path own = folder / "own";
   fs::create_directories(own);
-  model.save(own, directory);
+  save_model(model, own, directory);
   write_text(own / "chat_template.jinja",
              "{% for m in messages %}{{ '[' + m.role + ']' + m.content + ';' }}{% endfor %}"
              "{% if add_generation_prompt %}[assistant]{% endif %}");

@@ -113,7 +113,7 @@ TEST(RewardModel, ReadsTheLastTokenThatIsNoPadding) {
   EXPECT_FLOAT_EQ(float(value_of({5, 2, 6})), float(value_of({5, 2, 6, 2, 2})));
   // One that is begun to be trained reads its end token, and says so where it is saved.
   const Model begun =
-      Model::load(folder, built_plugins(), built_kernels(), {.kind = ModelKind::value, .new_value_head = true});
+      load_model(folder, built_plugins(), built_kernels(), {.kind = ModelKind::value, .new_value_head = true});
   EXPECT_TRUE(begun.config().at("pad_token_id").is_null());
   const std::vector<int32_t> ids{5, 6, 2};
   EXPECT_FLOAT_EQ(float(last_values(begun, {std::span<const int32_t>(ids)})[0]), float(with_end));
@@ -122,8 +122,8 @@ TEST(RewardModel, ReadsTheLastTokenThatIsNoPadding) {
 
 TEST(RewardModel, ALanguageModelIsNone) {
   EXPECT_THROW(golden_model("llama_gqa", ModelKind::value), UserError);
-  EXPECT_NO_THROW(Model::load(golden("llama_gqa"), built_plugins(), built_kernels(),
-                              {.kind = ModelKind::value, .new_value_head = true}));
+  EXPECT_NO_THROW(load_model(golden("llama_gqa"), built_plugins(), built_kernels(),
+                             {.kind = ModelKind::value, .new_value_head = true}));
 }
 
 }  // namespace

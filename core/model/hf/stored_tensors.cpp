@@ -1,4 +1,4 @@
-#include "model/stored_tensors.h"
+#include "model/hf/stored_tensors.h"
 
 #include <ATen/ATen.h>
 
@@ -72,6 +72,12 @@ void read_transposed(const WeightDirectory& weights, const std::string& name, co
 }
 
 }  // namespace
+
+std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensors) {
+  std::vector<StoredPiece> pieces;
+  for (const auto& named : tensors) pieces.push_back({named.spec, named.tensor});
+  return pieces;
+}
 
 std::vector<int64_t> StoredTensor::shape() const {
   const ParamSpec& first = *pieces[0].spec;

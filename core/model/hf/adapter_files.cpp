@@ -1,9 +1,5 @@
-// A LoRA directory as PEFT writes it: adapter_config.json and adapter_model.safetensors, on a base that the
-// configuration names.
-//
-// Read and written: r, lora_alpha, rank_pattern, alpha_pattern, use_rslora, init_lora_weights, and modules_to_save: the
-// score of reward models; an untied head or embedding, norms. What would change the numbers and is not known here
-// (DoRA, biases) is refused. Which modules have a pair is read from the weights.
+#include "model/hf/adapter_files.h"
+
 #include <ATen/ATen.h>
 #include <spdlog/spdlog.h>
 
@@ -16,9 +12,8 @@
 #include "base/printable.h"
 #include "base/regular_file.h"
 #include "files/hf_directory.h"
-#include "files/weights.h"
-#include "model/model.h"
-#include "model/stored_tensors.h"
+#include "model/hf/initial_pairs.h"
+#include "model/hf/stored_tensors.h"
 #include "text/regex.h"
 #include "text/tokenizer_files.h"
 
@@ -140,72 +135,36 @@ std::set<std::string> target_modules(const Adapter& adapter) {
 
 }  // namespace
 
-// What is left of each adapted weight W when the pair that PEFT begins with is taken out of it: of pissa the part of
-// the r largest singular values (Meng et al. 2024), of olora scale times the first r columns of QR (Büyükakyüz 2024).
-void Model::take_out_initial_pairs(const std::string& init) {
-  at::NoGradGuard no_grad;
-  std::error_code gone;
-  DSE_CHECK_USER(!fs::current_path(gone).empty(),  // MKL's decompositions would end the process
-                 "the working directory does not exist any more: change to another");
-  std::map<std::string, LowRank> pairs;
-  for (const auto& [module, pair] : weights_->adapter->modules()) pairs.emplace(module + ".weight", pair);
-  std::vector<StoredPiece> pieces;
-  for (const auto& named : tensors()) pieces.push_back({named.spec, named.tensor});
-  for (const auto& stored : stored_tensors(pieces)) {
-    const auto found = pairs.find(stored.name);
-    if (found == pairs.end()) continue;
-    const bool transposed = stored.pieces[0].spec->transposed;
-    DSE_CHECK_USER(init != "olora" || !transposed,
-                   "{}: init_lora_weights = 'olora' on {}, which lies transposed, is "
-                   "not supported",
-                   directory_.string(), stored.name);
-    const at::Tensor weight = transposed ? stored.joined().t() : stored.joined();
-    const int64_t r = found->second.rank, most = std::min(weight.size(0), weight.size(1));
-    DSE_CHECK_USER(r <= most, "{}: rank {} of {}, which has the rank {}", directory_.string(), r, stored.name, most);
-    at::Tensor initial;
-    if (init == "pissa") {
-      const auto [u, s, v] = at::linalg_svd(weight, false);
-      initial = at::matmul(u.narrow(1, 0, r) * s.narrow(0, 0, r), v.narrow(0, 0, r));
-    } else {
-      const auto [q, upper] = at::linalg_qr(weight);
-      initial = weights_->adapter->scale(found->second) * at::matmul(q.narrow(1, 0, r), upper.narrow(0, 0, r));
-    }
-    stored.split(weight - initial);
-  }
+AdapterFolder::AdapterFolder(const fs::path& directory)
+    : directory_(directory), where_((directory / kAdapterConfig).string()), config_(read_adapter_config(directory)) {
+  check_plain(config_, where_);
+  init_ = init_of(config_, where_);
+  weights_ = WeightDirectory::open(directory);
 }
 
-Model Model::load_adapted(const fs::path& directory, const PluginRegistry& registry, const Kernels& kernels,
-                          const ModelOptions& options) {
-  const auto where = (directory / kAdapterConfig).string();
-  const Json config = read_adapter_config(directory);
-  check_plain(config, where);
-  const std::string init = init_of(config, where);
-  const auto weights = WeightDirectory::open(directory);
-  ModelOptions base_options = options;
-  if (weights.find(kPrefix + kScore)) base_options.new_value_head = true;
-  if (options.base.empty()) warn_of_two_bases(directory);
-  Model model = load(base_directory(directory, options.base), registry, kernels, base_options);
-  model.base_ = std::exchange(model.directory_, directory);
+bool AdapterFolder::has_value_head() const { return weights_.find(kPrefix + kScore); }
 
-  const AdapterSettings settings{1, 1, config.value("use_rslora", Json(false)) == true, {"all"}, init};
-  model.weights_->adapter =
-      std::make_unique<Adapter>(model.graph(), settings, kernels, model.dtype(), pairs_of(config, weights, where));
-  if (!init.empty() && options.values) model.take_out_initial_pairs(init);
+void AdapterFolder::load(Model& model, bool values) const {
+  const AdapterSettings settings{1, 1, config_.value("use_rslora", Json(false)) == true, {"all"}, init_};
+  model.add_adapter(std::make_unique<Adapter>(model.graph(), settings, model.kernels(), model.dtype(),
+                                              pairs_of(config_, weights_, where_)));
+  if (!init_.empty() && values) take_out_initial_pairs(model, directory_.string());
   at::NoGradGuard no_grad;
-  std::set<std::string> extra(weights.names().begin(), weights.names().end());
-  for (const auto& stored : stored_pairs(*model.weights_->adapter)) {
-    options.values ? stored.read(weights, kPrefix + stored.name, directory.string())
-                   : stored.check(weights, kPrefix + stored.name, directory.string());
+  std::set<std::string> extra(weights_.names().begin(), weights_.names().end());
+  for (const auto& stored : stored_pairs(*model.adapter())) {
+    values ? stored.read(weights_, kPrefix + stored.name, directory_.string())
+           : stored.check(weights_, kPrefix + stored.name, directory_.string());
     extra.erase(kPrefix + stored.name);
   }
-  model.read_saved_modules(weights, config.value("modules_to_save", Json()), extra);
-  if (model.kind_ == ModelKind::language) extra.erase(kPrefix + kScore);
-  DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory.string(),
+  model.set_origin({directory_, model.origin().directory, load_saved_modules(model, extra)});
+  if (model.kind() == ModelKind::language) extra.erase(kPrefix + kScore);
+  DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory_.string(),
                  shown_list(extra));
-  return model;
 }
 
-void Model::read_saved_modules(const WeightDirectory& weights, const Json& modules, std::set<std::string>& extra) {
+std::map<std::string, std::string> AdapterFolder::load_saved_modules(const Model& model,
+                                                                     std::set<std::string>& extra) const {
+  const Json modules = config_.value("modules_to_save", Json());
   const auto is_saved = [&](const std::string& module) {
     return std::any_of(modules.begin(), modules.end(), [&](const Json& saved) {
       if (!saved.is_string()) return false;
@@ -213,30 +172,33 @@ void Model::read_saved_modules(const WeightDirectory& weights, const Json& modul
       return module == name || module.ends_with(fmt::format(".{}", name));
     });
   };
-  const std::string tied =
-      graph_->head_tied ? weights_->sections[0].blocks()[size_t(graph_->tied_block)].parts[0].tensor : "";
-  for (const auto& named : tensors()) {
+  const ModelGraph& graph = model.graph();
+  const std::string tied = graph.head_tied ? graph.sections[0].blocks[size_t(graph.tied_block)].parts[0].tensor : "";
+  std::map<std::string, std::string> saved_modules;
+  for (const auto& named : model.tensors()) {
     std::string name = named.spec->tensor;
     // A head is lm_head to transformers, whatever a family's checkpoints call it.
-    if (!extra.contains(kPrefix + name) && named.spec->tensor == graph_->head.tensor) name = "lm_head.weight";
+    if (!extra.contains(kPrefix + name) && named.spec->tensor == graph.head.tensor) name = "lm_head.weight";
     if (!extra.contains(kPrefix + name) || !is_saved(name.substr(0, name.rfind('.')))) continue;
     DSE_CHECK_USER(named.spec->tensor != tied && named.spec->first_row < 0,
                    "{}: modules_to_save: {} is tied to another tensor or a part of one", directory_.string(), name);
-    stored_tensors({{named.spec, named.tensor}})[0].read(weights, kPrefix + name, directory_.string());
+    stored_tensors({{named.spec, named.tensor}})[0].read(weights_, kPrefix + name, directory_.string());
     extra.erase(kPrefix + name);
-    if (name != kScore) saved_modules_[named.spec->tensor] = name;
+    if (name != kScore) saved_modules[named.spec->tensor] = name;
   }
+  return saved_modules;
 }
 
-void Model::save_adapter(const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from,
-                         const std::vector<int32_t>& ends) const {
-  DSE_CHECK(weights_->adapter, "a model without an adapter");
-  const bool value = kind_ == ModelKind::value;
-  auto stored = stored_pairs(*weights_->adapter);
+void save_adapter(const Model& model, const fs::path& directory, const fs::path& base, const fs::path& tokenizer_from,
+                  const std::vector<int32_t>& ends) {
+  DSE_CHECK(model.adapter(), "a model without an adapter");
+  const Adapter& adapter = *model.adapter();
+  const bool value = model.kind() == ModelKind::value;
+  auto stored = stored_pairs(adapter);
   std::set<std::string> saved;
-  auto beside = saved_modules_;
+  auto beside = model.origin().saved_modules;
   if (value) beside[kScore] = kScore;
-  const auto all = tensors();
+  const auto all = model.tensors();
   for (const auto& named : all) {
     const auto found = beside.find(named.spec->tensor);
     if (found == beside.end()) continue;
@@ -252,13 +214,13 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
   }
   writer.close();
   // r and lora_alpha are the first pair's; patterns name those of another.
-  const auto& pairs = weights_->adapter->modules();
+  const auto& pairs = adapter.modules();
   Json ranks = Json::object(), alphas = Json::object();
   for (const auto& [module, low] : pairs) {
     if (low.rank != pairs[0].second.rank) ranks[module] = low.rank;
     if (low.alpha != pairs[0].second.alpha) alphas[module] = low.alpha;
   }
-  const std::string& init = weights_->adapter->settings().init;
+  const std::string& init = adapter.settings().init;
   const bool transposed = std::any_of(all.begin(), all.end(), [](const auto& t) { return t.spec->transposed; });
   const Json config{{"peft_type", "LORA"},
                     {"task_type", value ? "SEQ_CLS" : "CAUSAL_LM"},
@@ -267,9 +229,9 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"lora_alpha", pairs[0].second.alpha},
                     {"rank_pattern", ranks},
                     {"alpha_pattern", alphas},
-                    {"use_rslora", weights_->adapter->settings().rslora},
+                    {"use_rslora", adapter.settings().rslora},
                     {"init_lora_weights", init.empty() ? Json(true) : Json(init)},
-                    {"target_modules", target_modules(*weights_->adapter)},
+                    {"target_modules", target_modules(adapter)},
                     {"modules_to_save", saved.empty() ? Json() : Json(saved)},
                     {"lora_dropout", 0.0},
                     {"bias", "none"},
@@ -277,7 +239,7 @@ void Model::save_adapter(const fs::path& directory, const fs::path& base, const 
                     {"inference_mode", true}};
   write_text(directory / kAdapterConfig, config.dump(2) + "\n");
   if (!tokenizer_from.empty()) copy_tokenizer_files(tokenizer_from, directory);
-  save_generation_settings(directory_, base_, ends, directory);
+  save_generation_settings(model.origin().directory, model.origin().base, ends, directory);
 }
 
 }  // namespace dsengine

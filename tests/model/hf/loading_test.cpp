@@ -6,7 +6,8 @@
 #include <fstream>
 #include <thread>
 
-#include "golden_models.h"
+#include "model/golden_models.h"
+#include "model/hf/save.h"
 
 namespace dsengine {
 namespace {
@@ -48,8 +49,8 @@ void check_peak(const char* name, Dtype dtype, const Json& sizes) {
   fs::create_directories(directory);
   int64_t bytes = 0;
   {
-    const Model model = Model::create(config, "config.json", built_plugins(), built_kernels(), {});
-    model.save(directory, {}, {.dtype = dtype});
+    const Model model = create_model(config, "config.json", built_plugins(), built_kernels(), {});
+    save_model(model, directory, {}, {.dtype = dtype});
     bytes = 4 * model.parameter_count();
   }
   std::optional<Model> model;

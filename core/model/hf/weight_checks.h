@@ -9,7 +9,7 @@
 
 #include <string>
 
-#include "files/hf_directory.h"
+#include "base/model_kind.h"
 #include "files/weights.h"
 #include "model/graph.h"
 
@@ -28,9 +28,6 @@ class StoredNames {
   const WeightDirectory& weights_;
   std::string declared_head_, head_, tied_;
 };
-
-// What a reward model or critic has in the head's place.
-ParamSpec value_head(const ModelGraph& graph);
 
 // UserError unless the weights have every tensor that the graph asks for, in its shape. A value head may be missing
 // where `new_value_head`.

@@ -1,7 +1,7 @@
 // A checkpoint's tensors and the parameters that lie in them: as they are, transposed, or as rows of one that several
 // share (q, k and v in one "qkv_proj.weight", per head or one after the other).
 //
-//   for (auto& stored : stored_tensors(pieces)) stored.read(weights, stored.name, "models/x");
+//   for (auto& stored : stored_tensors(pieces_of(model.tensors()))) stored.read(weights, stored.name, "x");
 //   at::Tensor whole = stored.joined();                    // what a checkpoint holds
 #pragma once
 #include <ATen/core/Tensor.h>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "files/weights.h"
-#include "param/layout.h"
+#include "model/model.h"
 
 namespace dsengine {
 
@@ -18,6 +18,8 @@ struct StoredPiece {
   const ParamSpec* spec;
   at::Tensor tensor;  // the parameter's values, [out, in]
 };
+
+std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensors);
 
 struct StoredTensor {
   std::string name;

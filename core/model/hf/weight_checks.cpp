@@ -1,4 +1,4 @@
-#include "model/weight_checks.h"
+#include "model/hf/weight_checks.h"
 
 #include <unistd.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/printable.h"
-#include "model/stored_tensors.h"
+#include "model/hf/stored_tensors.h"
 
 namespace dsengine {
 namespace {
@@ -40,10 +40,6 @@ std::string StoredNames::of(const std::string& declared) const {
   if (declared == declared_head_) return head_;
   std::string name = stored_name(weights_, declared);
   return is_tied(declared) && !weights_.find(name) ? head_ : name;
-}
-
-ParamSpec value_head(const ModelGraph& graph) {
-  return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::value_head};
 }
 
 void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
