@@ -1,23 +1,19 @@
-// How rows are cut into minibatches, and where a reward model's score is read.
+// How rows are cut into minibatches.
 #include "rl/learner.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <set>
 
-#include "../model/golden_models.h"
 #include "base/check.h"
 #include "comm/local.h"
+#include "ops/built_kernels.h"
 #include "plugin/fixtures.h"
 #include "plugin/library.h"
-#include "rl/scorer.h"
 
 namespace dsengine {
 namespace {
-
-namespace fs = std::filesystem;
 
 Experience rows_of_prompts(const std::vector<int64_t>& prompts) {
   Experience e;
@@ -94,36 +90,6 @@ TEST(Minibatches, GroupsAndPairsStayTogether) {
       for (size_t i = 0; i < part.size(); i += 2) EXPECT_EQ(part[i + 1], part[i] + 1);
   }
   EXPECT_EQ(cut("grpo", rows_of_prompts({0, 0, 0, 0}), 2, 0).size(), 1u);  // a group larger than a minibatch
-}
-
-// transformers' LlamaForSequenceClassification takes the rightmost token that is not the padding id.
-TEST(RewardModel, ReadsTheLastTokenThatIsNoPadding) {
-  const fs::path folder = fs::path(testing::TempDir()) / fmt::format("dse_padded_{}", getpid());
-  fs::remove_all(folder);
-  fs::copy(golden("llama_reward"), folder);
-  Json config = read_json(folder / "config.json");
-  const auto value_of = [&](const std::vector<int32_t>& ids) {
-    return last_values(golden_model(folder, ModelKind::value), {std::span<const int32_t>(ids)})[0];
-  };
-  const double plain = value_of({5, 6}), with_end = value_of({5, 6, 2});
-  EXPECT_NE(plain, with_end);
-  config["pad_token_id"] = 2;
-  write_text(folder / "config.json", config.dump());
-  EXPECT_FLOAT_EQ(float(value_of({5, 6, 2})), float(plain));
-  EXPECT_FLOAT_EQ(float(value_of({5, 2, 6})), float(value_of({5, 2, 6, 2, 2})));
-  // One that is begun to be trained reads its end token, and says so where it is saved.
-  const Model begun =
-      load_model(folder, built_plugins(), built_kernels(), {.kind = ModelKind::value, .new_value_head = true});
-  EXPECT_TRUE(begun.config().at("pad_token_id").is_null());
-  const std::vector<int32_t> ids{5, 6, 2};
-  EXPECT_FLOAT_EQ(float(last_values(begun, {std::span<const int32_t>(ids)})[0]), float(with_end));
-  fs::remove_all(folder);
-}
-
-TEST(RewardModel, ALanguageModelIsNone) {
-  EXPECT_THROW(golden_model("llama_gqa", ModelKind::value), UserError);
-  EXPECT_NO_THROW(load_model(golden("llama_gqa"), built_plugins(), built_kernels(),
-                             {.kind = ModelKind::value, .new_value_head = true}));
 }
 
 }  // namespace
