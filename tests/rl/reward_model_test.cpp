@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 Model begun_reward_model(const fs::path& folder) {
-  return Model::load(folder, built_plugins(), built_kernels(), {.kind = ModelKind::value, .new_value_head = true});
+  return load_model(folder, built_plugins(), built_kernels(), {.kind = ModelKind::value, .new_value_head = true});
 }
 
 // transformers' LlamaForSequenceClassification takes the rightmost token that is not the padding id.

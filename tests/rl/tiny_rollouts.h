@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "../model/golden_models.h"
+#include "model/hf/load.h"
+#include "model/hf/save.h"
 #include "plugin/fixtures.h"
 #include "rl/rollout.h"
 #include "rl/scorer.h"
@@ -14,12 +16,12 @@ namespace dsengine {
 
 // Where these tests read and write models.
 inline Model drawn_model(const std::filesystem::path& directory, uint64_t seed) {
-  return Model::load(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = seed});
+  return load_model(directory, built_plugins(), built_kernels(), {.random_init = true, .seed = seed});
 }
 inline void save_model_to(const Model& model, const std::filesystem::path& directory,
                           const std::filesystem::path& tokenizer_from) {
   std::filesystem::create_directories(directory);
-  model.save(directory, tokenizer_from);
+  save_model(model, directory, tokenizer_from);
 }
 
 inline RewardSource regex_reward(const std::string& name, const std::string& pattern, double weight = 1) {
