@@ -14,7 +14,7 @@
 
 #include "../model/golden_models.h"
 #include "plugin/fixtures.h"
-#include "run/config.h"
+#include "run/config_reader.h"
 
 namespace dsengine {
 
