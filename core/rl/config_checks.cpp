@@ -8,7 +8,6 @@
 #include "base/directory.h"
 #include "base/printable.h"
 #include "files/hf_directory.h"
-#include "plugin/instance.h"
 #include "rl/examples.h"
 #include "rl/reward_rules.h"
 #include "run/metric_table.h"
@@ -19,7 +18,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const Item& algorithm_of(const PluginRegistry& registry, const StageConfig& stage) try {
+const Item& item_of(const PluginRegistry& registry, const StageConfig& stage) try {
   return registry.find(DSE_ALGORITHM, stage.algorithm);
 } catch (const UserError& error) {
   throw UserError(stage.name.empty() ? error.what() : error_line("stage '{}': {}", stage.name, error.what()));
@@ -89,10 +88,14 @@ void check_rewards(const StageConfig& stage, const PluginRegistry& registry) {
 
 }  // namespace
 
-dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
-  const Item& item = algorithm_of(registry, stage);
+AlgorithmInstance algorithm_of(const PluginRegistry& registry, const StageConfig& stage) {
+  const Item& item = item_of(registry, stage);
   const auto it = stage.plugin.find(item.name);
-  return AlgorithmInstance(item, OptionSet(item, it == stage.plugin.end() ? OptionValues{} : it->second)).needs();
+  return {item, {item, it == stage.plugin.end() ? OptionValues{} : it->second}};
+}
+
+dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage) {
+  return algorithm_of(registry, stage).needs();
 }
 
 void check_from(const RunConfig& config, size_t index, const std::string& from) {

@@ -3,12 +3,14 @@
 //
 //   for (size_t i = 0; i < config.stages.size(); ++i) check_stage(config, i, registry);
 #pragma once
+#include "plugin/instance.h"
 #include "plugin/registry.h"
 #include "run/config.h"
 
 namespace dsengine {
 
-// What the stage's algorithm needs, with the options that the stage gives it.
+// The stage's algorithm with the options that the stage gives it, and what it needs with them.
+AlgorithmInstance algorithm_of(const PluginRegistry& registry, const StageConfig& stage);
 dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage);
 
 void check_stage(const RunConfig& config, size_t index, const PluginRegistry& registry);

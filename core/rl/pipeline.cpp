@@ -99,8 +99,8 @@ StageInputs Pipeline::inputs_of(size_t index) const {
   if (needs.trained & DSE_REWARD) reward = actor;
   for (const auto& source : stage.reward_sources()) {
     if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
-    const bool model = registry_.find(DSE_REWARD_ITEM, source.plugin).reward().needs_model;
-    in.rewards.push_back(model ? resolve(index, source.from, earlier_reward.value_or(fs::path())) : fs::path());
+    in.rewards.push_back(
+        wants_model(registry_, source) ? resolve(index, source.from, earlier_reward.value_or(fs::path())) : fs::path());
     if (reward.empty()) reward = in.rewards.back();
   }
   if (reward.empty()) reward = earlier_reward.value_or(fs::path());

@@ -65,10 +65,14 @@ ScoreMoments moments_on(const Model& model, const ExampleSet& pairs) {
   return {mean, std::sqrt(std::max(0.0, squares / n - mean * mean))};
 }
 
+bool wants_model(const PluginRegistry& registry, const RewardSource& source) {
+  return registry.find(DSE_REWARD_ITEM, source.plugin).reward().needs_model;
+}
+
 void check_reward_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& folders,
                          const PluginRegistry& registry) {
   for (size_t i = 0; i < sources.size(); ++i)
-    DSE_CHECK_USER(!folders[i].empty() || !registry.find(DSE_REWARD_ITEM, sources[i].plugin).reward().needs_model,
+    DSE_CHECK_USER(!folders[i].empty() || !wants_model(registry, sources[i]),
                    "the reward '{}' needs a reward model: set its 'from', or train one in an earlier stage",
                    sources[i].plugin);
 }
@@ -83,7 +87,7 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
   std::vector<std::shared_ptr<const RewardModel>> models;
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto& folder = folders[i];
-    if (!registry.find(DSE_REWARD_ITEM, sources[i].plugin).reward().needs_model) {
+    if (!wants_model(registry, sources[i])) {
       models.push_back(nullptr);
       continue;
     }

@@ -36,6 +36,9 @@ struct RewardModel {
   std::optional<TextModel> text{};  // of one with words of its own: another vocabulary, another chat template
 };
 
+// Whether the source's plugin is given a reward model's values.
+bool wants_model(const PluginRegistry& registry, const RewardSource& source);
+
 // Of each source, null where its plugin wants none; sources of one folder share one. base: of those that are adapters,
 // in place of the base that they name; may be empty. UserError where a source wants a model and has none.
 std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::vector<RewardSource>& sources,

@@ -9,18 +9,13 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "rl/answer_ends.h"
+#include "rl/config_checks.h"
 #include "rl/stage_checks.h"
 #include "run/progress.h"
 
 namespace dsengine {
 
 namespace {
-
-AlgorithmInstance algorithm_of(const StageConfig& stage, const PluginRegistry& registry) {
-  const Item& item = registry.find(DSE_ALGORITHM, stage.algorithm);
-  const auto it = stage.plugin.find(item.name);
-  return {item, {item, it == stage.plugin.end() ? OptionValues{} : it->second}};
-}
 
 TextModel text_of(const StageInputs& inputs) {
   const auto actor = inputs.of(DSE_ACTOR);
@@ -48,7 +43,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       context_(context),
       directory_(directory),
       key_(name_hash(stage.name)),
-      algorithm_(algorithm_of(stage, context.registry)),
+      algorithm_(algorithm_of(context.registry, stage)),
       text_(text_of(inputs)),
       data_(StageData::load(stage, algorithm_.needs().source, context.registry, text_, run.seed)),
       plan_(plan_of(stage.max_steps, stage.epochs)),

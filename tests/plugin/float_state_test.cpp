@@ -1,11 +1,9 @@
 // Plugins built with -ffast-math flip a bit of the thread that loads or calls them: denormals are then read and written
 // as 0. Every way into a plugin puts it back.
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 
-#include <sstream>
 #include <thread>
 
+#include "base/log_watch.h"
 #include "plugin/fixtures.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
@@ -80,10 +78,7 @@ TEST(FloatState, IsPutBackOnTheHostsThreads) {
 }
 
 TEST(FloatState, VerifyWarnsAndTheLogNamesIt) {
-  std::ostringstream log;
-  const auto old = spdlog::default_logger();
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  const LogWatch log;
   const PluginRegistry none({}, {}, {});
   const auto text = [&](const char* name) {
     const auto checks = verify(none, fixture(name).string());
@@ -96,9 +91,8 @@ TEST(FloatState, VerifyWarnsAndTheLogNamesIt) {
   EXPECT_THAT(format_checks(copy), AllOf(HasSubstr("warning floating point: "), HasSubstr("-ffast-math")));
   EXPECT_THAT(text("flushes_in_score"), HasSubstr("warning floating point: "));
   EXPECT_THAT(text("plain"), Not(HasSubstr("floating point")));
-  spdlog::set_default_logger(old);
-  EXPECT_THAT(log.str(), AllOf(HasSubstr("plugin open=" + (folder.path() / "libdse_copy.so").string()),
-                               HasSubstr("changed_by=\"plugin " + (folder.path() / "libdse_copy.so").string())));
+  EXPECT_THAT(log.text(), AllOf(HasSubstr("plugin open=" + (folder.path() / "libdse_copy.so").string()),
+                                HasSubstr("changed_by=\"plugin " + (folder.path() / "libdse_copy.so").string())));
 }
 
 }  // namespace

@@ -2,18 +2,17 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cmath>
 #include <fstream>
-#include <sstream>
+#include <optional>
 #include <thread>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/log_watch.h"
 #include "plugin/instance.h"
 #include "plugin/registry.h"
 
@@ -209,22 +208,18 @@ TEST_F(ProcessReward, SignalsDropNoAnswer) {
 
 // It answers, but only into a buffer.
 TEST_F(ProcessReward, AProgramThatDoesNotFlushIsNamed) {
-  std::ostringstream log;
-  const auto old = spdlog::default_logger();
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
   unsetenv("PYTHONUNBUFFERED");
+  std::optional<LogWatch> log(std::in_place);
   const std::string never = "    sys.stdout.write(" + std::string(answer) + " + '\\n')\n    continue";
   expect_scores(ask(never, 2, with({{"deadline", 1.0}})), {NAN, NAN});
-  const auto told = log.str();
-  log.str("");
+  const std::string told = log->text();
+  log.emplace();
   expect_scores(ask("    time.sleep(60)", 1, with({{"deadline", 0.5}})), {NAN});
-  spdlog::set_default_logger(old);
   EXPECT_NE(told.find("answer 1 of 2: no answer within the deadline, but one as soon as its input ended: it does not "
                       "flush its output"),
             told.npos)
       << told;
-  EXPECT_EQ(log.str().find("flush"), std::string::npos) << log.str();
+  EXPECT_EQ(log->text().find("flush"), std::string::npos) << log->text();
 }
 
 // Nothing of a program that fails, or is late, is left: nor of what it started in sessions of their own.

@@ -6,50 +6,14 @@
 //   …
 //   EXPECT_EQ(steps_of(config.output_dir / "sft"), …);   // metrics.jsonl without times
 #pragma once
-#include <spdlog/sinks/base_sink.h>
-#include <spdlog/spdlog.h>
-
-#include <csignal>
 #include <fstream>
 
 #include "../model/golden_models.h"
+#include "base/log_watch.h"
 #include "plugin/fixtures.h"
 #include "run/config_reader.h"
 
 namespace dsengine {
-
-// The log of a test, in place of the terminal's. A line that holds `stop_at` is followed by a signal, once.
-class LogWatch {
- public:
-  explicit LogWatch(const std::string& stop_at = "")
-      : former_(spdlog::default_logger()), sink_(std::make_shared<Sink>(stop_at)) {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("watched", sink_));
-  }
-  ~LogWatch() { spdlog::set_default_logger(former_); }
-  LogWatch(const LogWatch&) = delete;
-  LogWatch& operator=(const LogWatch&) = delete;
-
-  int64_t count(const std::string& part) const {
-    return std::count_if(sink_->lines.begin(), sink_->lines.end(),
-                         [&](const auto& line) { return line.find(part) != line.npos; });
-  }
-
- private:
-  struct Sink : spdlog::sinks::base_sink<std::mutex> {
-    explicit Sink(std::string at) : stop_at(std::move(at)) {}
-    void sink_it_(const spdlog::details::log_msg& message) override {
-      lines.emplace_back(message.payload.data(), message.payload.size());
-      if (stop_at.empty() || lines.back().find(stop_at) == std::string::npos) return;
-      stop_at.clear();
-      std::raise(SIGTERM);
-    }
-    void flush_() override {}
-    std::string stop_at;
-    std::vector<std::string> lines;
-  };
-  std::shared_ptr<spdlog::logger> former_;
-  std::shared_ptr<Sink> sink_;
-};
 
 inline constexpr const char* kSftStage = R"(
 [[stage]]

@@ -6,15 +6,14 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pty.h>
-#include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <regex>
-#include <sstream>
 #include <thread>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/log_watch.h"
 #include "run/logging.h"
 #include "run/scratch_folder.h"
 
@@ -23,22 +22,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::MatchesRegex;
-
-// Sends log lines to a string while it lives.
-class LogCapture {
- public:
-  LogCapture() : former_(spdlog::default_logger()) {
-    auto logger = std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
-    logger->set_pattern("%v");
-    spdlog::set_default_logger(logger);
-  }
-  ~LogCapture() { spdlog::set_default_logger(former_); }
-  std::string text() const { return text_.str(); }
-
- private:
-  std::shared_ptr<spdlog::logger> former_;
-  std::ostringstream text_;
-};
 
 class Terminal {
  public:
@@ -76,7 +59,7 @@ TEST(Duration, Text) {
 }
 
 TEST(Progress, LogsEverySoManySteps) {
-  LogCapture log;
+  const LogWatch log;
   {
     Progress progress("ppo", 25, {.log_every = 10, .terminal = -1});
     for (int64_t step = 1; step <= 25; ++step) progress.update(step, {{"reward", 0.25 * static_cast<double>(step)}});
@@ -87,7 +70,7 @@ TEST(Progress, LogsEverySoManySteps) {
 }
 
 TEST(Progress, StepsBeforeAResumeDoNotCountForTheRate) {
-  LogCapture log;
+  const LogWatch log;
   Progress progress("sft", 2000, {.first_step = 1000, .log_every = 1, .unit = "rows", .terminal = -1});
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   progress.update(1001);
@@ -103,7 +86,7 @@ TEST(Progress, StepsBeforeAResumeDoNotCountForTheRate) {
 
 TEST(Progress, RedrawsOneLineOnATerminal) {
   Terminal terminal(200);
-  LogCapture log;
+  const LogWatch log;
   Progress progress("ppo", 500, {.terminal = terminal.descriptor()});
   progress.update(120, {{"reward", 0.512}});
   EXPECT_THAT(terminal.text(), MatchesRegex("\r\x1b\\[Kppo 120/500 24% [^ ]+ steps/s [^ ]+ left reward=0.512"));

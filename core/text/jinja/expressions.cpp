@@ -220,28 +220,18 @@ ExpressionParser::Node ExpressionParser::primary() {
 }
 
 ExpressionParser::Node ExpressionParser::list() {
-  expect_symbol("[");
   std::vector<Node> list;
-  while (!is_symbol("]")) {
-    if (!list.empty()) expect_symbol(",");
-    if (is_symbol("]")) break;
-    list.push_back(expression());
-  }
-  expect_symbol("]");
+  comma_separated("[", "]", [&] { list.push_back(expression()); });
   return make(Kind::list, std::move(list));
 }
 
 ExpressionParser::Node ExpressionParser::dict() {
-  expect_symbol("{");
   std::vector<Node> list;
-  while (!is_symbol("}")) {
-    if (!list.empty()) expect_symbol(",");
-    if (is_symbol("}")) break;
+  comma_separated("{", "}", [&] {
     list.push_back(expression());
     expect_symbol(":");
     list.push_back(expression());
-  }
-  expect_symbol("}");
+  });
   return make(Kind::dict, std::move(list));
 }
 

@@ -29,6 +29,18 @@ class ExpressionParser {
   [[noreturn]] void fail(const std::string& what) const;
   std::string shown() const;  // the current token, for errors
 
+  // item() reads one of what stands between `open` and `close`, with commas between and perhaps one behind.
+  template <class F>
+  void comma_separated(std::string_view open, std::string_view close, const F& item) {
+    expect_symbol(open);
+    for (bool first = true; !is_symbol(close); first = false) {
+      if (!first) expect_symbol(",");
+      if (is_symbol(close)) break;
+      item();
+    }
+    expect_symbol(close);
+  }
+
   Node expression(bool with_choice = true);
   Node tuple(bool with_choice = true, bool in_parentheses = false);
   Node target(bool namespaces);  // what is assigned to

@@ -67,10 +67,7 @@ ExpressionParser::Node ExpressionParser::subscribed(Node node) {
 }
 
 void ExpressionParser::arguments(std::vector<Node>& items, Expression& to) {
-  expect_symbol("(");
-  for (bool first = true; !is_symbol(")"); first = false) {
-    if (!first) expect_symbol(",");
-    if (is_symbol(")")) break;
+  comma_separated("(", ")", [&] {
     const auto wrong_if = [&](bool wrong) {
       if (wrong) fail("arguments in the wrong order");
     };
@@ -92,8 +89,7 @@ void ExpressionParser::arguments(std::vector<Node>& items, Expression& to) {
       wrong_if(to.more_items || to.more_named || !to.named.empty());
       items.push_back(expression());
     }
-  }
-  expect_symbol(")");
+  });
 }
 
 ExpressionParser::Node ExpressionParser::called(Kind kind, Node node, std::string name, int line) {

@@ -172,17 +172,13 @@ class StatementParser : ExpressionParser {
 
   Statement macro(int line) {
     Statement made{.kind = Kind::macro, .line = line, .name = expect_any_name()};
-    expect_symbol("(");
-    while (!is_symbol(")")) {
-      if (!made.parameters.empty()) expect_symbol(",");
-      if (is_symbol(")")) break;
+    comma_separated("(", ")", [&] {
       std::string name = expect_any_name();
       Node value = skip_symbol("=") ? expression() : nullptr;
       if (!value && !made.parameters.empty() && made.parameters.back().second)
         fail("a parameter without a default follows one that has it");
       made.parameters.emplace_back(std::move(name), std::move(value));
-    }
-    expect_symbol(")");
+    });
     expect_end();
     made.body = inside_a_call([&] { return statements({"endmacro"}); });
     finish("endmacro");
