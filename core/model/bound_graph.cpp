@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "base/check.h"
+
 namespace dsengine {
 
 namespace {
@@ -17,12 +19,9 @@ class Binder {
       if (op.kind == Operator::embed || op.kind == Operator::positions)
         b.embedding.emplace(kernels_, dtype_, block.rows(), block.row_numel());
       else
-        b.linear.emplace(kernels_, dtype_, block.row_numel(), block.rows());
+        b.linear = linear(section, op.weight, op.bias);
     }
-    if (op.out_weight >= 0) {
-      const ParamBlock& block = section.blocks[size_t(op.out_weight)];
-      b.out_linear.emplace(kernels_, dtype_, block.row_numel(), block.rows());
-    }
+    if (op.out_weight >= 0) b.out_linear = linear(section, op.out_weight, op.out_bias);
     switch (op.kind) {
       case Operator::rms_norm:
         b.rms_norm.emplace(kernels_, dtype_, op.width, op.eps, op.shift);
@@ -46,6 +45,12 @@ class Binder {
   }
 
  private:
+  ops::Linear linear(const Section& section, int weight, int bias) const {
+    const ParamBlock& block = section.blocks[size_t(weight)];
+    DSE_CHECK(bias < 0 || section.blocks[size_t(bias)].interleave == block.interleave,
+              "{}: a bias lies otherwise than its weight", section.name);
+    return {kernels_, dtype_, block.row_numel(), block.rows()};
+  }
   void bind_attention(const Operator& op, BoundOperator& b) const {
     if (op.q_norm >= 0) b.q_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);
     if (op.k_norm >= 0) b.k_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);

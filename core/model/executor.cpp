@@ -38,6 +38,13 @@ const Executor& executor_of(AutogradContext* ctx) {
 }
 size_t section_of(AutogradContext* ctx) { return size_t(ctx->saved_data["section"].toInt()); }
 
+// y [N, out] of a linear whose weight's parts may alternate: the columns of the first part, then those of the next.
+Tensor in_part_order(const Tensor& y, const ParamBlock& weight) {
+  const int64_t g = weight.interleave, parts = int64_t(weight.parts.size());
+  if (g == 0) return y;
+  return y.view({y.size(0), weight.parts[0].shape[0] / g, parts, g}).transpose(1, 2).reshape(y.sizes());
+}
+
 }  // namespace
 
 // The two ends of a section: nodes that change nothing, and call the hooks when the backward reaches them.
@@ -157,7 +164,7 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
   const Adapter* adapter = adapted ? weights_.adapter.get() : nullptr;
   const auto block = [&](int i) { return i < 0 ? Parameter() : Parameter(unit, size_t(i)); };
   const auto linear = [&](const std::optional<ops::Linear>& op, const Tensor& in, int weight, int bias) {
-    const Tensor y = autograd::linear(*op, in, block(weight), block(bias));
+    const Tensor y = in_part_order(autograd::linear(*op, in, block(weight), block(bias)), s.blocks[size_t(weight)]);
     return adapter ? adapter->add(section, weight, in, y) : y;
   };
   std::map<int, Tensor> values{{s.input, std::move(x)}};

@@ -83,7 +83,7 @@ class Model {
   // Names, shapes and views of every tensor a checkpoint of this model holds.
   struct NamedTensor {
     const ParamSpec* spec;
-    at::Tensor tensor, grad;      // grad undefined unless trained
+    at::Tensor tensor, grad;      // as ParamLayout::part_of has them; grad undefined unless trained
     size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;

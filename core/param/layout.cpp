@@ -12,6 +12,14 @@ namespace {
 
 constexpr int64_t kAlignment = 128;  // bytes
 
+void check_interleave(const std::string& unit, const ParamBlock& block) {
+  const int64_t rows = block.parts[0].shape[0], g = block.interleave;
+  for (const auto& part : block.parts)
+    DSE_CHECK(g == 0 || (g > 0 && part.shape[0] == rows && rows % g == 0),
+              "unit {}: the {} rows of {} beside {} of {} in groups of {}", unit, part.shape[0], part.tensor, rows,
+              block.parts[0].tensor, g);
+}
+
 }  // namespace
 
 SplitAxis split_axis(const ParamSpec& spec) {
@@ -42,11 +50,23 @@ int64_t ParamBlock::row_numel() const {
   return std::accumulate(parts[0].shape.begin() + 1, parts[0].shape.end(), int64_t{1}, std::multiplies<>());
 }
 
+RowSpan rows_of_rank(const ParamBlock& block, int64_t rank, int64_t size) {
+  DSE_CHECK(rank >= 0 && rank < size, "rank {} of {}", rank, size);
+  const int64_t share = block.parts[0].shape[0] / size, parts = int64_t(block.parts.size());
+  for (const auto& part : block.parts)
+    DSE_CHECK(split_axis(part) == SplitAxis::rows && part.shape[0] == share * size, "{} of {} ranks", part.tensor,
+              size);
+  DSE_CHECK(parts == 1 || (block.interleave > 0 && share % block.interleave == 0),
+            "{}: {} rows a rank, groups of {}: they are apart", block.parts[0].tensor, share, block.interleave);
+  return {rank * share * parts, share * parts};
+}
+
 ParamLayout::ParamLayout(std::string name, std::vector<ParamBlock> blocks, int64_t element_size)
     : name_(std::move(name)),
       blocks_(std::move(blocks)),
       offsets_(blocks_.size()),
       alignment_(kAlignment / element_size) {
+  for (const auto& block : blocks_) check_interleave(name_, block);
   for (const bool decay : {true, false}) {
     for (size_t i = 0; i < blocks_.size(); ++i) {
       if (blocks_[i].decay() != decay) continue;
@@ -79,9 +99,18 @@ at::Tensor ParamLayout::block_of(const at::Tensor& flat, size_t block, int64_t b
 }
 
 at::Tensor ParamLayout::part_of(const at::Tensor& flat, size_t block, size_t part, int64_t begin) const {
+  const ParamBlock& b = blocks_[block];
+  const at::Tensor whole = block_of(flat, block, begin);
+  const int64_t rows = b.parts[part].shape[0];
+  if (b.interleave > 0) {
+    std::vector<int64_t> groups = b.parts[part].shape;  // [rows / g, parts, g, …]
+    groups[0] = b.interleave;
+    groups.insert(groups.begin(), {rows / b.interleave, int64_t(b.parts.size())});
+    return whole.view(groups).select(1, int64_t(part));
+  }
   int64_t first = 0;
-  for (size_t i = 0; i < part; ++i) first += blocks_[block].parts[i].shape[0];
-  return block_of(flat, block, begin).narrow(0, first, blocks_[block].parts[part].shape[0]);
+  for (size_t i = 0; i < part; ++i) first += b.parts[i].shape[0];
+  return whole.narrow(0, first, rows);
 }
 
 }  // namespace dsengine

@@ -6,7 +6,8 @@
 //   at::Tensor qkv = layout.block_of(flat, 0);         // [q|k|v rows, in], a view
 //
 // Blocks that weight decay applies to (matrices) come first, then the others (norms, biases), each at a multiple of 128
-// bytes; the parts of a block are adjacent rows, so that a fused read of q|k|v is a view.
+// bytes; the parts of a block are adjacent rows, so that a fused read of q|k|v is a view. Or they alternate in groups
+// of rows, where a kernel wants gate and up so.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -50,13 +51,27 @@ SplitAxis split_axis(const ParamSpec& spec);
 // Parameters that are read together: same shape but for the first dimension.
 struct ParamBlock {
   std::vector<ParamSpec> parts;
+  // g > 0: the parts' rows alternate in groups of g: gate's [0, g), up's [0, g), gate's [g, 2g), … All parts have one
+  // number of rows, a multiple of g. A bias lies as its weight does.
+  int64_t interleave = 0;
   bool decay() const { return parts[0].shape.size() > 1; }
   int64_t rows() const;
   int64_t row_numel() const;
 };
 
+// Rows [first, first + rows) of a block.
+struct RowSpan {
+  int64_t first, rows;
+};
+// What rank `rank` of `size` owns of a block whose parts are cut by rows (SplitAxis::rows), each into `size` equal
+// shares: one span, which holds its share of every part. So it is of a single part, and where the parts alternate by a
+// g that divides a share; with g = a whole share the span is the rank's gate rows, then its up rows. InternalError
+// where the rank's rows are apart.
+RowSpan rows_of_rank(const ParamBlock& block, int64_t rank, int64_t size);
+
 class ParamLayout {
  public:
+  // InternalError where a block's parts cannot alternate as it says.
   ParamLayout(std::string name, std::vector<ParamBlock> blocks, int64_t element_size);
 
   const std::string& name() const { return name_; }
@@ -78,7 +93,8 @@ class ParamLayout {
   };
   std::optional<Span> span_of(const std::vector<bool>& which) const;
 
-  // Views of a buffer that begins at element `begin` of the layout: a block [rows, …], and one of its parts.
+  // Views of a buffer that begins at element `begin` of the layout: a block [rows, …], and one of its parts [rows, …];
+  // of a block whose parts alternate by g, [rows / g, g, …], strided: reshaped to the part's shape it is a copy.
   at::Tensor block_of(const at::Tensor& flat, size_t block, int64_t begin = 0) const;
   at::Tensor part_of(const at::Tensor& flat, size_t block, size_t part, int64_t begin = 0) const;
 

@@ -10,13 +10,31 @@ std::string place_of(const ParamSpec& spec) {
   return spec.first_row < 0 ? spec.tensor : fmt::format("{}@{}", spec.tensor, spec.first_row);
 }
 
-void for_each_placed(const ParamStorage& storage, const at::Tensor& trained_span,
-                     const std::function<void(const std::string& place, const at::Tensor& rows)>& f) {
+namespace {
+
+// f(parameter, its elements as ParamLayout::part_of has them)
+template <class F>
+void for_each_part(const ParamStorage& storage, const at::Tensor& trained_span, const F& f) {
   const ParamLayout& layout = storage.layout();
   DSE_CHECK(trained_span.sizes() == storage.grad().sizes(), "a span of unit {}", layout.name());
   for (size_t b = 0; b < layout.blocks().size(); ++b)
     for (size_t p = 0; storage.trained(b) && p < layout.blocks()[b].parts.size(); ++p)
-      f(place_of(layout.blocks()[b].parts[p]), layout.part_of(trained_span, b, p, storage.trained_begin()));
+      f(layout.blocks()[b].parts[p], layout.part_of(trained_span, b, p, storage.trained_begin()));
+}
+
+}  // namespace
+
+void read_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f) {
+  for_each_part(storage, trained_span,
+                [&](const ParamSpec& spec, const at::Tensor& part) { f(place_of(spec), part.reshape(spec.shape)); });
+}
+
+void write_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f) {
+  for_each_part(storage, trained_span, [&](const ParamSpec& spec, const at::Tensor& part) {
+    const at::Tensor rows = part.reshape(spec.shape);
+    f(place_of(spec), rows);
+    if (!rows.is_alias_of(part)) part.copy_(rows.view(part.sizes()));
+  });
 }
 
 }  // namespace dsengine

@@ -2,7 +2,8 @@
 // in] whatever those files have. They do not depend on how this build fuses, orders and aligns parameters.
 //
 //   place_of(spec)            // "model.layers.0.self_attn.q_proj.weight", or "transformer.h.0.attn.c_attn.weight@768"
-//   for_each_placed(storage, storage.grad(), [](const std::string& place, const at::Tensor& rows) { … });
+//   read_placed(unit, moment, [&](const auto& place, const auto& rows) { kept[place] = rows.clone(); });
+//   write_placed(unit, moment, [&](const auto& place, const auto& rows) { rows.copy_(kept.at(place)); });
 #pragma once
 #include <functional>
 #include <string>
@@ -14,9 +15,13 @@ namespace dsengine {
 // The tensor, and behind an @ the row of it where the parameter begins, where it shares the tensor with others.
 std::string place_of(const ParamSpec& spec);
 
-// What is trained of a storage, parameter by parameter: the rows of a buffer that lies as its trained span does (the
-// values, a moment, an average), dense.
-void for_each_placed(const ParamStorage& storage, const at::Tensor& trained_span,
-                     const std::function<void(const std::string& place, const at::Tensor& rows)>& f);
+using PlacedRows = std::function<void(const std::string& place, const at::Tensor& rows)>;
+
+// What is trained of a storage, parameter by parameter: f gets the parameter's elements of a buffer that lies as the
+// trained span does (the values, a moment, an average), in the parameter's shape and dense. They are to be read: a view
+// of the buffer, or a copy where its block is interleaved.
+void read_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f);
+// The same, and what f leaves in the rows is the buffer's.
+void write_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f);
 
 }  // namespace dsengine

@@ -31,6 +31,7 @@ class ParamStorage {
   // this storage's.
   void place(at::Tensor flat);
   const at::Tensor& block(size_t i) const { return blocks_[i]; }
+  // As ParamLayout::part_of has it.
   at::Tensor part(size_t block, size_t part) const { return layout_.part_of(flat_, block, part); }
 
   // Of all blocks, or of those marked, whose span gets a gradient, zero.

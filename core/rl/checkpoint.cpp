@@ -26,13 +26,14 @@ constexpr int kFormat = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kName = "step-";
 
-// Calls f(name, dense tensor) for everything a role's file holds: in the coordinates of placement.h.
-template <class F>
-void for_each_tensor(const Role& role, const F& f) {
+// Calls f(name, dense tensor) for everything a role's file holds, in the coordinates of placement.h; `placed`:
+// read_placed or write_placed.
+template <class Placed, class F>
+void for_each_tensor(const Role& role, const Placed& placed, const F& f) {
   const auto& units = role.optimizer->units();
   const auto add = [&](const char* what, size_t unit, const at::Tensor& span) {
-    for_each_placed(*units[unit], span,
-                    [&](const std::string& place, const at::Tensor& rows) { f(what + ("/" + place), rows); });
+    placed(*units[unit], span,
+           [&](const std::string& place, const at::Tensor& rows) { f(what + ("/" + place), rows); });
   };
   for (size_t u = 0; u < units.size(); ++u) {
     add("weights", u, units[u]->trained_flat());
@@ -147,11 +148,12 @@ void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState
   Json in_manifest = Json::object();
   roles.each_trained([&](const RoleEntry& entry, const Role& role) {
     std::vector<TensorDeclaration> tensors;
-    for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) {
+    for_each_tensor(role, read_placed, [&](const std::string& tensor, const at::Tensor& t) {
       tensors.push_back({tensor, Dtype::F32, t.sizes().vec()});
     });
     SafetensorsWriter writer(directory.path() / (std::string(entry.name) + ".safetensors"), tensors);
-    for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
+    for_each_tensor(role, read_placed,
+                    [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
     writer.close();
     in_manifest[entry.name] = Json{{"optimizer_steps", role.optimizer->steps()}};
   });
@@ -216,7 +218,7 @@ void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Role
     roles.each_trained([&](const RoleEntry& entry, Role& role) {
       const std::string name = entry.name;
       const SafetensorsFile file(path / (name + ".safetensors"));
-      for_each_tensor(role, [&](const std::string& tensor, const at::Tensor& t) {
+      for_each_tensor(role, write_placed, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* found = file.find(tensor);
         DSE_CHECK_USER(found && found->dtype == Dtype::F32 && found->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);

@@ -9,7 +9,9 @@
 #include <filesystem>
 #include <random>
 
+#include "base/check.h"
 #include "base/json.h"
+#include "model/hf/architecture.h"
 #include "model/hf/load.h"
 #include "ops/built_kernels.h"
 
@@ -43,6 +45,28 @@ inline Model golden_model(const std::filesystem::path& directory, ModelKind kind
                           at::ScalarType dtype = at::kFloat, const Kernels& kernels = built_kernels()) {
   return load_model(directory.is_absolute() ? directory : golden(directory), built_plugins(), kernels,
                     {.kind = kind, .dtype = dtype});
+}
+
+// The same model with the parts of its blocks alternating in groups of `rows`, where they have one number of rows that
+// can be cut so.
+inline Model interleaved_model(const std::filesystem::path& directory, ModelKind kind, int64_t rows,
+                               at::ScalarType dtype = at::kFloat) {
+  const auto from = directory.is_absolute() ? directory : golden(directory);
+  const Json config = read_json(from / "config.json");
+  ModelGraph graph = declare_architecture(config, from / "config.json", built_plugins());
+  int64_t count = 0;
+  for (auto& section : graph.sections)
+    for (auto& block : section.blocks) {
+      const auto same = [&](const ParamSpec& part) { return part.shape[0] == block.parts[0].shape[0]; };
+      if (block.parts.size() < 2 || block.parts[0].shape[0] % rows != 0 || !std::ranges::all_of(block.parts, same))
+        continue;
+      block.interleave = rows, ++count;
+    }
+  DSE_CHECK(count > 0, "{} has no such block", directory.string());
+  Model model(std::move(graph), config, kind, built_kernels(), dtype);
+  load_weights(model, from, {.kind = kind});
+  model.set_origin({from, from});
+  return model;
 }
 
 // Ragged sequences of ordinary tokens, the same for the same seed.

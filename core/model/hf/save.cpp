@@ -40,7 +40,8 @@ void save_weights(const Model& model, const fs::path& directory, const SaveOptio
       const auto& named = all[tensor.indices[i]];
       if (named.section == model.graph().sections.size()) continue;  // the head
       const at::Tensor delta = model.adapter()->delta(named.section, named.block, named.part);
-      if (delta.defined()) tensor.pieces[i].tensor = tensor.pieces[i].tensor + delta;
+      if (delta.defined())
+        tensor.pieces[i].tensor = tensor.pieces[i].tensor + delta.view(tensor.pieces[i].tensor.sizes());
     }
     const at::Tensor whole = tensor.joined();
     writer.write(tensor.name, {whole.const_data_ptr<float>(), size_t(whole.numel())});

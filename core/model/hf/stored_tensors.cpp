@@ -25,6 +25,22 @@ std::vector<std::pair<int64_t, int64_t>> runs_of(const ParamSpec& spec) {
   return runs;
 }
 
+// f(first, rows): rows [first, first + n) of the checkpoint tensor [out, in] are `rows` [n, …] of the parameter. A run
+// is cut where the parameter's own rows are apart.
+template <class F>
+void for_each_run(const StoredPiece& piece, const F& f) {
+  const auto& [spec, tensor] = piece;
+  const bool apart = tensor.dim() > int64_t(spec->shape.size());
+  const int64_t group = apart ? tensor.size(1) : spec->shape[0];
+  int64_t done = 0;
+  for (auto [first, left] : runs_of(*spec))
+    while (left > 0) {
+      const int64_t n = std::min(left, group - done % group);
+      f(first, apart ? tensor.select(0, done / group).narrow(0, done % group, n) : tensor.narrow(0, done, n));
+      first += n, left -= n, done += n;
+    }
+}
+
 std::span<float> floats_of(const at::Tensor& tensor) {
   return {tensor.mutable_data_ptr<float>(), size_t(tensor.numel())};
 }
@@ -61,13 +77,10 @@ void read_transposed(const WeightDirectory& weights, const std::string& name, co
   for_each_piece(shape[0], shape[1], [&](int64_t begin, int64_t count) {
     const at::Tensor buffer = Device::host().empty({count, shape[1]}, at::kFloat);
     weights.read_f32(name, begin, count, floats_of(buffer));
-    for (const auto& [spec, tensor] : stored.pieces) {
-      int64_t done = 0;
-      for (const auto& [first, rows] : runs_of(*spec)) {
-        tensor.narrow(0, done, rows).narrow(1, begin, count).copy_(buffer.narrow(1, first, rows).t());
-        done += rows;
-      }
-    }
+    for (const auto& piece : stored.pieces)
+      for_each_run(piece, [&](int64_t first, const at::Tensor& rows) {
+        rows.narrow(1, begin, count).copy_(buffer.narrow(1, first, rows.size(0)).t());
+      });
   });
 }
 
@@ -97,41 +110,30 @@ void StoredTensor::check(const WeightDirectory& weights, const std::string& as, 
 void StoredTensor::read(const WeightDirectory& weights, const std::string& as, const std::string& where) const {
   check(weights, as, where);
   if (pieces[0].spec->transposed) return read_transposed(weights, as, *this);
-  for (const auto& [spec, tensor] : pieces) {
-    int64_t done = 0;
-    for (const auto& [first, count] : runs_of(*spec)) {
-      read_rows(weights, as, first, tensor.narrow(0, done, count));
-      done += count;
-    }
-  }
+  for (const auto& piece : pieces)
+    for_each_run(piece, [&](int64_t first, const at::Tensor& rows) { read_rows(weights, as, first, rows); });
 }
 
 at::Tensor StoredTensor::joined() const {
   const ParamSpec& first = *pieces[0].spec;
-  at::Tensor whole = pieces[0].tensor;
+  at::Tensor whole;
   if (first.first_row >= 0) {
     std::vector<int64_t> all = first.shape;
     all[0] = shape()[first.transposed ? 1 : 0];
     whole = Device::host().empty(all, at::kFloat);
-    for (const auto& [spec, tensor] : pieces) {
-      int64_t done = 0;
-      for (const auto& [begin, count] : runs_of(*spec)) {
-        whole.narrow(0, begin, count).copy_(tensor.narrow(0, done, count));
-        done += count;
-      }
-    }
+    for (const auto& piece : pieces)
+      for_each_run(piece,
+                   [&](int64_t begin, const at::Tensor& rows) { whole.narrow(0, begin, rows.size(0)).copy_(rows); });
+  } else {
+    whole = pieces[0].tensor.reshape(first.shape);
   }
   return (first.transposed ? whole.t() : whole).to(at::kFloat).contiguous();
 }
 
 void StoredTensor::split(const at::Tensor& whole) const {
-  for (const auto& [spec, tensor] : pieces) {
-    int64_t done = 0;
-    for (const auto& [begin, count] : runs_of(*spec)) {
-      tensor.narrow(0, done, count).copy_(whole.narrow(0, begin, count));
-      done += count;
-    }
-  }
+  for (const auto& piece : pieces)
+    for_each_run(piece,
+                 [&](int64_t begin, const at::Tensor& rows) { rows.copy_(whole.narrow(0, begin, rows.size(0))); });
 }
 
 std::vector<StoredTensor> stored_tensors(const std::vector<StoredPiece>& pieces) {

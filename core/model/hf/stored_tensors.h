@@ -16,7 +16,7 @@ namespace dsengine {
 
 struct StoredPiece {
   const ParamSpec* spec;
-  at::Tensor tensor;  // the parameter's values, [out, in]
+  at::Tensor tensor;  // the parameter's values, as ParamLayout::part_of has them
 };
 
 std::vector<StoredPiece> pieces_of(const std::vector<Model::NamedTensor>& tensors);
