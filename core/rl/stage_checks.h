@@ -1,8 +1,8 @@
 // What a stage that goes on is compared with: what it began with, where it computed, and how long it was to be.
 //
-//   directory.check_inputs(stage_fingerprints(stage, inputs, data, roles, registry));   // UserError names what is
-//   another check_length(stage, directory, state, plan, plan_of_before, roles); warn_of_environment(state.environment,
-//   environment_of(kernels, ranks));
+//   directory.check_inputs(stage_fingerprints(stage, inputs, data, roles, registry));
+//   check_length(stage, directory, state, plan, plan_of_before, roles);
+//   warn_of_environment(state.environment, environment_of(kernels, ranks));
 #pragma once
 #include "comm/communicator.h"
 #include "rl/checkpoint.h"

@@ -74,25 +74,6 @@ TEST(LoraTraining, TheReferenceIsTheBase) {
   for (size_t i = 0; i < now.size(); ++i) EXPECT_TRUE(same_bits(now[i].tensor, was[i].tensor)) << was[i].spec->tensor;
 }
 
-// The adapter's own learning rate: Adam's first step is the rate itself wherever there is a gradient.
-TEST(LoraTraining, HasItsOwnLearningRate) {
-  LoraConfig lora{.rank = 4, .targets = {"q"}, .also_train = {"norms"}, .learning_rate = 3e-3};
-  TrainingStep setup(lora);
-  const Model before = golden_model("llama_gqa");
-  setup.roles.actor->settings.weight_decay = 0;
-  setup.step();
-  double pair = 0, norm = 0;
-  for (const auto* unit : setup.roles.actor->model.adapter()->units())
-    for (size_t b = 0; b < unit->blocks().size(); ++b)
-      if (unit->blocks()[b].parts[0].init == Init::zeros)
-        pair = std::max(pair, unit->part(b, 0).abs().max().item<double>());
-  const auto now = setup.roles.actor->model.tensors(), was = before.tensors();
-  for (size_t i = 0; i < now.size(); ++i)
-    norm = std::max(norm, (now[i].tensor - was[i].tensor).abs().max().item<double>());
-  EXPECT_NEAR(pair, 3e-3, 1e-4);
-  EXPECT_NEAR(norm, 1e-2, 1e-3);
-}
-
 // PPO-ptx: gradient of loss + coefficient * mean over the texts' tokens of -log p, from three passes of the learner.
 TEST(TextMixture, AddsItsLossToTheActors) {
   const auto gradients = [](double coefficient, bool algorithm) {
