@@ -32,13 +32,13 @@ std::string state_of(const ReportStage& stage) {
                      steps ? duration_text(seconds) + " in steps" : "no steps yet");
 }
 
-struct Phase {
+struct PhaseTime {
   std::string_view name;
   double seconds;  // a step
 };
 
-std::vector<Phase> phases_of(const ReportStage& stage) {
-  std::vector<Phase> phases;
+std::vector<PhaseTime> phases_of(const ReportStage& stage) {
+  std::vector<PhaseTime> phases;
   for (const MetricRow& row : metric_rows()) {
     const auto phase = phase_of_metric(row.name);
     const Curve* curve = phase.empty() ? nullptr : find_curve(stage.training, row.name);
@@ -54,23 +54,23 @@ std::string seconds_text(double seconds) {
                       : fmt::format("{:.{}f} ms", 1e3 * seconds, seconds < 0.01 ? 1 : 0);
 }
 
-double total(const std::vector<Phase>& phases) {
+double total(const std::vector<PhaseTime>& phases) {
   double sum = 0;
-  for (const Phase& p : phases) sum += p.seconds;
+  for (const PhaseTime& p : phases) sum += p.seconds;
   return sum;
 }
 
-std::string bar_of(const StageOfRun& run, const std::vector<Phase>& phases, double longest) {
+std::string bar_of(const StageOfRun& run, const std::vector<PhaseTime>& phases, double longest) {
   const double step = total(phases);
   std::string out = fmt::format(
       "<div class=\"phases\"><div class=\"who\">{} <span class=\"muted\">{} a step</span></div>"
       "<div class=\"stack\" style=\"width:{:.2f}%\">",
       run_tag(run.label, run.colour), seconds_text(step), 100 * step / longest);
-  for (const Phase& p : phases)
+  for (const PhaseTime& p : phases)
     out += fmt::format("<i class=\"p-{}\" style=\"width:{:.2f}%\" title=\"{}: {}\"></i>", p.name,
                        100 * p.seconds / step, p.name, seconds_text(p.seconds));
   out += "</div><ul>";
-  for (const Phase& p : phases)
+  for (const PhaseTime& p : phases)
     out += fmt::format("<li><i class=\"p-{}\"></i>{} {} <span class=\"muted\">{:.0f} %</span></li>", p.name, p.name,
                        seconds_text(p.seconds), 100 * p.seconds / step);
   return out + "</ul></div>";

@@ -16,8 +16,8 @@ namespace {
 std::vector<float> joined(const Columns& columns, const dsengine::Experience& e, const char* name) {
   std::vector<float> all;
   for (size_t r = 0; r < columns.size(); ++r) {
-    DSE_CHECK_USER(int64_t(columns[r].size()) == e.rows[r].answer_size(), "{}: {} slopes for a reply of {} tokens",
-                   name, columns[r].size(), e.rows[r].answer_size());
+    DSE_CHECK_USER(int64_t(columns[r].size()) == e.rows[r]->answer_size(), "{}: {} slopes for a reply of {} tokens",
+                   name, columns[r].size(), e.rows[r]->answer_size());
     all.insert(all.end(), columns[r].begin(), columns[r].end());
   }
   return all;
@@ -30,9 +30,9 @@ void fill(const at::Tensor& from, const dsengine::Experience& e, Columns& column
   dsengine::to_column(from, all);
   auto at = all.begin();
   for (const auto& row : e.rows) {
-    column.emplace_back(at, at + row.answer_size());
-    slopes.emplace_back(row.answer_size(), 0.0f);
-    at += row.answer_size();
+    column.emplace_back(at, at + row->answer_size());
+    slopes.emplace_back(row->answer_size(), 0.0f);
+    at += row->answer_size();
   }
 }
 

@@ -169,7 +169,7 @@ void Kernels::add(const Item& item) const {
   if (table.device != kind_of(device_->where())) return;
   auto& list = candidates_[dse::Op(table.op)];
   list.push_back({item.name, item.label(), item.file.filename().string(), item.sha256, &table});
-  std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->score > b.table->score; });
+  std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->priority > b.table->priority; });
 }
 
 std::string Kernels::description() const {

@@ -1,5 +1,5 @@
-// Which kernel serves an operation on a device: the plugins' kernel with the highest score that can be bound to it, or
-// none, where the engine's reference (ops/reference) does.
+// Which kernel serves an operation on a device: the plugins' kernel with the highest priority that can be bound to it,
+// or none, where the engine's reference (ops/reference) does.
 //
 //   Kernels kernels(registry, device);                     // or Kernels(): the reference everywhere, on the host
 //   const BoundKernel norm = kernels.bind({.op = dse::Op::rms_norm, .in = width, .eps = 1e-5});

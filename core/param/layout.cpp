@@ -20,6 +20,13 @@ void check_interleave(const std::string& unit, const ParamBlock& block) {
               block.parts[0].tensor, g);
 }
 
+// Matrices, tables among them last: what an adapter may leave to be trained (tables, biases, norms) is adjacent.
+int rank_of(const ParamBlock& block) {
+  const ParamRole role = block.parts[0].role;
+  const bool table = role == ParamRole::embedding || role == ParamRole::positions;
+  return !block.decay() ? 2 : table ? 1 : 0;
+}
+
 }  // namespace
 
 SplitAxis split_axis(const ParamSpec& spec) {
@@ -67,14 +74,14 @@ ParamLayout::ParamLayout(std::string name, std::vector<ParamBlock> blocks, int64
       offsets_(blocks_.size()),
       alignment_(kAlignment / element_size) {
   for (const auto& block : blocks_) check_interleave(name_, block);
-  for (const bool decay : {true, false}) {
+  for (const int rank : {0, 1, 2}) {
     for (size_t i = 0; i < blocks_.size(); ++i) {
-      if (blocks_[i].decay() != decay) continue;
+      if (rank_of(blocks_[i]) != rank) continue;
       offsets_[i] = numel_;
       parameter_count_ += numel_of(i);
       numel_ += numel_of(i) + padding_of(i);
     }
-    if (decay) decayed_numel_ = numel_;
+    if (rank < 2) decayed_numel_ = numel_;
   }
 }
 

@@ -99,7 +99,7 @@ Experience Collector::collect(int64_t step, const StepPlan::Items& items, const 
                                   failed, group_size_));
   for (int64_t r = 0; r < e.row_count(); ++r) {
     means.add("reward", e.score[size_t(r)]);
-    means.add("response_length", double(e.rows[size_t(r)].answer_size()));
+    means.add("response_length", double(e.rows[size_t(r)]->answer_size()));
     means.add("eos_fraction", e.finish[size_t(r)] != int32_t(Finish::length));
   }
   return e;

@@ -18,7 +18,7 @@ std::vector<RowUnit> row_units(const Experience& e, std::span<const int64_t> row
     while (groups && last < count && prompt(last) == prompt(first)) ++last;
     DSE_CHECK(last <= count, "{} rows: half a pair", count);
     int64_t tokens = 0;
-    for (int64_t i = first; i < last; ++i) tokens += int64_t(e.rows[size_t(rows[size_t(i)])].tokens.size());
+    for (int64_t i = first; i < last; ++i) tokens += int64_t(e.rows[size_t(rows[size_t(i)])]->tokens.size());
     units.push_back({first, last, tokens});
   }
   return units;

@@ -23,7 +23,7 @@ void Experience::add_row(ExperienceRow row, int64_t prompt_id, Finish how, doubl
   weight.push_back(float(row_weight));
   token.insert(token.end(), row.tokens.begin() + row.answer_begin, row.tokens.end());
   mask.insert(mask.end(), row_mask.begin(), row_mask.end());
-  rows.push_back(std::move(row));
+  rows.push_back(std::make_shared<const ExperienceRow>(std::move(row)));
 }
 
 void Experience::allocate(const dse_needs& needs) {
@@ -46,7 +46,7 @@ int64_t Experience::bytes() const {
   int64_t sum = of(offsets) + of(prompt) + of(finish) + of(score) + of(weight) + of(token) + of(mask);
   for (const auto column : kTokenColumns) sum += of(this->*column);
   for (const auto& column : own) sum += of(column);
-  for (const auto& row : rows) sum += of(row.tokens) + of(row.rollout_logp) + of(row.critic_prompt);
+  for (const auto& row : rows) sum += of(row->tokens) + of(row->rollout_logp) + of(row->critic_prompt);
   return sum;
 }
 

@@ -2,10 +2,11 @@
 //
 //   Experience experience;  experience.add_row(prompt, answer_tokens, mask, …);
 //   experience.allocate(needs);                                  // columns, zeroed
-//   dse_batch batch = experience.view(needs, services);          // borrowed pointers for a plugin
+//   dse_batch batch = experience.view();                         // borrowed pointers for a plugin
 //
 // Legend: R rows, T answer tokens of all rows. Columns are [T] unless they say [R].
 #pragma once
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct ExperienceRow {
 };
 
 struct Experience {
-  std::vector<ExperienceRow> rows;
+  std::vector<std::shared_ptr<const ExperienceRow>> rows;
   std::vector<int64_t> offsets{0};   // [R + 1]
   std::vector<int64_t> prompt;       // [R]
   std::vector<int32_t> finish;       // [R], as plugins see Finish
@@ -41,7 +42,7 @@ struct Experience {
   void add_row(ExperienceRow row, int64_t prompt_id, Finish how, double row_weight, std::span<const uint8_t> row_mask);
   // Sizes the columns that the algorithm asks for, zeroed.
   void allocate(const dse_needs& needs);
-  // Copies of some rows, with all their columns, in the order given.
+  // Some rows, in the order given. Their tokens are shared; their columns are copied, for a plugin reads them gapless.
   Experience subset(std::span<const int64_t> which) const;
   // Without the rows of prompts that have fewer than `size` answers left.
   Experience whole_groups(int64_t size) const;

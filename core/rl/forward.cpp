@@ -15,7 +15,7 @@ Selection select(const Experience& e, const Device& device, bool critic) {
   std::vector<std::span<const int32_t>> sequences;
   std::vector<int64_t> begin;
   for (size_t r = 0; r < e.rows.size(); ++r) {
-    const auto& row = e.rows[r];
+    const ExperienceRow& row = *e.rows[r];
     const bool asked_otherwise = critic && !row.critic_prompt.empty();
     if (asked_otherwise) {
       own[r] = row.critic_prompt;
@@ -27,7 +27,7 @@ Selection select(const Experience& e, const Device& device, bool critic) {
   Selection s{pack(device, sequences), {}, {}, {}};
   std::vector<int64_t> positions;
   for (size_t r = 0; r < e.rows.size(); ++r)
-    for (int64_t i = 0; i < e.rows[r].answer_size(); ++i) positions.push_back(s.batch.offsets[r] + begin[r] + i);
+    for (int64_t i = 0; i < e.rows[r]->answer_size(); ++i) positions.push_back(s.batch.offsets[r] + begin[r] + i);
   s.at = device.upload(positions);
   s.before = s.at - 1;
   s.targets = s.batch.tokens.index_select(0, s.at);

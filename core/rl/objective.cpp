@@ -9,24 +9,24 @@ namespace dsengine {
 
 namespace {
 
-struct Services {
+struct HostCalls {
   MetricSink* means;
   Communicator* ranks = nullptr;
   std::exception_ptr error{};  // of a collective: it may not cross the plugin
 };
 
-void attach(dse_batch& batch, Services& services) {
-  batch.context = &services;
+void attach(dse_batch& batch, HostCalls& calls) {
+  batch.context = &calls;
   batch.metric = [](void* context, const char* name, double value, double weight) {
-    static_cast<Services*>(context)->means->add(name, value, weight);
+    static_cast<HostCalls*>(context)->means->add(name, value, weight);
   };
   batch.all_reduce_sum = [](void* context, double* values, int64_t count) -> dse_status {
-    auto& services = *static_cast<Services*>(context);
+    auto& calls = *static_cast<HostCalls*>(context);
     try {
-      if (services.ranks) services.ranks->sum({values, size_t(count)});
+      if (calls.ranks) calls.ranks->sum({values, size_t(count)});
       return DSE_OK;
     } catch (...) {
-      services.error = std::current_exception();
+      calls.error = std::current_exception();
       return DSE_ERROR;
     }
   };
@@ -34,14 +34,14 @@ void attach(dse_batch& batch, Services& services) {
 
 // A collective's error is the cause of what the plugin then says.
 template <class Call>
-void call_with(const Services& services, const Call& call) {
+void call_with(const HostCalls& calls, const Call& call) {
   try {
     call();
   } catch (const UserError&) {
-    if (services.error) std::rethrow_exception(services.error);
+    if (calls.error) std::rethrow_exception(calls.error);
     throw;
   }
-  if (services.error) std::rethrow_exception(services.error);
+  if (calls.error) std::rethrow_exception(calls.error);
 }
 
 // What each unit's loss is multiplied by: its row's weight, its mask, and 1 / normaliser.
@@ -89,18 +89,18 @@ double normaliser(const Experience& e, const dse_needs& needs) {
 }
 
 void prepare(AlgorithmInstance& algorithm, Experience& e, MetricSink& means) {
-  Services services{&means};
+  HostCalls calls{&means};
   dse_batch batch = e.view();
-  attach(batch, services);
+  attach(batch, calls);
   algorithm.prepare(batch);
 }
 
 WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricSink& means,
                            Communicator* ranks) {
   const auto& needs = algorithm.needs();
-  Services services{&means, ranks};
+  HostCalls calls{&means, ranks};
   dse_batch batch = micro.view();
-  attach(batch, services);
+  attach(batch, calls);
   const auto tokens = size_t(micro.token_count());
   std::vector<double> loss(size_t(unit_count(needs, batch.rows, batch.tokens)));
   WeightedLoss result;
@@ -110,7 +110,7 @@ WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, doub
   const auto data = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
   dse_gradients gradients{sizeof(dse_gradients), 0, loss.data(), data(result.d_logp), data(result.d_entropy),
                           data(result.d_value)};
-  call_with(services, [&] { algorithm.loss(batch, gradients); });
+  call_with(calls, [&] { algorithm.loss(batch, gradients); });
 
   const auto units = unit_weights(micro, needs, normaliser);
   for (size_t u = 0; u < units.size(); ++u) result.loss += units[u] * loss[u];

@@ -58,7 +58,7 @@ ScoreMoments moments_on(const Model& model, const ExampleSet& pairs) {
   for (size_t i = 0; i < std::min<size_t>(500, pairs.size()); ++i) examples.push_back(&pairs[i]);
   const Experience e = experience_of(examples, DSE_SOURCE_PAIRS);
   std::vector<std::span<const int32_t>> sequences;
-  for (const auto& row : e.rows) sequences.emplace_back(row.tokens);
+  for (const auto& row : e.rows) sequences.emplace_back(row->tokens);
   double sum = 0, squares = 0;
   for (const double v : last_values(model, sequences)) sum += v, squares += v * v;
   const double n = double(sequences.size()), mean = sum / n;

@@ -205,7 +205,7 @@ Json StageRunner::step(int64_t step) {
       means);
   means.write_to(line);
   int64_t tokens = 0;
-  for (const auto& row : e.rows) tokens += int64_t(row.tokens.size());
+  for (const auto& row : e.rows) tokens += int64_t(row->tokens.size());
   line["tokens"] = tokens;
   phases_.write_to(line);
   line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());

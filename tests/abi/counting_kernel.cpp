@@ -32,7 +32,7 @@ void count(int which, const char* operation) {
 }
 
 struct RmsNorm {
-  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 10};
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .priority = 10};
   explicit RmsNorm(const dse_operation& o) : width(o.in), eps(o.eps), shift(o.shift) {}
   void run(const dse::Call<traits.op>& call) const {
     count(0, "rms_norm");
@@ -52,7 +52,7 @@ struct RmsNorm {
 };
 
 struct RmsNormBackward {
-  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm_backward, .score = 10};
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm_backward, .priority = 10};
   explicit RmsNormBackward(const dse_operation& o) : width(o.in), shift(o.shift) {}
   void run(const dse::Call<traits.op>& call) const {
     count(1, "rms_norm.backward");
@@ -71,9 +71,9 @@ struct RmsNormBackward {
   double shift;
 };
 
-// Of a higher score, but for no model: it says so.
+// Of a higher priority, but for no model: it says so.
 struct Picky {
-  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 20};
+  static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .priority = 20};
   explicit Picky(const dse_operation& o) { throw dse::Unsupported("a width of " + std::to_string(o.in)); }
   void run(const dse::Call<traits.op>&) const {}
 };

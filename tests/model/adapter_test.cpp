@@ -68,6 +68,30 @@ TEST_P(Adapted, MergedAndBesideAreTheSameModel) {
   }
 }
 
+// Of every model any kinds of parameters are trained beside the pairs, and those alone.
+TEST(Beside, AnyKindsOfEveryModel) {
+  const std::vector<std::string> kinds{"norms", "biases", "embeddings"};
+  for (const auto& name : golden_names("causal_lm"))
+    for (unsigned which = 0; which < 8; ++which) {
+      SCOPED_TRACE(fmt::format("{} {}", name, which));
+      std::vector<std::string> beside;
+      for (size_t k = 0; k < kinds.size(); ++k)
+        if (which >> k & 1) beside.push_back(kinds[k]);
+      Model model = golden_model(name);
+      model.add_adapter(kAll, 1);
+      model.enable_training(beside);
+      for (const auto* unit : model.units())
+        for (size_t b = 0; b < unit->blocks().size(); ++b) {
+          if (unit->name().starts_with("adapter.")) continue;
+          const ParamSpec& spec = unit->blocks()[b].parts[0];
+          const bool table = spec.role == ParamRole::embedding || spec.role == ParamRole::positions ||
+                             spec.role == ParamRole::head;
+          const unsigned kind = spec.role == ParamRole::norm ? 0 : spec.is_bias() ? 1 : table ? 2 : 3;
+          EXPECT_EQ(unit->grad_block(b).defined(), (which >> kind & 1) == 1) << spec.tensor;
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, Adapted,
                          testing::Values("llama_mha", "llama_gqa", "llama_tied", "opt_prenorm", "llama_reward", "gpt2",
                                          "gpt_neox", "phi3", "gemma2", "gpt2_reward", "gpt_neox_reward", "phi3_reward"),

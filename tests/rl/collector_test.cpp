@@ -103,7 +103,7 @@ TEST_F(Collecting, ACriticIsAskedInItsOwnWords) {
   EXPECT_TRUE(at::equal(actors.targets, critics.targets));  // the answers' own tokens
   EXPECT_FALSE(at::equal(actors.batch.tokens, critics.batch.tokens));
   for (int64_t r = 0; r < e.row_count(); ++r) {
-    const auto& row = e.rows[size_t(r)];
+    const ExperienceRow& row = *e.rows[size_t(r)];
     const std::vector<TokenId> asked(row.tokens.begin(), row.tokens.begin() + row.answer_begin);
     std::string question = text.tokenizer.decode(asked, true);
     question = question.substr(question.find("Question"), question.find('?') + 1 - question.find("Question"));

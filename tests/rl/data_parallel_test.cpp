@@ -271,7 +271,10 @@ TEST_P(OneRanksError, IsAnErrorOfAll) {
     // A token that its model has not, in a row of rank 1.
     const auto dealing =
         deal(row_units(rank.e, std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6}, rank.algorithm.needs()), 3, 2);
-    rank.e.rows[size_t(dealing.rows[1][0])].tokens[0] = 1000;
+    auto& row = rank.e.rows[size_t(dealing.rows[1][0])];
+    auto wrong = *row;
+    wrong.tokens[0] = 1000;
+    row = std::make_shared<const ExperienceRow>(std::move(wrong));
     try {
       rank.step();
     } catch (const UserError&) {

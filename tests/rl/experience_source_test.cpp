@@ -39,7 +39,7 @@ TEST(RecordSource, RowsAreThePlansRecordsInTheStreamsOrder) {
         std::vector<TokenId> expected = e.prompt;
         const auto& answer = side == 0 ? e.answer.tokens : e.rejected.tokens;
         expected.insert(expected.end(), answer.begin(), answer.end());
-        EXPECT_EQ(rows.rows[size_t(2 * i + side)].tokens, expected);
+        EXPECT_EQ(rows.rows[size_t(2 * i + side)]->tokens, expected);
         EXPECT_EQ(rows.prompt[size_t(2 * i + side)], rows.prompt[size_t(2 * i)]);
       }
     }

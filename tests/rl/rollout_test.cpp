@@ -225,9 +225,9 @@ TEST_F(Rollouts, RowsWithoutAScoreAreNoExperience) {
   const Experience e = Rollout::experience(answers, {{1.5f}, {NAN}, {-2}});
   EXPECT_EQ(e.score, (std::vector<float>{1.5f, -2}));
   EXPECT_EQ(e.prompt, (std::vector<int64_t>{0, 2}));
-  EXPECT_EQ(e.rows[1].rollout_logp, answers[2].answer.logp);
-  EXPECT_EQ(e.rows[1].answer_begin, int64_t(data[2].prompt.size()));
-  EXPECT_EQ(e.rows[1].answer_size(), int64_t(answers[2].answer.tokens.size()));
+  EXPECT_EQ(e.rows[1]->rollout_logp, answers[2].answer.logp);
+  EXPECT_EQ(e.rows[1]->answer_begin, int64_t(data[2].prompt.size()));
+  EXPECT_EQ(e.rows[1]->answer_size(), int64_t(answers[2].answer.tokens.size()));
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ void run_rows(const float* from_rows, float* to_rows, int64_t rows, int64_t from
 
 template <Op op>
 struct Activate {
-  static constexpr dse::KernelTraits traits{.op = op, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = op, .priority = 1, .row_invariant = true};
   explicit Activate(const dse_operation& o) : in(o.in), out(o.out), activation(known(o.activation)) {}
   void run(const dse::Call<op>& call) const {
     dispatch(activation, [&](auto f) {

@@ -103,7 +103,7 @@ const int32_t* sequences_of_tokens(void* workspace, const int64_t* offsets, int6
 // One task a (token, head): sequences differ in length, tokens are many.
 template <Op op>
 struct Attention {
-  static constexpr dse::KernelTraits traits{.op = op, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = op, .priority = 1, .row_invariant = true};
   static constexpr bool cached = op == Op::cached_attention;
   explicit Attention(const dse_operation& o) : heads(o.heads), group(o.heads / o.kv_heads), scores(o) {}
   int64_t workspace_bytes(int64_t rows) const { return rows * int64_t(sizeof(int32_t)); }
@@ -137,7 +137,7 @@ struct Attention {
 };
 
 struct AttentionBackward {
-  static constexpr dse::KernelTraits traits{.op = Op::attention_backward, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = Op::attention_backward, .priority = 1, .row_invariant = true};
   explicit AttentionBackward(const dse_operation& o)
       : heads(o.heads), kv_heads(o.kv_heads), group(o.heads / o.kv_heads), scores(o) {}
 

@@ -7,7 +7,7 @@ namespace {
 
 struct EmbeddingWeightBackward {
   static constexpr dse::KernelTraits traits{
-      .op = dse::Op::embedding_weight_backward, .score = 1, .row_invariant = true};
+      .op = dse::Op::embedding_weight_backward, .priority = 1, .row_invariant = true};
   explicit EmbeddingWeightBackward(const dse_operation& o) : width(o.out) {}
   void run(const dse::Call<traits.op>& call) const {
     const float* from = call.in<float>("dy");

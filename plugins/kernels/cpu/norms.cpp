@@ -24,7 +24,7 @@ float weighted_product(const float* g, const float* w, float shift, const float*
 }
 
 struct RmsNorm {
-  static constexpr dse::KernelTraits traits{.op = Op::rms_norm, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = Op::rms_norm, .priority = 1, .row_invariant = true};
   explicit RmsNorm(const dse_operation& o) : width(o.in), eps(float(o.eps)), shift(float(o.shift)) {}
   void run(const dse::Call<traits.op>& call) const {
     const float *xs = call.in<float>("x"), *ws = call.in<float>("w");
@@ -43,7 +43,7 @@ struct RmsNorm {
 };
 
 struct RmsNormBackward {
-  static constexpr dse::KernelTraits traits{.op = Op::rms_norm_backward, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = Op::rms_norm_backward, .priority = 1, .row_invariant = true};
   explicit RmsNormBackward(const dse_operation& o) : width(o.in), shift(float(o.shift)) {}
   void run(const dse::Call<traits.op>& call) const {
     const float *gs = call.in<float>("dy"), *xs = call.in<float>("x"), *ws = call.in<float>("w");

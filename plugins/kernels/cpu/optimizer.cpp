@@ -13,7 +13,7 @@ using dse::Op;
 constexpr int64_t kBlock = 1 << 14;  // elements a partial sum
 
 struct SumOfSquares {
-  static constexpr dse::KernelTraits traits{.op = Op::sum_of_squares, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = Op::sum_of_squares, .priority = 1, .row_invariant = true};
   explicit SumOfSquares(const dse_operation&) {}
   static int64_t blocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
   int64_t workspace_bytes(int64_t rows) const { return blocks(rows) * int64_t(sizeof(double)); }
@@ -35,7 +35,7 @@ struct SumOfSquares {
 };
 
 struct AdamW {
-  static constexpr dse::KernelTraits traits{.op = Op::adamw, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = Op::adamw, .priority = 1, .row_invariant = true};
   explicit AdamW(const dse_operation&) {}
   void run(const dse::Call<traits.op>& call) const {
     const float* g = call.in<float>("gradient");

@@ -12,7 +12,7 @@ using dse::Op;
 
 template <Op op>
 struct Rope {
-  static constexpr dse::KernelTraits traits{.op = op, .score = 1, .row_invariant = true};
+  static constexpr dse::KernelTraits traits{.op = op, .priority = 1, .row_invariant = true};
   static constexpr bool forward = op == Op::rope;
   explicit Rope(const dse_operation& o)
       : heads(o.heads),

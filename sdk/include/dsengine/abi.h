@@ -186,7 +186,7 @@ typedef struct dse_batch {
   float* advantage;  /* prepare writes, loss reads */
   float* target;     /* prepare writes, loss reads: what the value should become */
   float* const* own; /* [own_column_count] of [tokens]: prepare writes, loss reads */
-  /* services, valid during the call */
+  /* the host's functions, valid during the call */
   void* context;
   /* Adds to the weighted mean of a metric; reduced over micro-batches and ranks by the host. From the calling thread
    * alone, not inside parallel_for. */
@@ -455,8 +455,8 @@ typedef struct dse_kernel {
   uint32_t revision; /* DSE_KERNEL_REVISION */
   uint32_t op;       /* DSE_OP_… */
   uint32_t dtype, device;
-  uint32_t flags; /* DSE_KERNEL_… */
-  int32_t score;  /* of those that can be bound the highest serves; the engine's reference has 0 */
+  uint32_t flags;   /* DSE_KERNEL_… */
+  int32_t priority; /* of those that can be bound the highest serves; the engine's reference has 0 */
   uint32_t reserved;
   /* Binds to an operation of the op, dtype and device above. DSE_UNSUPPORTED, with the reason: the next one is asked,
    * and the log says why. */

@@ -1,9 +1,9 @@
 // Kernels: one operation of the catalogue (catalogue.hpp), faster. For each operation of a model the engine binds the
-// kernel with the highest score that can serve it; its own reference, plain LibTorch (score 0), stands behind all of
-// them.
+// kernel with the highest priority that can serve it; its own reference, plain LibTorch (priority 0), stands behind all
+// of them.
 //
 //   struct FastNorm {
-//     static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .score = 10};
+//     static constexpr dse::KernelTraits traits{.op = dse::Op::rms_norm, .priority = 10};
 //     explicit FastNorm(const dse_operation& o) : width(o.in), eps(o.eps) {      // throw dse::Unsupported to decline
 //       if (width % 4 != 0) throw dse::Unsupported("widths that are no multiple of 4");
 //     }
@@ -61,7 +61,7 @@ struct Unsupported : Failure {
 struct KernelTraits {
   Op op;
   uint32_t dtype = DSE_F32, device = DSE_CPU;
-  int32_t score = 10;  // the engine's own have 1
+  int32_t priority = 10;  // the engine's own have 1
   bool row_invariant = false, capturable = false;
 };
 
@@ -75,7 +75,7 @@ Item kernel_item(const char* name) {
       T::traits.device,
       (T::traits.row_invariant ? uint32_t{DSE_KERNEL_ROW_INVARIANT} : 0) |
           (T::traits.capturable ? uint32_t{DSE_KERNEL_CAPTURABLE} : 0),
-      T::traits.score,
+      T::traits.priority,
       0,
       [](const dse_operation* operation, void** self) { return guard([&] { *self = new T(*operation); }); },
       destroy<T>,
