@@ -58,6 +58,38 @@ inline constexpr const char* kRunKeys =
   text | messages | prompt, completion | prompt, chosen, rejected | prompt, ranked | prompt; and weight
 Each stage writes metrics.jsonl and eval.jsonl, whose keys 'dsengine reference --metrics' lists.)";
 
+inline constexpr const char* kBenchKeys =
+    R"(Prints one JSON object on a line, after a run that warms up and --repeats that count. All have:
+  command, dtype, threads, peak_memory_mb
+  read_gb_per_s        what all threads read of memory at most, in 1e9 bytes a second
+  product_gflops       what a product of matrices reaches at most, in 1e9 operations a second
+All but ops have:
+  model, batch         the folder's name, sequences
+  spread               {min, median, max, n} of what varies; elsewhere stands the median
+  other_cores          processors that others kept busy, in each repeat
+  floor_share          how much of the time the machine's rates leave as the least: for reading the weights of a
+                       decode step (generate), for products: 2 operations a weight and token forward, 6 trained
+generate:
+  prompt, new, lengths, samples, slots, temperature
+  new_tokens           of all answers
+  tokens_per_s         new_tokens / (prefill_s + decode_s)
+  prefill_s, decode_s  up to the first tokens, and from there on; prefill_tokens_per_s, decode_tokens_per_s
+  decode_steps, step_s how many decode steps, and of one
+  output_ids           the first answer
+train, ppo, grpo:
+  length, lengths, tokens            (train)
+  group, prompt, new, epochs         (ppo, grpo)
+  temperature, kl_coef               (ppo, grpo)
+  micro_batch          sequences a forward
+  step_s, samples_per_s, tokens_per_s (train)
+  generate_s, rest_s, generate_share, decode_tokens_per_s (ppo, grpo)
+  phases_s             {generate, score, actor, critic, other}
+  gflop_per_step       of products, at least; gflops and parameters too (train)
+  loss_first, loss_last, memory_peak_mb (of what the engine holds)
+ops:
+  shapes               [{rows, in, out, forward, backward, weight_backward}], each {seconds, gflops, gb_per_s, spread},
+                       gb_per_s of weights)";
+
 inline constexpr const char* kReportKeys =
     R"(Reads metrics.jsonl and eval.jsonl of each stage's folder, whose keys 'dsengine reference --metrics' lists.)";
 

@@ -12,9 +12,9 @@ for arguments, name in ((["reference"], "config.md"), (["reference", "--metrics"
     if (docs / name).read_text() != said(*arguments):
         stale.append(f"docs/{name} is stale: dsengine {' '.join(arguments)} > docs/{name}")
 files = (docs / "files.md").read_text()
-for command in ("tokenize", "score", "generate", "eval", "run", "report"):
+for command in ("tokenize", "score", "generate", "eval", "bench", "run", "report"):
     help_text = said(command, "--help").rstrip()
-    keys = help_text[max(help_text.rfind(first) for first in ("\nLines of --input", "\nRecords of ", "\nReads ")) + 1:]
+    keys = help_text[max(help_text.rfind(first) for first in ("\nLines of --input", "\nRecords of ", "\nReads ", "\nPrints ")) + 1:]
     if keys == help_text or textwrap.indent(keys, "    ") not in files:
         stale.append(f"docs/files.md lacks what dsengine {command} --help ends with")
 sys.exit("\n".join(stale) or 0)

@@ -1,0 +1,79 @@
+#include "app/bench_stage.h"
+
+#include <algorithm>
+
+#include "app/bench.h"
+#include "rl/config_checks.h"
+#include "rl/objective.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr const char* kOneToken = R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})";
+
+TextModel text_of(const std::filesystem::path& model) {
+  TextModel text = TextModel::folder_of(model)
+                       ? TextModel::load(model, model)
+                       : TextModel{Tokenizer::from_json(kOneToken, "the tokenizer in place of none"), {}, {}};
+  text.eos.clear();
+  return text;
+}
+
+StageInputs all_from(const std::filesystem::path& model) {
+  StageInputs inputs;
+  for (const auto& entry : kRoles) inputs.models[entry.bit] = model;
+  inputs.tokenizer = model;
+  return inputs;
+}
+
+// A reward model that is asked is whose rows they are.
+dse_needs without_reward(dse_needs needs) {
+  if (!(needs.trained & DSE_REWARD)) needs.roles &= ~uint32_t(DSE_REWARD);
+  return needs;
+}
+
+}  // namespace
+
+BenchStage::BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage)
+    : stage_(std::move(stage)),
+      inputs_(all_from(model)),
+      algorithm_(algorithm_of(session.registry(), stage_)),
+      text_(text_of(model)),
+      models_(run_, stage_, inputs_, without_reward(algorithm_.needs()), {session.registry(), session.kernels(), stop_},
+              text_),
+      learner_(algorithm_, models_.roles(), batching(), phases_, ranks_) {}
+
+Batching BenchStage::batching() const {
+  const int64_t micro = stage_.micro_batch_size > 0 ? stage_.micro_batch_size : stage_.mini_batch_size;
+  const double temperature = stage_.rollout.temperature;
+  return {stage_.mini_batch_size, std::min(micro, stage_.mini_batch_size), stage_.ppo_epochs,
+          temperature > 0 ? temperature : 1};
+}
+
+Json BenchStage::step(const std::function<Experience()>& rows) {
+  phases_.restart();
+  Json line;
+  MetricMeans means;
+  Experience e = rows();
+  e.allocate(algorithm_.needs());
+  learner_.fill_columns(e, means);
+  prepare(algorithm_, e, means);
+  learner_.update(
+      e, run_.seed, steps_++, [](const OptimizerConfig& o) { return o.learning_rate; }, means);
+  means.write_to(line);
+  phases_.write_to(line);
+  return line;
+}
+
+Json median_phases(const std::vector<Json>& lines) {
+  Json phases = Json::object();
+  for (const char* name : kChoices<Phase>) {
+    std::vector<double> seconds;
+    for (const auto& line : lines) seconds.push_back(line.at(std::string("seconds_") + name));
+    phases[name] = median(seconds);
+  }
+  return phases;
+}
+
+}  // namespace dsengine

@@ -1,0 +1,55 @@
+// One stage of a run as `dsengine bench` drives it: the models, the learner and the phases that StageRunner has
+// (rl/stage.h), with rows that are made in memory, and without files. Every role is loaded from one folder.
+//
+//   BenchStage stage(session, "models/tiny", config);       // config.name, algorithm, mini_batch_size
+//   Json line = stage.step([&] { return experience; });     // the metrics of a step, as a line of metrics.jsonl has
+//   them
+//
+// Where the folder has no tokenizer, one of a single token takes its place: ids go in and come out. Nothing ends an
+// answer but its length.
+#pragma once
+#include <filesystem>
+#include <functional>
+
+#include "comm/local.h"
+#include "rl/learner.h"
+#include "rl/stage_models.h"
+
+namespace dsengine {
+
+class Session;
+
+class BenchStage {
+ public:
+  BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage);
+
+  // Rows, columns, advantages, updates. `rows` may enter phases.
+  Json step(const std::function<Experience()>& rows);
+
+  const StageConfig& config() const { return stage_; }
+  const dse_needs& needs() const { return algorithm_.needs(); }
+  Roles& roles() { return models_.roles(); }
+  const TextModel& text() const { return text_; }
+  Phases& phases() { return phases_; }
+  uint64_t steps() const { return steps_; }  // done
+
+ private:
+  Batching batching() const;
+
+  const RunConfig run_;
+  const StageConfig stage_;
+  const StageInputs inputs_;
+  const StopSignal stop_;
+  AlgorithmInstance algorithm_;
+  const TextModel text_;
+  StageModels models_;
+  LocalCommunicator ranks_;
+  Phases phases_;
+  Learner learner_;
+  uint64_t steps_ = 0;
+};
+
+// The median of each phase's seconds in the lines of several steps, without "seconds_": {generate, score, …}.
+Json median_phases(const std::vector<Json>& lines);
+
+}  // namespace dsengine

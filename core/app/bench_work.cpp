@@ -1,0 +1,25 @@
+#include "app/bench_work.h"
+
+namespace dsengine {
+
+ModelWork ModelWork::of(const Model& model) {
+  ModelWork work;
+  const int64_t bytes = int64_t(c10::elementSize(model.dtype()));
+  for (const auto* unit : model.units())
+    for (const auto& block : unit->blocks())
+      for (const auto& spec : block.parts) {
+        int64_t count = 1;
+        for (const int64_t size : spec.shape) count *= size;
+        const bool table = spec.role == ParamRole::embedding || spec.role == ParamRole::positions;
+        const bool output = spec.role == ParamRole::head || spec.role == ParamRole::value_head;
+        if (!table) work.read_bytes += count * bytes;
+        if (!table && !output && spec.shape.size() > 1) work.matrices += count;
+      }
+  if (model.kind() != ModelKind::language) return work;
+  const auto& graph = model.graph();
+  work.head = graph.head.shape[0] * graph.head.shape[1];
+  if (graph.head_tied) work.read_bytes += work.head * bytes;
+  return work;
+}
+
+}  // namespace dsengine
