@@ -55,7 +55,7 @@ void time_sampler(size_t vocabulary, double deviation, int rounds) {
     for (size_t s = 0; s < settings.size(); ++s)
       best[s] = std::min(best[s], seconds_of([&] {
                                     for (int i = 0; i < draws; ++i)
-                                      sink += sample(logits, settings[s].second, (i + 0.5) / draws).token;
+                                      sink += sample(logits, settings[s].second, (i + 0.5) / draws);
                                   }) / draws);
   for (size_t s = 0; s < settings.size(); ++s)
     std::printf(

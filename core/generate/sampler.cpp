@@ -138,16 +138,7 @@ int32_t drawn(const std::vector<double>& weight, double total, const SamplingOpt
 
 }  // namespace
 
-Sampled sample(std::span<const float> logits, const SamplingOptions& o, double uniform, std::span<const int32_t> seen) {
-  const double temperature = o.temperature > 0 ? o.temperature : 1.0;
-  const float peak = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> weights = weights_of(logits, temperature, peak);
-  double total = sum_of(weights);
-  const double norm = std::log(total);
-  const auto chosen = [&](int64_t id) {
-    return Sampled{int32_t(id), float(double(logits[size_t(id)] - peak) / temperature - norm)};
-  };
-
+int32_t sample(std::span<const float> logits, const SamplingOptions& o, double uniform, std::span<const int32_t> seen) {
   std::vector<float> penalised;
   std::span<const float> z = logits;
   if (o.repetition_penalty != 1) {
@@ -158,13 +149,10 @@ Sampled sample(std::span<const float> logits, const SamplingOptions& o, double u
     }
     z = penalised;
   }
-  const auto best = [z] { return std::max_element(z.begin(), z.end()); };
-  if (o.temperature <= 0) return chosen(best() - z.begin());
-  if (o.repetition_penalty != 1) {
-    weights = weights_of(z, temperature, *best());
-    total = sum_of(weights);
-  }
-  return chosen(drawn(weights, total, o, uniform));
+  const auto best = std::max_element(z.begin(), z.end());
+  if (o.temperature <= 0) return int32_t(best - z.begin());
+  const std::vector<double> weights = weights_of(z, o.temperature, *best);
+  return drawn(weights, sum_of(weights), o, uniform);
 }
 
 }  // namespace dsengine

@@ -1,10 +1,9 @@
 // Choosing the next token from logits: temperature, top-k, top-p, with counted draws.
 //
 //   SamplingOptions options{.temperature = 1.0, .top_p = 0.9};
-//   Sampled next = sample(logits_row, options, Philox(seed, Purpose::sample, step, row).uniform(position));
+//   int32_t next = sample(logits_row, options, Philox(seed, Purpose::sample, step, row).uniform(position));
 //
-// The same logits and draw give the same token wherever the row stands in a batch. The log-probability is
-// log-softmax(logits / temperature) before the filters (temperature 1 when greedy).
+// The same logits and draw give the same token wherever the row stands in a batch.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -18,16 +17,13 @@ struct SamplingOptions {
   double min_p = 0.0;               // drops tokens less probable than min_p times the best
   double repetition_penalty = 1.0;  // divides positive, multiplies negative logits of tokens seen (Keskar 2019)
 
+  // At which a token's log-probability is told: before the filters; 1 when greedy.
+  double told_temperature() const { return temperature > 0 ? temperature : 1.0; }
   bool filters() const { return top_k > 0 || top_p < 1 || min_p > 0 || repetition_penalty != 1; }
 };
 
-struct Sampled {
-  int32_t token;
-  float logp;
-};
-
 // `seen`: tokens of prompt and answer so far, for the repetition penalty. uniform in [0, 1).
-Sampled sample(std::span<const float> logits, const SamplingOptions& options, double uniform,
+int32_t sample(std::span<const float> logits, const SamplingOptions& options, double uniform,
                std::span<const int32_t> seen = {});
 
 }  // namespace dsengine

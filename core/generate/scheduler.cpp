@@ -135,7 +135,9 @@ void Scheduler::decode(std::vector<Event>& events) {
 void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vector<Event>& events) {
   const int64_t vocabulary = logits.size(1);
   const float* z = logits.const_data_ptr<float>();
-  std::vector<Sampled> next(answers.size());
+  std::vector<int64_t> next(answers.size());
+  std::vector<float> temperatures;
+  for (const auto& answer : answers) temperatures.push_back(float(answer.job->request.sampling.told_temperature()));
   parallel_for(0, int64_t(answers.size()), 1, [&](int64_t first, int64_t last) {
     std::vector<int32_t> seen;
     for (int64_t i = first; i < last; ++i) {
@@ -150,10 +152,13 @@ void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vec
           sample({z + i * vocabulary, size_t(vocabulary)}, request.sampling, draws.uniform(answer.tokens.size()), seen);
     }
   });
+  const Device& device = decoder_.model().device();
+  const Tensor told = decoder_.model().log_prob_of(logits, device.upload(temperatures), device.upload(next));
   for (size_t i = 0; i < answers.size(); ++i) {
     auto& answer = answers[i];
     const auto& request = answer.job->request;
-    const auto [token, logp] = next[i];
+    const auto token = int32_t(next[i]);
+    const float logp = told.const_data_ptr<float>()[i];
     answer.tokens.push_back(token);
     const bool stop = answer.stops && answer.stops->push(token);
     std::optional<Finish> finish;

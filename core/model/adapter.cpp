@@ -158,6 +158,15 @@ void Adapter::initialize(uint64_t seed) {
       }
 }
 
+bool Adapter::Target::row_invariant() const {
+  return down->row_invariant() && std::ranges::all_of(pairs, [](const Pair& p) { return p.up->row_invariant(); });
+}
+bool Adapter::row_invariant() const {
+  return std::ranges::all_of(sections_, [](const SectionPairs& section) {
+    return std::ranges::all_of(section.targets, [](const auto& target) { return target.second.row_invariant(); });
+  });
+}
+
 Tensor Adapter::add(size_t section, int block, const Tensor& x, const Tensor& y) const {
   const auto& pairs = sections_[section];
   const auto found = pairs.targets.find(block);

@@ -61,6 +61,7 @@ class Adapter {
   void initialize(uint64_t seed);
 
   // y [N, out] of block `block` of section `section` on x [N, in], with the pairs' share added; y where it has none.
+  bool row_invariant() const;  // of what add computes
   at::Tensor add(size_t section, int block, const at::Tensor& x, const at::Tensor& y) const;
   // What the pair adds to one part's weight, [out, in]; undefined where it has none.
   at::Tensor delta(size_t section, size_t block, size_t part) const;
@@ -82,6 +83,7 @@ class Adapter {
     std::optional<ops::Linear> up{};
   };
   struct Target {
+    bool row_invariant() const;
     size_t a_block;
     std::vector<Pair> pairs;
     std::vector<int64_t> widths;  // of the weight's parts

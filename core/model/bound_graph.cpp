@@ -88,4 +88,15 @@ BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::Scal
   }
 }
 
+bool BoundGraph::row_invariant() const {
+  const auto holds = [](const auto& op) { return !op || op->row_invariant(); };
+  for (const auto& section : sections)
+    for (const auto& b : section)
+      if (!holds(b.embedding) || !holds(b.rms_norm) || !holds(b.q_norm) || !holds(b.k_norm) || !holds(b.layer_norm) ||
+          !holds(b.linear) || !holds(b.out_linear) || !holds(b.rope) || !holds(b.attention) || !holds(b.activate) ||
+          !holds(b.gated_activate))
+        return false;
+  return head.row_invariant();
+}
+
 }  // namespace dsengine

@@ -28,6 +28,8 @@ struct BoundOperator {
 
 struct BoundGraph {
   BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype);
+  // All of the forward is, head and all: then a rollout's log-probabilities are a training forward's.
+  bool row_invariant() const;
   std::vector<std::vector<BoundOperator>> sections;
   ops::LogProb head;       // of a language model
   ops::Linear value_head;  // of a reward model or critic

@@ -260,6 +260,12 @@ Tensor Executor::logits(const Tensor& hidden_TH) const {
       .first;
 }
 
+Tensor Executor::log_prob_of(const Tensor& logits_TV, const Tensor& temperatures, const Tensor& targets) const {
+  const MemoryScope scope(MemoryTag::activations);
+  const auto sums = bound_.head.sums(logits_TV, temperatures, targets, false);
+  return sums.target_logit - sums.lse;
+}
+
 Tensor Executor::values(const Tensor& hidden, const Tensor& rows) const {
   const MemoryScope scope(MemoryTag::activations);
   return hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)),

@@ -61,7 +61,9 @@ class Executor {
   // log p(targets[i]) read at hidden row rows[i].
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
                              double temperature, bool entropy) const;
-  at::Tensor logits(const at::Tensor& hidden_TH) const;                       // [T, V], for sampling
+  bool row_invariant() const { return bound_.row_invariant(); }
+  at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
+  at::Tensor log_prob_of(const at::Tensor& logits_TV, const at::Tensor& temperatures, const at::Tensor& targets) const;
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;  // of a value head, [T]
 
  private:

@@ -155,6 +155,14 @@ Tensor Model::logits(const Tensor& hidden_TH) const {
   return executor_->logits(hidden_TH);
 }
 
+bool Model::exact_rollouts() const {
+  return kind_ == ModelKind::language && executor_->row_invariant() && (!adapter() || adapter()->row_invariant());
+}
+
+Tensor Model::log_prob_of(const Tensor& logits_TV, const Tensor& temperatures, const Tensor& targets) const {
+  return executor_->log_prob_of(logits_TV, temperatures, targets);
+}
+
 Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
   DSE_CHECK(kind_ == ModelKind::value, "a language model has no values");
   return executor_->values(hidden, rows);

@@ -76,7 +76,12 @@ class Model {
   // log p(targets[i]) read at hidden row rows[i].
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
                              double temperature, bool entropy) const;
+  // Whether a rollout's log-probabilities are, bit for bit, those of a training forward on the same weights: a fact of
+  // the kernels that serve it.
+  bool exact_rollouts() const;
   at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
+  // log p of targets [T] as log_prob has it, of logits and temperatures [T] float32.
+  at::Tensor log_prob_of(const at::Tensor& logits_TV, const at::Tensor& temperatures, const at::Tensor& targets) const;
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 

@@ -8,6 +8,10 @@ namespace dsengine::ops {
 using at::Tensor;
 using dse::Op;
 
+bool Attention::row_invariant() const {
+  return forward_.row_invariant() && cached_.row_invariant() && forward_.same_library(cached_);
+}
+
 Attention::Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
                      const AttentionScores& scores)
     : scores_(scores) {

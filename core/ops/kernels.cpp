@@ -95,7 +95,7 @@ dse_operation described(const Operation& o, const Device& device) {
           .eps = o.eps,
           .shift = o.shift,
           .scale = o.scores.scale,
-          .softcap = o.op == dse::Op::log_prob || o.op == dse::Op::log_prob_backward ? o.softcap : o.scores.softcap,
+          .softcap = o.softcap != 0 ? o.softcap : o.scores.softcap,
           .rope_pairs = int64_t(o.rope.frequencies.size()),
           .rope_long_after = o.rope.long_after,
           .rope_frequencies = o.rope.frequencies.data(),
@@ -109,11 +109,17 @@ struct BoundKernel::Instance {
   Operation operation;
   std::string label{};                // for messages
   std::string origin{};               // "op=kernel@hash of its file"
+  std::string library{};              // hash of its file
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
   const Device* device = nullptr;
   std::vector<SlotForm> inputs{}, outputs{};
 };
+
+bool BoundKernel::row_invariant() const { return instance_ && instance_->table->flags & DSE_KERNEL_ROW_INVARIANT; }
+bool BoundKernel::same_library(const BoundKernel& other) const {
+  return instance_ && other.instance_ && instance_->library == other.instance_->library;
+}
 
 void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,
                       at::ArrayRef<double> reals, at::ArrayRef<int64_t> integers) const {
@@ -201,6 +207,7 @@ BoundKernel Kernels::bind(const Operation& operation) const {
     instance.inputs = forms_of(dse::entry(operation.op).inputs);
     instance.outputs = forms_of(dse::entry(operation.op).outputs);
     instance.origin = fmt::format("{}={}@{}", op, candidate.name, candidate.sha256);
+    instance.library = candidate.sha256;
     const bool claims = candidate.table->flags & DSE_KERNEL_ROW_INVARIANT;
     announce(contest ? spdlog::level::info : spdlog::level::debug,
              fmt::format("kernel operation={} winner={} file={}{}", op, candidate.name, candidate.file,

@@ -30,6 +30,10 @@ class BoundKernel {
  public:
   BoundKernel() = default;
   explicit operator bool() const { return instance_ != nullptr; }
+  // It is bound, and claims that a row has the same bits in any batch. Of one library: two such operations that come to
+  // the same numbers (catalogue.hpp) come to the same bits.
+  bool row_invariant() const;
+  bool same_library(const BoundKernel& other) const;
   // The catalogue's slots, in order; an undefined tensor is an empty slot, and missing ones at the end are empty too.
   // Outputs are allocated by the caller. UserError where the kernel fails.
   void run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> outputs, int64_t rows,

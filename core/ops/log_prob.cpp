@@ -28,31 +28,54 @@ LogProb::LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, in
   const Operation o{.op = Op::log_prob, .dtype = dtype, .in = width, .out = vocabulary, .softcap = softcap};
   forward_ = kernels.bind(o);
   backward_ = kernels.bind(o.as(Op::log_prob_backward));
+  sums_ = kernels.bind(o.as(Op::logit_sums));
+  if (softcap > 0) softcap_kernel_ = kernels.bind(o.as(Op::softcap));
 }
 
-Tensor LogProb::logits(const Tensor& x, const Tensor& head) const {
-  Tensor z = linear_.forward(x, head);
-  return softcap_ > 0 ? z.div_(softcap_).tanh_().mul_(softcap_) : z;
+bool LogProb::row_invariant() const {
+  const bool apart =
+      linear_.row_invariant() && sums_.row_invariant() && (softcap_ <= 0 || softcap_kernel_.row_invariant());
+  if (!apart || !forward_) return apart;
+  return forward_.row_invariant() && forward_.same_library(sums_) && linear_.same_library(forward_) &&
+         (softcap_ <= 0 || forward_.same_library(softcap_kernel_));
+}
+
+Tensor LogProb::logits(const Tensor& x, const Tensor& head) const { return capped(linear_.forward(x, head)); }
+
+Tensor LogProb::capped(Tensor z) const {
+  if (softcap_ <= 0) return z;
+  if (!softcap_kernel_) return z.div_(softcap_).tanh_().mul_(softcap_);
+  softcap_kernel_.run({}, {z}, z.size(0));
+  return z;
+}
+
+LogitSums LogProb::sums(const Tensor& logits, const Tensor& temperatures, const Tensor& targets, bool want_mean) const {
+  if (!sums_) return reference::logit_sums(logits / temperatures.unsqueeze(1), targets, want_mean);
+  const auto column = [&] { return logits.new_empty({logits.size(0)}); };
+  LogitSums r{column(), column(), want_mean ? column() : Tensor()};
+  sums_.run({logits.contiguous(), temperatures, targets}, {r.lse, r.target_logit, r.mean_logit}, logits.size(0));
+  return r;
 }
 
 LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
                                  bool want_entropy) const {
   const int64_t rows = x.size(0);
   Result r{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
-  const auto store = [&](int64_t first, int64_t count, const reference::LogitSums& sums) {
+  const auto store = [&](int64_t first, int64_t count, const LogitSums& sums) {
     r.lse.narrow(0, first, count).copy_(sums.lse);
     r.logp.narrow(0, first, count).copy_(sums.target_logit - sums.lse);
     if (want_entropy) r.entropy.narrow(0, first, count).copy_(sums.lse - sums.mean_logit);
   };
   if (forward_) {
-    reference::LogitSums sums{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
+    LogitSums sums{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
     forward_.run({x.contiguous(), head, targets}, {sums.lse, sums.target_logit, sums.mean_logit}, rows, {temperature});
     store(0, rows, sums);
     return r;
   }
   in_chunks(rows, head.size(0), [&](int64_t first, int64_t count) {
-    const Tensor z = logits(x.narrow(0, first, count), head).div_(temperature);
-    store(first, count, reference::logit_sums(z, targets.narrow(0, first, count), want_entropy));
+    const Tensor z = logits(x.narrow(0, first, count), head);
+    store(first, count,
+          sums(z, at::full({count}, temperature, z.options()), targets.narrow(0, first, count), want_entropy));
   });
   return r;
 }

@@ -8,6 +8,9 @@
 //
 // Shapes and slots: sdk/include/dsengine/catalogue.hpp. Legend: N rows, I and O widths, Hq, Hk heads, D head dimension,
 // B sequences. Tensors are dense unless said; an undefined one is an optional slot left empty. They borrow Kernels.
+//
+// row_invariant: a forward's rows have the same bits in any batch, in training and from a cache, for the kernels that
+// serve it say so. What only copies rows (Embedding) needs no kernel for it.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -23,6 +26,8 @@ class Linear {
                      const at::Tensor& residual = {}) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& w) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor db) const;
+  bool row_invariant() const;
+  bool same_library(const BoundKernel& other) const { return forward_.same_library(other); }
 
  private:
   BoundKernel forward_, backward_, weight_backward_;
@@ -33,6 +38,7 @@ class Embedding {
   Embedding(const Kernels& kernels, at::ScalarType dtype, int64_t rows, int64_t width);
   at::Tensor forward(const at::Tensor& table, const at::Tensor& ids) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& ids, at::Tensor dtable) const;
+  bool row_invariant() const;
 
  private:
   BoundKernel forward_, weight_backward_;
@@ -44,6 +50,7 @@ class RmsNorm {
   RmsNormed forward(const at::Tensor& x, const at::Tensor& w) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, at::Tensor dw) const;
+  bool row_invariant() const;
 
  private:
   double eps_, shift_;
@@ -58,6 +65,7 @@ class LayerNorm {
                       const at::Tensor& rstd) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& rstd,
                        at::Tensor dw, at::Tensor db) const;
+  bool row_invariant() const;
 
  private:
   double eps_;
@@ -69,6 +77,7 @@ class Activate {
   Activate(const Kernels& kernels, at::ScalarType dtype, int64_t width, Activation activation);
   at::Tensor forward(const at::Tensor& x) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& x) const;
+  bool row_invariant() const;
 
  private:
   Activation activation_;
@@ -81,6 +90,7 @@ class GatedActivate {
   GatedActivate(const Kernels& kernels, at::ScalarType dtype, int64_t width, Activation activation);
   at::Tensor forward(const at::Tensor& x) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& x) const;
+  bool row_invariant() const;
 
  private:
   int64_t width_;
@@ -95,6 +105,7 @@ class Rope {
        const RopeSpec& rope);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& lengths) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& positions, const at::Tensor& lengths) const;
+  bool row_invariant() const;
 
  private:
   int64_t turned_;
@@ -118,6 +129,7 @@ class Attention {
              at::Tensor& values) const;
   at::Tensor cached(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, const CachePlaces& places,
                     const Batch& batch) const;
+  bool row_invariant() const;
 
  private:
   AttentionScores scores_;
@@ -140,11 +152,17 @@ class LogProb {
                       at::Tensor dhead) const;
   // [N, V]: softcap(x headᵀ), for sampling.
   at::Tensor logits(const at::Tensor& x, const at::Tensor& head) const;
+  at::Tensor capped(at::Tensor logits) const;  // in place
+  // Of such logits, each row at a temperature of its own [N] float32: logp = target_logit - lse has the bits that
+  // forward gives it, where kernels serve both or neither.
+  LogitSums sums(const at::Tensor& logits, const at::Tensor& temperatures, const at::Tensor& targets,
+                 bool want_mean) const;
+  bool row_invariant() const;
 
  private:
   double softcap_;
   Linear linear_;
-  BoundKernel forward_, backward_;
+  BoundKernel forward_, backward_, sums_, softcap_kernel_;
 };
 
 class SumOfSquares {

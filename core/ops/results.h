@@ -29,6 +29,11 @@ struct CachePlaces {
   at::Tensor rows;        // [N]: of each new token, block * block_size + place in it
 };
 
+// Of logits z / temperature: lse = log of the sum of exp, the target's, and their mean under softmax.
+struct LogitSums {
+  at::Tensor lse, target_logit, mean_logit;  // [N]; mean_logit: undefined unless asked for
+};
+
 struct AdamWNumbers {
   double clip, beta1, beta2, step_size, keep, root2, epsilon;
   int64_t decayed;

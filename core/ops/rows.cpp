@@ -9,6 +9,14 @@ namespace dsengine::ops {
 using at::Tensor;
 using dse::Op;
 
+bool Linear::row_invariant() const { return forward_.row_invariant(); }
+bool Embedding::row_invariant() const { return !forward_ || forward_.row_invariant(); }
+bool RmsNorm::row_invariant() const { return forward_.row_invariant(); }
+bool LayerNorm::row_invariant() const { return forward_.row_invariant(); }
+bool Activate::row_invariant() const { return forward_.row_invariant(); }
+bool GatedActivate::row_invariant() const { return forward_ ? forward_.row_invariant() : activate_.row_invariant(); }
+bool Rope::row_invariant() const { return forward_.row_invariant(); }
+
 Linear::Linear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t out) {
   const Operation o{.op = Op::linear, .dtype = dtype, .in = in, .out = out};
   forward_ = kernels.bind(o);

@@ -33,6 +33,7 @@ class Cases {
       for (const int64_t rows : {0, 1, 3, 17, 64})
         for (const int64_t width : {8, 24, 33, 64}) row_wise(rows, width);
       row_wise(2000, 24);  // enough for several threads
+      row_wise(37, 517);   // and for several blocks of a product
     }
     return std::move(cases_);
   }
@@ -62,6 +63,7 @@ class Cases {
   void activation(const std::string& shape, int64_t rows, int64_t width);
   void rope(const std::string& shape, int64_t rows, int64_t width);
   void head(const std::string& shape, int64_t rows, int64_t width);
+  void logits(const std::string& shape, const Operation& o, int64_t rows);
   void optimizer(const std::string& shape, int64_t count);
   void attention();
 
@@ -80,14 +82,14 @@ void Cases::row_wise(int64_t rows, int64_t width) {
     activation(shape, rows, width);
   else if (op_ <= Op::rope_backward)
     rope(shape, rows, width);
-  else if (op_ <= Op::log_prob_backward)
+  else if (op_ <= Op::log_prob_backward || op_ >= Op::logit_sums)
     head(shape, rows, width);
   else
     optimizer(shape, rows * width * 20);  // up to more than one block of any size
 }
 
 void Cases::linear(const std::string& shape, int64_t rows, int64_t width) {
-  const int64_t out = width % 8 == 0 ? 32 : 19, vocabulary = 11;
+  const int64_t out = width > 500 ? 101 : width % 8 == 0 ? 32 : 19, vocabulary = 11;
   const Tensor x = numbers({rows, width}), w = numbers({out, width}), dy = numbers({rows, out});
   const auto make = [=](const Kernels& k, at::ScalarType type) { return ops::Linear(k, type, width, out); };
   const auto table = [=](const Kernels& k, at::ScalarType type) { return ops::Embedding(k, type, vocabulary, width); };
@@ -244,17 +246,23 @@ void Cases::rope(const std::string& shape, int64_t rows, int64_t width) {
 }
 
 void Cases::head(const std::string& shape, int64_t rows, int64_t width) {
-  const int64_t vocabulary = width % 8 == 0 ? 64 : 61;
+  const int64_t vocabulary = width > 500 ? 700 : width % 8 == 0 ? 64 : 61;  // up to several tiles of any size
   const Tensor x = numbers({rows, width}), small = numbers({vocabulary, width}) / 3;
   const Tensor targets = at::randint(vocabulary, {rows}, at::kLong), d_logp = numbers({rows}),
                d_entropy = numbers({rows});
   for (const double softcap : {0.0, 2.0}) {
-    const Tensor head = softcap > 0 ? small : small * 20;  // logits around a hundred
-    Operation o = operation(width, vocabulary);
+    // Logits around a hundred; of slopes, which magnify their rounding, a few.
+    const Tensor head = softcap > 0 ? small : small * (op_ == Op::log_prob_backward ? 1 : 20);
+    Operation o = operation(op_ >= Op::logit_sums ? 0 : width, vocabulary);
     o.softcap = softcap;
+    if (op_ == Op::softcap && softcap == 0) continue;
     const auto make = [=](const Kernels& k, const Tensors& in) {
       return ops::LogProb(k, in[0].scalar_type(), width, vocabulary, softcap);
     };
+    if (op_ >= Op::logit_sums) {
+      logits(fmt::format("{}, softcap {}", shape, softcap), o, rows);
+      continue;
+    }
     for (const bool entropy : {false, true}) {
       const std::string name = fmt::format("{}, softcap {}{}", shape, softcap, entropy ? ", entropy" : "");
       if (op_ == Op::log_prob) {
@@ -281,6 +289,20 @@ void Cases::head(const std::string& shape, int64_t rows, int64_t width) {
       add(name + ", the head frozen", o, rows, inputs, of_input, {true, false, true, true, true, true, true});
     }
   }
+}
+
+void Cases::logits(const std::string& shape, const Operation& o, int64_t rows) {
+  const Tensor z = numbers({rows, o.out}) * 30, temperatures = at::rand({rows}, at::kDouble) + 0.5;
+  const Tensor targets = at::randint(o.out, {rows}, at::kLong);
+  for (const bool mean : {false, true})
+    add(shape + (mean ? ", mean" : ""), o, rows, {z, temperatures, targets},
+        [=, op = op_](const Kernels& k, const Tensors& in) {
+          const ops::LogProb head(k, in[0].scalar_type(), 0, o.out, o.softcap);
+          if (op == Op::softcap) return Tensors{head.capped(in[0].clone())};
+          const auto r = head.sums(in[0], in[1], in[2], mean);
+          return mean ? Tensors{r.lse, r.target_logit, r.mean_logit} : Tensors{r.lse, r.target_logit};
+        },
+        {true, true, true});
 }
 
 void Cases::optimizer(const std::string& shape, int64_t count) {
@@ -389,13 +411,9 @@ Run attention_run(Op op, const Heads& h, const Ragged& ragged, std::optional<siz
 void Cases::attention() {
   const bool cached = op_ == Op::cached_attention || op_ == Op::cache_write;
   const double steep = op_ == Op::attention_backward ? 1.0 : 4.0;  // scores beyond exp's range; slopes magnify rounding
-  const std::vector<Ragged> raggeds{{{}, {}},
-                                    {{1}, {0}},
-                                    {{0, 3}, {0, 0}},
-                                    {{5, 1, 9, 2}, {0, 0, 0, 0}},
-                                    {{33}, {0}},
-                                    {{1, 1, 1}, {6, 0, 11}},
-                                    {{3, 0, 4}, {9, 2, 0}}};
+  const std::vector<Ragged> raggeds{
+      {{}, {}},    {{1}, {0}},         {{0, 3}, {0, 0}},        {{5, 1, 9, 2}, {0, 0, 0, 0}}, {{33}, {0}},
+      {{70}, {0}}, {{1, 40}, {75, 0}}, {{1, 1, 1}, {6, 0, 11}}, {{3, 0, 4}, {9, 2, 0}}};
   for (const auto& ragged : raggeds)
     for (const auto& [heads, kv_heads, width, scores] :
          {Heads{4, 2, 8, {0.4, 0, 0}}, Heads{3, 1, 5, {0.4, 4, 0}}, Heads{2, 2, 33, {0.3, 0, 1.5}},

@@ -37,7 +37,7 @@ void add_rollout_difference(const Experience& e, MetricSink& means) {
   double sum = 0, peak = 0;
   for (size_t r = 0; r < e.rows.size(); ++r)
     for (size_t t = 0; t < e.rows[r]->rollout_logp.size(); ++t) {
-      const double d = std::abs(double(e.rows[r]->rollout_logp[t]) - e.old_logp[size_t(e.offsets[r]) + t]);
+      const double d = std::abs(double(e.rows[r]->rollout_logp[t]) - e.logp[size_t(e.offsets[r]) + t]);
       sum += d, peak = std::max(peak, d);
     }
   const double mean = sum / double(std::max<int64_t>(1, e.token_count()));

@@ -18,7 +18,8 @@ double kl_from_sampler(const Experience& experience);
 // reference.
 void add_kl(const Experience& experience, MetricSink& means);
 
-// "rollout_logp_difference_mean" and "…_max": |rollout - training| a token, in nats. Warns where the mean is too large.
+// "rollout_logp_difference_mean" and "…_max": |rollout - training| a token, in nats, of logp as the rollout told it and
+// as it is in its column. Warns where the mean is too large.
 void add_rollout_difference(const Experience& experience, MetricSink& means);
 
 }  // namespace dsengine

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -22,6 +23,11 @@ std::vector<int64_t> all_rows(const Experience& e) {
   std::vector<int64_t> rows(size_t(e.row_count()));
   std::iota(rows.begin(), rows.end(), 0);
   return rows;
+}
+
+void add_entropy(const Outputs& out, MetricSink& means) {
+  if (out.entropy.numel() == 0) return;
+  means.add("entropy", out.entropy.detach().mean().item<double>(), double(out.entropy.numel()));
 }
 
 }  // namespace
@@ -68,7 +74,7 @@ Dealing Learner::dealt(const Experience& e, const std::vector<int64_t>& rows) co
   return dealing;
 }
 
-void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, MetricSink& means) {
+void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows) {
   const uint32_t columns = algorithm_.needs().columns;
   const Device& device = roles_.device();
   const Experience part = e.subset(rows);
@@ -77,42 +83,45 @@ void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, MetricS
   const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
     if (!(columns & bit)) return;
     const auto scope = phases_.enter(phase);
-    const bool entropy = bit == DSE_COLUMN_OLD_LOGP;
     const bool critic = bit == DSE_COLUMN_OLD_VALUE;
     const Outputs out =
-        forward(model, critic ? select(part, device, true) : s, batching_.temperature, entropy, false, adapted);
+        forward(model, critic ? select(part, device, true) : s, batching_.temperature, false, false, adapted);
     to_column(out.value.defined() ? out.value : out.logp, column);
     put_entries(e.offsets, rows, column, to);
-    if (entropy && out.entropy.numel() > 0)
-      means.add("entropy", out.entropy.mean().item<double>(), double(out.entropy.numel()));
   };
-  if (roles_.actor) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
+  if (roles_.actor && !takes_rollout_logp(e))
+    fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
   if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
   if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
   if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
 }
 
+bool Learner::takes_rollout_logp(const Experience& e) const {
+  return batching_.own_rollouts && roles_.actor && roles_.actor->model.exact_rollouts() && !e.old_logp.empty() &&
+         !e.logp.empty() && std::ranges::all_of(e.rows, [](const auto& row) {
+           return int64_t(row->rollout_logp.size()) == row->answer_size();
+         });
+}
+
 void Learner::fill_columns(Experience& e, MetricMeans& means) {
   at::NoGradGuard no_grad;
   std::vector<std::vector<int64_t>> rows(size_t(ranks_.size()));
-  MetricParts own;
   ranks_.together([&] {
     for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
       const Dealing dealing = dealt(e, minibatch);
       for (size_t r = 0; r < rows.size(); ++r)
         rows[r].insert(rows[r].end(), dealing.rows[r].begin(), dealing.rows[r].end());
-      for (int64_t m = 0; m < dealing.micro_batches; ++m) fill_part(e, dealing.micro_batch(ranks_.rank(), m), own);
+      for (int64_t m = 0; m < dealing.micro_batches; ++m) fill_part(e, dealing.micro_batch(ranks_.rank(), m));
     }
   });
   gather_rows(ranks_, e.offsets, rows, {&e.old_logp, &e.old_value, &e.ref_logp});
-  agree_metrics(own, ranks_, means);
-  if (algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty()) {
-    add_rollout_difference(e, means);
-    if (!e.ref_logp.empty()) add_kl(e, means);
-  }
+  if (takes_rollout_logp(e))
+    for (size_t r = 0; r < e.rows.size(); ++r)
+      std::ranges::copy(e.rows[r]->rollout_logp, e.old_logp.begin() + e.offsets[r]);
+  if (algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty() && !e.ref_logp.empty()) add_kl(e, means);
 }
 
-Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows) {
+Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows, MetricSink& means) {
   const auto& needs = algorithm_.needs();
   Part part{minibatch.subset(rows)};
   Experience& micro = part.rows;
@@ -120,9 +129,10 @@ Learner::Part Learner::forward_part(const Experience& minibatch, const std::vect
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
   if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
     const auto phase = phases_.enter(Phase::actor);
-    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy, false);
+    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy || tells_entropy_, false);
     to_column(part.actor.logp, micro.logp);
     if (entropy) to_column(part.actor.entropy, micro.entropy);
+    if (tells_entropy_) add_entropy(part.actor, means);
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::critic);
@@ -146,13 +156,15 @@ void Learner::backward_part(const Part& part, const WeightedLoss& loss) {
   run(part.reward, Phase::actor);
 }
 
-Learner::Accumulated Learner::accumulate_rows(const Experience& minibatch, const Dealing& dealing, MetricSink& means,
+Learner::Accumulated Learner::accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means,
                                               bool train) {
   Accumulated sums;
   ranks_.together([&] {
     const double n = normaliser(minibatch, algorithm_.needs());
     for (int64_t m = 0; m < dealing.micro_batches; ++m) {
-      Part part = forward_part(minibatch, dealing.micro_batch(ranks_.rank(), m));
+      const auto rows = dealing.micro_batch(ranks_.rank(), m);
+      Part part = forward_part(minibatch, rows, means);
+      put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
       const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_);
       sums.loss += loss.loss;
       sums.kl += kl_from_sampler(part.rows);
@@ -168,7 +180,7 @@ Learner::Accumulated Learner::accumulate_raw(Experience& minibatch, const Dealin
   const auto& rows = dealing.rows[size_t(ranks_.rank())];
   Part part;
   ranks_.together([&] {
-    part = forward_part(minibatch, rows);
+    part = forward_part(minibatch, rows, means);
     put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
     put_entries(minibatch.offsets, rows, part.rows.entropy, minibatch.entropy);
     put_entries(minibatch.offsets, rows, part.rows.value, minibatch.value);
@@ -257,16 +269,28 @@ bool Learner::update_on(Experience& minibatch, const std::function<double(const 
   return true;
 }
 
+// Of a minibatch whose training forward was on the weights that answered.
+void Learner::compare_with_rollout(Experience& minibatch, MetricMeans& means) {
+  if (algorithm_.needs().source != DSE_SOURCE_ROLLOUT || minibatch.logp.empty()) return;
+  if (algorithm_.needs().form != DSE_FORM_RAW)
+    gather_rows(ranks_, minibatch.offsets, dealt(minibatch, all_rows(minibatch)).rows, {&minibatch.logp});
+  add_rollout_difference(minibatch, means);
+}
+
 void Learner::update(Experience& e, uint64_t seed, uint64_t step,
                      const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means) {
-  bool going = true;
+  bool going = true, first = true;
   double skipped = 0;
+  const bool sampled = algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty();
   for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch)
     for (const auto& rows : minibatches(e, seed, step, epoch)) {
       Experience minibatch = e.subset(rows);
+      tells_entropy_ = sampled && epoch == 0;
       if (going) going = update_on(minibatch, learning_rate, means);
       skipped += !going;
+      if (std::exchange(first, false)) compare_with_rollout(minibatch, means);
     }
+  tells_entropy_ = false;
   if (batching_.target_kl > 0) means.add("minibatches_skipped", skipped);
 }
 

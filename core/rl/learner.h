@@ -5,8 +5,10 @@
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
-// micro_batch_size changes no loss, gradient or metric beyond rounding. Old columns are computed in the very
-// micro-batches of the first epoch: the probability ratio is exactly 1 before the first update.
+// micro_batch_size changes no loss, gradient or metric beyond rounding. The probability ratio is exactly 1 before the
+// first update: old log-probabilities are the rollout's where those are a training forward's bit for bit
+// (Model::exact_rollouts), else they and the other old columns are computed in the very micro-batches of the first
+// epoch.
 //
 // Every rank has the whole experience, makes the same minibatches, computes its own rows of each (rl/dealing.h), in as
 // many micro-batches as the others, and ends with the same columns, metrics, gradients and weights. Where one fails,
@@ -30,7 +32,8 @@ struct Batching {
   int64_t mini_batch_size = 32, micro_batch_size = 32;  // rows
   int64_t epochs = 1;
   double temperature = 1.0;
-  double target_kl = 0;  // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
+  double target_kl = 0;       // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
+  bool own_rollouts = false;  // answers come from the actor as it is before the update, at this temperature
 };
 
 // Language-model loss on texts, added to the actor's at every update: coefficient times the mean over its tokens of
@@ -51,10 +54,10 @@ class Learner {
   // together (a group larger than mini_batch_size is a minibatch). Epoch 0 takes the rows as they are.
   std::vector<std::vector<int64_t>> minibatches(const Experience& experience, uint64_t seed, uint64_t step,
                                                 int64_t epoch) const;
-  // Fills the old and reference columns that the algorithm asks for, and means of entropy, KL and the
-  // difference between rollout and training log-probs.
+  // Fills the old and reference columns that the algorithm asks for, and means of the KL.
   void fill_columns(Experience& experience, MetricMeans& means);
-  // All epochs and minibatches; `learning_rate_factor` maps a role's settings to the rate of this step.
+  // All epochs and minibatches; `learning_rate` maps a role's settings to the rate of this step. The first minibatch's
+  // training forward is compared with what the rollout told of the same tokens.
   void update(Experience& experience, uint64_t seed, uint64_t step,
               const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means);
   // Loss and metrics without an update.
@@ -71,17 +74,20 @@ class Learner {
  private:
   // Some rows of an experience, dealt.
   Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
-  void fill_part(Experience& experience, const std::vector<int64_t>& rows, MetricSink& means);
+  void fill_part(Experience& experience, const std::vector<int64_t>& rows);
+  // Whether old_logp is what the rollout told.
+  bool takes_rollout_logp(const Experience& experience) const;
   // A micro-batch between its forward, which fills its columns, and its backward.
   struct Part {
     Experience rows;
     Outputs actor{}, critic{}, reward{};
   };
-  Part forward_part(const Experience& minibatch, const std::vector<int64_t>& rows);
+  Part forward_part(const Experience& minibatch, const std::vector<int64_t>& rows, MetricSink& means);
   void backward_part(const Part& part, const WeightedLoss& loss);
   // This rank's loss of a minibatch, and its sum of the KL; `ranks_.together` where there is no collective.
-  Accumulated accumulate_rows(const Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
+  Accumulated accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
   Accumulated accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
+  void compare_with_rollout(Experience& minibatch, MetricMeans& means);
   // The mixture's loss, its gradient added to the actor's.
   double accumulate_texts();
   bool update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
@@ -93,6 +99,7 @@ class Learner {
   Phases& phases_;
   Communicator& ranks_;
   std::optional<TextMixture> mixture_;
+  bool tells_entropy_ = false;  // the forwards of this minibatch: a rollout's first epoch
 };
 
 }  // namespace dsengine

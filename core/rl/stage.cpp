@@ -91,8 +91,12 @@ void StageRunner::fit_data() {
 
 Batching StageRunner::batching() const {
   const int64_t micro = stage_.micro_batch_size > 0 ? stage_.micro_batch_size : stage_.mini_batch_size;
-  return {stage_.mini_batch_size, std::min(micro, stage_.mini_batch_size), from_rollouts() ? stage_.ppo_epochs : 1,
-          from_rollouts() && stage_.rollout.temperature > 0 ? stage_.rollout.temperature : 1.0, stage_.target_kl};
+  return {stage_.mini_batch_size,
+          std::min(micro, stage_.mini_batch_size),
+          from_rollouts() ? stage_.ppo_epochs : 1,
+          from_rollouts() && stage_.rollout.temperature > 0 ? stage_.rollout.temperature : 1.0,
+          stage_.target_kl,
+          from_rollouts() && stage_.rollout.replay.empty()};
 }
 
 // The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.

@@ -21,7 +21,7 @@ constexpr std::array kMetrics = {
               "log p(answer) of the actor less the reference's, before the step's update", true},
     MetricRow{"kl_k3", kTraining, "nats/answer", "the same divergence by an estimator that is never negative", true},
     MetricRow{"entropy", kBoth, "nats/token",
-              "of the actor's distribution at the answers' tokens, before the step's update", true},
+              "of the actor's distribution at the answers' tokens, in the step's first epoch", true},
     MetricRow{"response_length", kBoth, "tokens", "of an answer, its end token included", true},
     MetricRow{"eos_fraction", kBoth, "share", "answers that ended by themselves, not at the greatest length", true},
     MetricRow{"greedy_response_length", kEvaluation, "tokens", "of the likeliest answers"},
@@ -40,8 +40,8 @@ constexpr std::array kMetrics = {
     MetricRow{"reward_failed", kBoth, "answers", "that the reward gave no score and the step, or the mean, left out"},
     MetricRow{"greedy_reward_failed", kEvaluation, "answers", "the same of the likeliest answers"},
     MetricRow{"rollout_logp_difference_mean", kTraining, "nats/token",
-              "between a token's log-probability when it was sampled and when it is trained on; near 0 or something is "
-              "wrong"},
+              "between a token's log-probability when it was sampled and in the training forward of the step's first "
+              "minibatch; 0 with the kernels that ship, and near it or something is wrong"},
     MetricRow{"rollout_logp_difference_max", kTraining, "nats/token", "the largest of those differences"},
     MetricRow{"tokens", kBoth, "tokens", "training: prompts and answers of the step; held out: targets of the loss"},
     MetricRow{"rows", kEvaluation, "rows", "held-out records or prompts that were read"},

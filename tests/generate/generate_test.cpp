@@ -33,6 +33,33 @@ std::vector<Generation> answers_of(const Model& model, const std::vector<Generat
   return generate(scheduler, requests);
 }
 
+// Of answers, three a request: the log-probabilities have the bits of training forwards of `together` rows each.
+void expect_training_bits(const Model& model, const std::vector<GenerationRequest>& requests,
+                          const std::vector<Generation>& answers, size_t together) {
+  for (size_t from = 0; from < answers.size(); from += together) {
+    std::vector<std::vector<int32_t>> sequences;
+    std::vector<int64_t> rows, targets;
+    std::vector<float> told;
+    int64_t begin = 0;
+    for (size_t i = from; i < std::min(from + together, answers.size()); ++i) {
+      const auto& prompt = requests[i / 3].prompt;
+      auto& sequence = sequences.emplace_back(prompt);
+      sequence.insert(sequence.end(), answers[i].tokens.begin(), answers[i].tokens.end());
+      for (size_t t = 0; t < answers[i].tokens.size(); ++t) rows.push_back(begin + int64_t(prompt.size() + t) - 1);
+      targets.insert(targets.end(), answers[i].tokens.begin(), answers[i].tokens.end());
+      told.insert(told.end(), answers[i].logp.begin(), answers[i].logp.end());
+      begin += int64_t(sequence.size());
+    }
+    const Device& host = Device::host();
+    const at::Tensor logp = model
+                                .log_prob(model.hidden(pack_all(sequences)), host.upload(rows), host.upload(targets),
+                                          requests[0].sampling.temperature, together > 1)
+                                .logp;
+    EXPECT_TRUE(same_bits(logp, host.upload(told))) << together << " rows from " << from << " on, largest difference "
+                                                    << (logp - host.upload(told)).abs().max().item<float>();
+  }
+}
+
 class Generation_ : public testing::TestWithParam<std::string> {
  protected:
   Model model = golden_model(GetParam());
@@ -98,25 +125,36 @@ TEST_P(Generation_, ReleasedMemoryIsTakenAgain) {
   }
 }
 
-// What the rollout says of its tokens is what training will compute: mean 1e-5 and maximum 1e-4 are the bounds
-// of the run's alarm; here in float32.
+// What the rollout says of its tokens is what training computes, bit for bit: whatever the slots, the prompts' pieces,
+// the samples of a prompt, the temperature, and the batch that the training forward has.
 TEST_P(Generation_, LogProbsAreTheTrainingForwards) {
-  for (const double temperature : {1.0, 0.6}) {
-    const auto answers = answers_of(model, requests_of(prompts, 20, temperature), {.slots = 5});
-    double worst = 0;
-    for (size_t i = 0; i < answers.size(); ++i) {
-      std::vector<int32_t> whole = prompts[i];
-      whole.insert(whole.end(), answers[i].tokens.begin(), answers[i].tokens.end());
-      const Batch batch = pack(Device::host(), {whole});
-      const int64_t first = int64_t(prompts[i].size()), n = int64_t(answers[i].tokens.size());
-      const at::Tensor rows = at::arange(first - 1, first + n - 1, at::kLong);
-      const auto logp =
-          model.log_prob(model.hidden(batch), rows, batch.tokens.narrow(0, first, n), temperature, false).logp;
-      for (int64_t t = 0; t < n; ++t)
-        worst = std::max(worst, std::abs(double(answers[i].logp[size_t(t)]) - logp[t].item<double>()));
-    }
-    EXPECT_LE(worst, 1e-5) << "temperature " << temperature;
+  Model adapted = golden_model(GetParam());
+  adapted.add_adapter({.rank = 4, .alpha = 8, .targets = {"all"}}, 1);
+  {
+    const at::NoGradGuard no_grad;
+    for (auto* unit : adapted.units())
+      if (unit->name().starts_with("adapter.")) at::Tensor(unit->flat()).normal_(0, 0.2);
   }
+  for (const Model* m : {&std::as_const(model), &std::as_const(adapted)})
+    for (const double temperature : {1.0, 0.6}) {
+      ASSERT_TRUE(m->exact_rollouts());
+      auto requests = requests_of(prompts, 20, temperature);
+      for (auto& request : requests) request.samples = 3, request.row *= 3;
+      const auto answers = answers_of(*m, requests, {.slots = 5, .prefill_tokens = 3});
+      for (const size_t together : {1, 4}) expect_training_bits(*m, requests, answers, together);
+    }
+}
+
+// The reference alone, and a model of which one kernel makes no promise: float32 rounding, and the engine knows.
+TEST(ExactRollouts, AreAFactOfTheKernels) {
+  EXPECT_FALSE(golden_model("llama_gqa", ModelKind::language, at::kFloat, reference_kernels()).exact_rollouts());
+  const std::string library = std::string(DSE_BINARY_DIR) + "/tests/abi/libdse_counting_kernel.so";
+  const PluginRegistry registry({std::string(DSE_BINARY_DIR) + "/lib/dsengine"}, {{library, ""}}, {});
+  const Kernels kernels(registry, Device::host());
+  const Model mixed = golden_model("llama_gqa", ModelKind::language, at::kFloat, kernels);
+  EXPECT_FALSE(mixed.exact_rollouts());
+  EXPECT_TRUE(golden_model("gpt2", ModelKind::language, at::kFloat, kernels).exact_rollouts());  // it has other norms
+  EXPECT_FALSE(golden_model("llama_reward", ModelKind::value).exact_rollouts());
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Generation_, testing::ValuesIn(golden_names("causal_lm")),

@@ -84,8 +84,8 @@ TEST(Beside, AnyKindsOfEveryModel) {
         for (size_t b = 0; b < unit->blocks().size(); ++b) {
           if (unit->name().starts_with("adapter.")) continue;
           const ParamSpec& spec = unit->blocks()[b].parts[0];
-          const bool table = spec.role == ParamRole::embedding || spec.role == ParamRole::positions ||
-                             spec.role == ParamRole::head;
+          const bool table =
+              spec.role == ParamRole::embedding || spec.role == ParamRole::positions || spec.role == ParamRole::head;
           const unsigned kind = spec.role == ParamRole::norm ? 0 : spec.is_bias() ? 1 : table ? 2 : 3;
           EXPECT_EQ(unit->grad_block(b).defined(), (which >> kind & 1) == 1) << spec.tensor;
         }

@@ -11,6 +11,7 @@ struct LogProbNode : Function<LogProbNode> {
     auto [logp, lse, entropy] = op->forward(hidden, head.value(), targets, temperature, want_entropy);
     ctx->save_for_backward({hidden, targets, lse, entropy});
     ctx->saved_data["temperature"] = temperature;
+    ctx->set_materialize_grads(false);  // an entropy that nobody asks the slope of costs nothing
     keep(ctx, op, head);
     return {logp, want_entropy ? entropy : at::zeros({0}, hidden.options())};
   }

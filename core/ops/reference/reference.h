@@ -50,10 +50,7 @@ at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& keys, const a
                             const ops::CachePlaces& places, const Batch& batch, const AttentionScores& scores);
 
 // Of logits z [N, V] that are softcapped and divided by the temperature.
-struct LogitSums {
-  at::Tensor lse, target_logit, mean_logit;  // [N]; mean_logit: undefined unless asked for
-};
-LogitSums logit_sums(const at::Tensor& z, const at::Tensor& targets, bool want_mean);
+ops::LogitSums logit_sums(const at::Tensor& z, const at::Tensor& targets, bool want_mean);
 
 double sum_of_squares(const at::Tensor& x);
 void adamw(const at::Tensor& gradient, at::Tensor w, at::Tensor m, at::Tensor v, const ops::AdamWNumbers& numbers);

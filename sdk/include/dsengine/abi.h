@@ -393,7 +393,9 @@ enum {
   DSE_OP_LOG_PROB = 22,
   DSE_OP_LOG_PROB_BACKWARD = 23,
   DSE_OP_SUM_OF_SQUARES = 24,
-  DSE_OP_ADAMW = 25
+  DSE_OP_ADAMW = 25,
+  DSE_OP_LOGIT_SUMS = 26,
+  DSE_OP_SOFTCAP = 27
 };
 
 /* One operation as it is bound: what does not change from call to call. What an operation does not read means nothing.

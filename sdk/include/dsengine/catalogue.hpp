@@ -36,8 +36,10 @@ enum class Op : uint32_t {
   log_prob_backward,
   sum_of_squares,
   adamw,
+  logit_sums,
+  softcap,
 };
-static_assert(uint32_t(Op::adamw) == DSE_OP_ADAMW);
+static_assert(uint32_t(Op::softcap) == DSE_OP_SOFTCAP);
 
 // An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
 // is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; the
@@ -52,6 +54,10 @@ struct OpEntry {
 // Legend: N rows (tokens), I and O widths (in, out), V vocabulary, Hq and Hk query and key-value heads, D head_dim, B
 // sequences. `X_backward` gives the gradient of X's input, `X_weight_backward` adds those of its parameters. Additions,
 // scalings, copies and selections are LibTorch's on every device, and are here only as part of something larger.
+//
+// Kernels of one library that claim row invariance come to the same bits where operations come to the same numbers:
+// attention and cached_attention; log_prob, and linear, softcap and logit_sums one after the other. Then the
+// log-probabilities of a rollout are those of a training forward, and the engine does not compute them twice.
 inline constexpr OpEntry kCatalogue[] = {
     // y = x wᵀ + b + residual. x [N, I], w [O, I], b [O], residual and y [N, O].
     {Op::linear, "linear", "x w b? residual?", "y", "", ""},
@@ -105,6 +111,10 @@ inline constexpr OpEntry kCatalogue[] = {
     // w = w keep - step_size m / (sqrt(v) / root2 + epsilon), where keep is 1 from element `decayed` on.
     // All [N], m and v float32.
     {Op::adamw, "adamw", "gradient", "w= m= v=", "clip beta1 beta2 step_size keep root2 epsilon", "decayed"},
+    // What log_prob makes of logits [N, V], softcapped where there is one: z = logits / temperature of each row.
+    {Op::logit_sums, "logit_sums", "logits temperatures targets:i", "lse target_logit mean_logit?", "", ""},
+    // logits [N, V] become softcap tanh(logits / softcap).
+    {Op::softcap, "softcap", "", "logits=", "", ""},
 };
 
 constexpr const OpEntry& entry(Op op) { return kCatalogue[uint32_t(op) - 1]; }
@@ -129,7 +139,7 @@ consteval bool catalogue_is_in_order() {
   uint32_t next = 1;
   for (const auto& e : kCatalogue)
     if (uint32_t(e.op) != next++) return false;
-  return next == uint32_t(DSE_OP_ADAMW) + 1;
+  return next == uint32_t(DSE_OP_SOFTCAP) + 1;
 }
 static_assert(catalogue_is_in_order());
 
