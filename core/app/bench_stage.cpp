@@ -47,8 +47,9 @@ BenchStage::BenchStage(const Session& session, const std::filesystem::path& mode
 Batching BenchStage::batching() const {
   const int64_t micro = stage_.micro_batch_size > 0 ? stage_.micro_batch_size : stage_.mini_batch_size;
   const double temperature = stage_.rollout.temperature;
-  return {stage_.mini_batch_size, std::min(micro, stage_.mini_batch_size), stage_.ppo_epochs,
-          temperature > 0 ? temperature : 1};
+  return {stage_.mini_batch_size, std::min(micro, stage_.mini_batch_size),
+          stage_.ppo_epochs,      temperature > 0 ? temperature : 1,
+          stage_.target_kl,       true};
 }
 
 Json BenchStage::step(const std::function<Experience()>& rows) {

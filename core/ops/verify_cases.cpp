@@ -417,7 +417,7 @@ void Cases::attention() {
   for (const auto& ragged : raggeds)
     for (const auto& [heads, kv_heads, width, scores] :
          {Heads{4, 2, 8, {0.4, 0, 0}}, Heads{3, 1, 5, {0.4, 4, 0}}, Heads{2, 2, 33, {0.3, 0, 1.5}},
-          Heads{4, 1, 64, {steep, 7, 0}}, Heads{2, 1, 16, {0.4, 3, 2.0}}}) {
+          Heads{4, 1, 64, {steep, 7, 0}}, Heads{2, 1, 16, {0.4, 3, 2.0}}, Heads{64, 1, 8, {0.4, 0, 0}}}) {
       if (!cached && std::any_of(ragged.past.begin(), ragged.past.end(), [](auto p) { return p > 0; })) continue;
       const int64_t rows = std::accumulate(ragged.lengths.begin(), ragged.lengths.end(), int64_t{0});
       Operation o = operation(0, 0);

@@ -15,8 +15,8 @@ namespace {
 constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "kernel"};
 
 constexpr uint32_t kModelMinor = 1;   // DSE_MODEL_REVISION 1 came with it
-constexpr uint32_t kKernelMinor = 2;  // DSE_KERNEL_REVISION 2 came with it
-static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 2);
+constexpr uint32_t kKernelMinor = 2;  // kernel tables say their revision from it on
+static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 3);
 
 template <class Function>
 void require(Function* function, const std::string& what, const char* name) {

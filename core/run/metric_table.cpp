@@ -21,7 +21,7 @@ constexpr std::array kMetrics = {
               "log p(answer) of the actor less the reference's, before the step's update", true},
     MetricRow{"kl_k3", kTraining, "nats/answer", "the same divergence by an estimator that is never negative", true},
     MetricRow{"entropy", kBoth, "nats/token",
-              "of the actor's distribution at the answers' tokens, in the step's first epoch", true},
+              "of the actor's distribution at the answers' tokens, in the step's first epoch as far as it went", true},
     MetricRow{"response_length", kBoth, "tokens", "of an answer, its end token included", true},
     MetricRow{"eos_fraction", kBoth, "share", "answers that ended by themselves, not at the greatest length", true},
     MetricRow{"greedy_response_length", kEvaluation, "tokens", "of the likeliest answers"},

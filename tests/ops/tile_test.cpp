@@ -33,6 +33,7 @@ TEST(Tile, ExpIsExp) {
   EXPECT_EQ(exp(0.0f), 1.0f);
   EXPECT_LT(exp(-1e30f), 2e-38f);
   EXPECT_GT(exp(1e30f), 1e38f);
+  EXPECT_TRUE(std::isnan(exp(NAN)) && std::isnan(tanh(NAN)) && std::isnan(normal(NAN)));
 }
 
 TEST(Tile, TanhAndTheNormalDistributionAreThemselves) {

@@ -80,7 +80,7 @@ HWY_INLINE float weigh(float* s, float& peak, float& sum) {
   const V now = hn::Set(d, peak), lowest = hn::Set(d, kLowest);
   for (int64_t i = 0; i < kKeys; i += kLanes) {
     const V v = hn::Load(d, s + i);
-    hn::Store(hn::IfThenElse(hn::Gt(v, lowest), exp(hn::Sub(v, now)), hn::Zero(d)), d, s + i);
+    hn::Store(hn::IfThenElse(hn::Le(v, lowest), hn::Zero(d), exp(hn::Sub(v, now))), d, s + i);
   }
   const float factor = hn::GetLane(exp(hn::Set(d, before - peak)));
   sum = std::fma(sum, factor, sum32(s));
@@ -100,12 +100,12 @@ HWY_INLINE std::pair<int64_t, int64_t> seen_of(const Scores& scores, int64_t own
 void attend(const AttentionCall& call, const QueryBlock& block, int64_t kv) {
   const int64_t width = call.q.width, columns = padded(width), b = block.sequence;
   const int64_t past = call.past(b), begin = call.offsets[b];
-  float* memory = scratch(kMostRows * (kRowStride + columns + kKeys + 2) + kKeys * (width + columns), 0);
+  const int64_t most = std::max(kMostRows, call.group);  // a query has as many rows as heads
+  float* memory = scratch(most * (kRowStride + columns + kKeys + 2) + kKeys * (width + columns), 0);
   const auto take = [&](int64_t floats) { return std::exchange(memory, memory + floats); };
-  float *const qs = take(kMostRows * kRowStride), *const sums = take(kMostRows * columns);
-  float *const weights = take(kMostRows * kKeys), *const keys = take(kKeys * width),
-               *const values = take(kKeys * columns);
-  float *const peak = take(kMostRows), *const total = take(kMostRows);
+  float *const qs = take(most * kRowStride), *const sums = take(most * columns);
+  float *const weights = take(most * kKeys), *const keys = take(kKeys * width), *const values = take(kKeys * columns);
+  float *const peak = take(most), *const total = take(most);
   const float* places[kKeys];
 
   const int64_t rows = (block.last - block.first) * call.group;  // query by query, in each head by head
@@ -152,11 +152,12 @@ HWY_INLINE void slopes_of_scores(const Scores& scores, int64_t first, int64_t la
   finish_scores(scores, first, last, s);
   for (int64_t i = 0; i < kKeys; i += kLanes) {
     const V v = hn::Load(d, s + i);
-    const V p = hn::IfThenElse(hn::Gt(v, hn::Set(d, kLowest)), exp(hn::Sub(v, hn::Set(d, lse))), hn::Zero(d));
+    const auto unseen = hn::Le(v, hn::Set(d, kLowest));
+    const V p = hn::IfThenElse(unseen, hn::Zero(d), exp(hn::Sub(v, hn::Set(d, lse))));
     V ds = hn::Mul(hn::Mul(scale, p), hn::Sub(hn::Load(d, dp + i), hn::Set(d, delta)));
     if (scores.cap > 0) {
       const V part = hn::Div(v, cap);
-      ds = hn::IfThenElse(hn::Gt(v, hn::Set(d, kLowest)), hn::Mul(ds, hn::NegMulAdd(part, part, one)), hn::Zero(d));
+      ds = hn::IfThenElse(unseen, hn::Zero(d), hn::Mul(ds, hn::NegMulAdd(part, part, one)));
     }
     hn::Store(p, d, s + i);
     hn::Store(ds, d, dp + i);

@@ -216,7 +216,6 @@ struct LogProbBackward {
       run_rows(call, row, std::min(step, call.rows() - row));
   }
 
- private:
   void run_rows(const dse::Call<traits.op>& call, int64_t row, int64_t rows) const {
     const float *x = call.in<float>("x") + row * width, *head = call.in<float>("head");
     auto* dz = static_cast<float*>(call.raw.workspace);

@@ -169,7 +169,6 @@ struct Norm {
     }
   }
 
- private:
   void run_backward(const dse::Call<op>& call, NormRows& r) const {
     if constexpr (op == Op::rms_norm_weight_backward || op == Op::layer_norm_weight_backward) {
       r.dw = call.template out<float>("dw");

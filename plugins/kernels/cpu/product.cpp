@@ -107,6 +107,53 @@ HWY_INLINE void multiply_panel(const Product& p, const ProductPart& part, int64_
   }
 }
 
+// Rows of which a panel's sums stay in registers while B goes by once, transposed on the way.
+constexpr int64_t kFewRows = kLanes >= 16 ? 4 : 2;
+
+template <int R>
+HWY_INLINE void multiply_few(const Product& p, int64_t row, int64_t column, const float* next) {
+  const float* a = p.a.data + row * p.a.row;
+  const float* b = p.b.data + column * p.b.column;
+  HWY_ALIGN float step[kStep * kLanes];
+  for (int64_t n = 0; n < kColumns; n += kLanes, b += kLanes * p.b.column) {
+    V sums[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      sums[r] = p.accumulate ? hn::LoadU(d, p.c + (row + r) * p.c_stride + column + n) : hn::Zero(d);
+    const auto add = [&](int64_t k, V bs) HWY_ATTR {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) sums[r] = hn::MulAdd(hn::Set(d, a[r * p.a.row + k]), bs, sums[r]);
+    };
+    int64_t k = 0;
+    for (; k + kStep <= p.inner; k += kStep) {
+      if (next)
+        for (int64_t i = 0; i < kLanes * kStep; i += 16) hwy::Prefetch(next + n * p.inner + k * kLanes + i);
+      transpose_step([&](int64_t i) { return b + i * p.b.column + k; }, step, kLanes);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kStep; ++i) add(k + i, hn::Load(d, step + i * kLanes));
+    }
+    for (; k < p.inner; ++k) {
+      for (int64_t i = 0; i < kLanes; ++i) step[i] = b[i * p.b.column + k];
+      add(k, hn::Load(d, step));
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) hn::StoreU(sums[r], d, p.c + (row + r) * p.c_stride + column + n);
+  }
+}
+
+HWY_INLINE void multiply_few(const Product& p, const ProductPart& part, int64_t panel, const float* next) {
+  switch (part.rows) {
+    case 1:
+      return multiply_few<1>(p, part.row, panel * kColumns, next);
+    case 2:
+      return multiply_few<2>(p, part.row, panel * kColumns, next);
+    case 3:
+      return multiply_few<3>(p, part.row, panel * kColumns, next);
+    default:
+      return multiply_few<4>(p, part.row, panel * kColumns, next);
+  }
+}
+
 // A block of packed A stays in the second level of the cache while panels of B go by.
 constexpr int64_t kPackedA = 96 * 1024;  // floats
 int64_t column_panels(int64_t columns) { return (columns + kColumns - 1) / kColumns; }
@@ -118,6 +165,7 @@ int64_t rows_of_part(int64_t rows) {
 
 void multiply_part(const Product& p, const ProductPart& part) {
   const bool k_major = p.a.column != 1, transposed = p.b.column != 1;
+  const bool few = part.rows <= kFewRows && !k_major && transposed;
   const int64_t blocks = (p.inner + kDepth - 1) / kDepth;
   const int64_t block_floats = (part.rows + kRows - 1) / kRows * kRows * kRowStride;
   const int64_t together = std::clamp<int64_t>(kPackedA / block_floats, 1, std::max<int64_t>(1, blocks));
@@ -142,13 +190,17 @@ void multiply_part(const Product& p, const ProductPart& part) {
       pack_a(p.a, part.row, part.rows, block * kDepth, depth_of(block), k_major, a + (block - first) * block_floats);
     for (int64_t panel = part.first; panel < part.last; ++panel) {
       const int64_t column = panel * kColumns, columns = std::min(kColumns, p.columns - column);
+      const bool more = (panel + 2) * kColumns <= p.columns && part.rows <= kRows * 2;
+      const float* next = more && transposed ? p.b.data + (column + kColumns) * p.b.column : nullptr;
+      if (few && columns == kColumns) {
+        if (first == 0) multiply_few(p, part, panel, next), finish(panel);
+        continue;
+      }
       for (int64_t block = first; block < last; ++block) {
         const int64_t k = block * kDepth, depth = depth_of(block);
         if (transposed) {
           const float* panel_begin = p.b.data + column * p.b.column;
-          const bool more = (panel + 2) * kColumns <= p.columns && part.rows <= kRows * 2;
-          pack_transposed(panel_begin + k, p.b.column, depth, columns,
-                          more ? panel_begin + kColumns * p.b.column + k * kColumns : nullptr, b);
+          pack_transposed(panel_begin + k, p.b.column, depth, columns, next ? next + k * kColumns : nullptr, b);
         } else {
           pack_rows(p.b.data + k * p.b.row + column, p.b.row, depth, columns, b);
         }

@@ -120,8 +120,8 @@ HWY_INLINE void transpose_step(const Row& row, float* HWY_RESTRICT to, int64_t s
 HWY_INLINE V exp(V x) {
   const hn::RebindToSigned<D> di;
   const auto set = [](float value) { return hn::Set(d, value); };
-  x = hn::Max(hn::Min(x, set(88.0f)), set(-87.3f));
-  const V rounder = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  x = hn::Max(set(-87.3f), hn::Min(set(88.0f), x));  // in this order what is no number stays none
+  const V rounder = set(12582912.0f);                // 1.5 * 2^23: adding it rounds to an integer
   const V n = hn::Sub(hn::MulAdd(x, set(1.44269504f), rounder), rounder);
   V r = hn::MulAdd(n, set(-0.693359375f), x);
   r = hn::MulAdd(n, set(2.12194440e-4f), r);

@@ -43,7 +43,7 @@ extern "C" {
 #define DSE_ABI_MAJOR 1u
 #define DSE_ABI_MINOR 2u
 #define DSE_MODEL_REVISION 1u  /* since 1.1 */
-#define DSE_KERNEL_REVISION 2u /* since 1.2 */
+#define DSE_KERNEL_REVISION 3u /* since 1.2 */
 
 #if defined(__GNUC__)
 #define DSE_EXPORT __attribute__((visibility("default")))
@@ -448,8 +448,9 @@ typedef struct dse_call {
   void* stream; /* CUDA stream, or NULL */
 } dse_call;
 
-/* A row of the outputs has the same bits whatever rows stand beside it, and however many. Of an operation that sums
- * over rows: the sum does not depend on the number of threads. */
+/* Row invariant: a row of the outputs has the same bits whatever rows stand beside it, and however many. Of an
+ * operation that sums over rows: the sum does not depend on the number of threads. Kernels of one library that claim it
+ * come to the same bits where two operations come to the same numbers (catalogue.hpp). */
 enum { DSE_KERNEL_ROW_INVARIANT = 1, DSE_KERNEL_CAPTURABLE = 2 /* may stand in a CUDA graph */ };
 
 typedef struct dse_kernel {
