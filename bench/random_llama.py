@@ -6,6 +6,12 @@ import struct
 import numpy
 
 
+LLAMA_110M = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048,
+              "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 1024,
+              "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": True,
+              "eos_token_id": 2}
+
+
 def shapes_of(config):
     width, inner = config["hidden_size"], config["intermediate_size"]
     keys = width * config["num_key_value_heads"] // config["num_attention_heads"]

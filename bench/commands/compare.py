@@ -22,12 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "examples/tiny"
 sys.path.insert(0, str(ROOT / "bench"))
-from random_llama import write_model
+from random_llama import LLAMA_110M, write_model
 
-LARGE = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048,
-         "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 1024,
-         "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": True,
-         "eos_token_id": 2}
 SHORT = ["--set", "max_steps=10", "--set", "eval_rows=32"]
 
 
@@ -39,7 +35,7 @@ def lines(path, objects):
 def prepare(folder, programs):
     write_model_to = folder / "large"
     write_model_to.mkdir()
-    write_model(write_model_to, LARGE)
+    write_model(write_model_to, LLAMA_110M)
     ids = [[(7 * i + 13 * row) % 30000 + 3 for i in range(256)] for row in range(4)]
     lines(folder / "long.jsonl", [{"input_ids": row} for row in ids])
     lines(folder / "prompts.jsonl", [{"input_ids": row[:32]} for row in ids])

@@ -20,12 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
-from random_llama import write_model
-
-CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048,
-          "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 1024,
-          "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": True,
-          "eos_token_id": 2}
+from random_llama import LLAMA_110M, write_model
 
 
 def seconds(binary, model, tokens, folder, loops):
@@ -76,7 +71,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         if not options.model:
-            write_model(folder, CONFIG)
+            write_model(folder, LLAMA_110M)
         result = measure(options, options.model or folder, folder)
     print(json.dumps(result))
     given = "".join(f" --{name} {getattr(options, name)}" for name in ("rounds", "loops", "tokens"))

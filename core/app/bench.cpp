@@ -13,6 +13,7 @@
 #include "app/shared_options.h"
 #include "base/check.h"
 #include "files/hf_directory.h"
+#include "memory/ledger.h"
 
 namespace dsengine {
 
@@ -21,12 +22,6 @@ namespace {
 // From here on the process's peak is that of what follows, not of the buffers that measured the machine. Where Linux
 // does not allow it, the peak has them.
 void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
-
-double peak_memory_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return double(usage.ru_maxrss) / 1024;
-}
 
 double own_seconds() {
   rusage usage{};
@@ -101,7 +96,7 @@ Bench::Bench(const char* part, const BenchOptions& options, const Common& common
 int Bench::print(const Json& measured) const {
   Json line = line_;
   line.update(measured);
-  line["peak_memory_mb"] = peak_memory_mb();
+  line["peak_memory_mb"] = peak_resident_mb();
   line["read_gb_per_s"] = machine_.read_gb_per_s;
   line["product_gflops"] = machine_.product_gflops;
   DSE_CHECK_USER(!has_non_finite(line), "{}", kNotFinite);

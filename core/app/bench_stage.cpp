@@ -42,15 +42,7 @@ BenchStage::BenchStage(const Session& session, const std::filesystem::path& mode
       text_(text_of(model)),
       models_(run_, stage_, inputs_, without_reward(algorithm_.needs()), {session.registry(), session.kernels(), stop_},
               text_),
-      learner_(algorithm_, models_.roles(), batching(), phases_, ranks_) {}
-
-Batching BenchStage::batching() const {
-  const int64_t micro = stage_.micro_batch_size > 0 ? stage_.micro_batch_size : stage_.mini_batch_size;
-  const double temperature = stage_.rollout.temperature;
-  return {stage_.mini_batch_size, std::min(micro, stage_.mini_batch_size),
-          stage_.ppo_epochs,      temperature > 0 ? temperature : 1,
-          stage_.target_kl,       true};
-}
+      learner_(algorithm_, models_.roles(), batching_of(stage_, algorithm_.needs()), phases_, ranks_) {}
 
 Json BenchStage::step(const std::function<Experience()>& rows) {
   phases_.restart();

@@ -2,8 +2,7 @@
 // (rl/stage.h), with rows that are made in memory, and without files. Every role is loaded from one folder.
 //
 //   BenchStage stage(session, "models/tiny", config);       // config.name, algorithm, mini_batch_size
-//   Json line = stage.step([&] { return experience; });     // the metrics of a step, as a line of metrics.jsonl has
-//   them
+//   Json line = stage.step([&] { return experience; });     // a step's metrics, as metrics.jsonl has them
 //
 // Where the folder has no tokenizer, one of a single token takes its place: ids go in and come out. Nothing ends an
 // answer but its length.
@@ -34,8 +33,6 @@ class BenchStage {
   uint64_t steps() const { return steps_; }  // done
 
  private:
-  Batching batching() const;
-
   const RunConfig run_;
   const StageConfig stage_;
   const StageInputs inputs_;

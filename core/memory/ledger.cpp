@@ -1,6 +1,7 @@
 #include "memory/ledger.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 
@@ -101,6 +102,12 @@ std::string bytes_text(uint64_t bytes) {
     value /= 1024, unit = larger;
   }
   return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, unit);
+}
+
+double peak_resident_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return double(usage.ru_maxrss) / 1024;
 }
 
 }  // namespace dsengine

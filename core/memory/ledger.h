@@ -105,4 +105,7 @@ class Charge {
 // "512 bytes", "1.50 KiB", "23.0 MiB".
 std::string bytes_text(uint64_t bytes);
 
+// Most memory that the process has had resident so far, MiB: of everything, noted here or not.
+double peak_resident_mb();
+
 }  // namespace dsengine

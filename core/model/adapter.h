@@ -60,8 +60,9 @@ class Adapter {
   double scale(const LowRank& pair) const;
   void initialize(uint64_t seed);
 
+  // A row of what add computes has the same bits in any batch (ops.h).
+  bool row_invariant() const;
   // y [N, out] of block `block` of section `section` on x [N, in], with the pairs' share added; y where it has none.
-  bool row_invariant() const;  // of what add computes
   at::Tensor add(size_t section, int block, const at::Tensor& x, const at::Tensor& y) const;
   // What the pair adds to one part's weight, [out, in]; undefined where it has none.
   at::Tensor delta(size_t section, size_t block, size_t part) const;

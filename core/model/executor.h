@@ -61,8 +61,10 @@ class Executor {
   // log p(targets[i]) read at hidden row rows[i].
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
                              double temperature, bool entropy) const;
+  // Of the base and its head (ops.h); an adapter's is its own.
   bool row_invariant() const { return bound_.row_invariant(); }
   at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
+  // log p of targets [T] as log_prob has it, of logits and temperatures [T] float32.
   at::Tensor log_prob_of(const at::Tensor& logits_TV, const at::Tensor& temperatures, const at::Tensor& targets) const;
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;  // of a value head, [T]
 

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
-#include <utility>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -39,6 +38,17 @@ double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
   const double done = std::min(1.0, double(step - s.warmup_steps) / span);
   const double fall = s.schedule == Schedule::cosine ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
   return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
+}
+
+Batching batching_of(const StageConfig& stage, const dse_needs& needs) {
+  const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
+  const bool sampled = needs.source == DSE_SOURCE_ROLLOUT;
+  return {.mini_batch_size = stage.mini_batch_size,
+          .micro_batch_size = std::min(micro, stage.mini_batch_size),
+          .epochs = sampled ? stage.ppo_epochs : 1,
+          .temperature = sampled && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0,
+          .target_kl = stage.target_kl,
+          .own_rollouts = sampled && stage.rollout.replay.empty()};
 }
 
 Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases, Communicator& ranks)
@@ -74,7 +84,7 @@ Dealing Learner::dealt(const Experience& e, const std::vector<int64_t>& rows) co
   return dealing;
 }
 
-void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows) {
+void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, bool told_logp) {
   const uint32_t columns = algorithm_.needs().columns;
   const Device& device = roles_.device();
   const Experience part = e.subset(rows);
@@ -89,8 +99,7 @@ void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows) {
     to_column(out.value.defined() ? out.value : out.logp, column);
     put_entries(e.offsets, rows, column, to);
   };
-  if (roles_.actor && !takes_rollout_logp(e))
-    fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
+  if (roles_.actor && !told_logp) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
   if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
   if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
   if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
@@ -105,23 +114,26 @@ bool Learner::takes_rollout_logp(const Experience& e) const {
 
 void Learner::fill_columns(Experience& e, MetricMeans& means) {
   at::NoGradGuard no_grad;
+  const bool told_logp = takes_rollout_logp(e);
   std::vector<std::vector<int64_t>> rows(size_t(ranks_.size()));
   ranks_.together([&] {
     for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
       const Dealing dealing = dealt(e, minibatch);
       for (size_t r = 0; r < rows.size(); ++r)
         rows[r].insert(rows[r].end(), dealing.rows[r].begin(), dealing.rows[r].end());
-      for (int64_t m = 0; m < dealing.micro_batches; ++m) fill_part(e, dealing.micro_batch(ranks_.rank(), m));
+      for (int64_t m = 0; m < dealing.micro_batches; ++m)
+        fill_part(e, dealing.micro_batch(ranks_.rank(), m), told_logp);
     }
   });
   gather_rows(ranks_, e.offsets, rows, {&e.old_logp, &e.old_value, &e.ref_logp});
-  if (takes_rollout_logp(e))
+  if (told_logp)
     for (size_t r = 0; r < e.rows.size(); ++r)
       std::ranges::copy(e.rows[r]->rollout_logp, e.old_logp.begin() + e.offsets[r]);
   if (algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty() && !e.ref_logp.empty()) add_kl(e, means);
 }
 
-Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows, MetricSink& means) {
+Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows,
+                                    const MinibatchReport& report, MetricSink& means) {
   const auto& needs = algorithm_.needs();
   Part part{minibatch.subset(rows)};
   Experience& micro = part.rows;
@@ -129,10 +141,10 @@ Learner::Part Learner::forward_part(const Experience& minibatch, const std::vect
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
   if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
     const auto phase = phases_.enter(Phase::actor);
-    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy || tells_entropy_, false);
+    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy || report.entropy, false);
     to_column(part.actor.logp, micro.logp);
     if (entropy) to_column(part.actor.entropy, micro.entropy);
-    if (tells_entropy_) add_entropy(part.actor, means);
+    if (report.entropy) add_entropy(part.actor, means);
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::critic);
@@ -157,14 +169,14 @@ void Learner::backward_part(const Part& part, const WeightedLoss& loss) {
 }
 
 Learner::Accumulated Learner::accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means,
-                                              bool train) {
+                                              bool train, const MinibatchReport& report) {
   Accumulated sums;
   ranks_.together([&] {
     const double n = normaliser(minibatch, algorithm_.needs());
     for (int64_t m = 0; m < dealing.micro_batches; ++m) {
       const auto rows = dealing.micro_batch(ranks_.rank(), m);
-      Part part = forward_part(minibatch, rows, means);
-      put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
+      Part part = forward_part(minibatch, rows, report, means);
+      if (report.rollout) put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
       const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_);
       sums.loss += loss.loss;
       sums.kl += kl_from_sampler(part.rows);
@@ -176,11 +188,11 @@ Learner::Accumulated Learner::accumulate_rows(Experience& minibatch, const Deali
 
 // Every rank has the loss of all rows, and keeps its own rows' slopes.
 Learner::Accumulated Learner::accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means,
-                                             bool train) {
+                                             bool train, const MinibatchReport& report) {
   const auto& rows = dealing.rows[size_t(ranks_.rank())];
   Part part;
   ranks_.together([&] {
-    part = forward_part(minibatch, rows, means);
+    part = forward_part(minibatch, rows, report, means);
     put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
     put_entries(minibatch.offsets, rows, part.rows.entropy, minibatch.entropy);
     put_entries(minibatch.offsets, rows, part.rows.value, minibatch.value);
@@ -200,13 +212,18 @@ Learner::Accumulated Learner::accumulate_raw(Experience& minibatch, const Dealin
   return {loss.loss, kl};
 }
 
-Learner::Accumulated Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train) {
+Learner::Accumulated Learner::accumulate(Experience& minibatch, MetricMeans& means, bool train,
+                                         const MinibatchReport& report) {
   at::AutoGradMode grad(train);
   const Dealing dealing = dealt(minibatch, all_rows(minibatch));
   MetricParts parts;
   const bool raw = algorithm_.needs().form == DSE_FORM_RAW;
-  const Accumulated own =
-      raw ? accumulate_raw(minibatch, dealing, parts, train) : accumulate_rows(minibatch, dealing, parts, train);
+  const Accumulated own = raw ? accumulate_raw(minibatch, dealing, parts, train, report)
+                              : accumulate_rows(minibatch, dealing, parts, train, report);
+  if (report.rollout) {
+    if (!raw) gather_rows(ranks_, minibatch.offsets, dealing.rows, {&minibatch.logp});
+    add_rollout_difference(minibatch, means);
+  }
   double sums[2] = {own.loss, own.kl};
   ranks_.sum(sums);
   agree_metrics(parts, ranks_, means);
@@ -250,9 +267,9 @@ double Learner::accumulate_texts() {
 
 // False, and nothing is changed, where the policy has moved too far from the one that sampled.
 bool Learner::update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
-                        MetricMeans& means) {
+                        MetricMeans& means, const MinibatchReport& report) {
   roles_.each_trained([](const RoleEntry&, Role& role) { role.model.zero_grad(); });
-  const Accumulated sums = accumulate(minibatch, means, true);
+  const Accumulated sums = accumulate(minibatch, means, true, report);
   if (ranks_.agree(batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl)) return false;
   means.add("loss", sums.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
@@ -269,28 +286,19 @@ bool Learner::update_on(Experience& minibatch, const std::function<double(const 
   return true;
 }
 
-// Of a minibatch whose training forward was on the weights that answered.
-void Learner::compare_with_rollout(Experience& minibatch, MetricMeans& means) {
-  if (algorithm_.needs().source != DSE_SOURCE_ROLLOUT || minibatch.logp.empty()) return;
-  if (algorithm_.needs().form != DSE_FORM_RAW)
-    gather_rows(ranks_, minibatch.offsets, dealt(minibatch, all_rows(minibatch)).rows, {&minibatch.logp});
-  add_rollout_difference(minibatch, means);
-}
-
 void Learner::update(Experience& e, uint64_t seed, uint64_t step,
                      const std::function<double(const OptimizerConfig&)>& learning_rate, MetricMeans& means) {
-  bool going = true, first = true;
+  bool going = true;
   double skipped = 0;
-  const bool sampled = algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty();
-  for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch)
+  const bool sampled = algorithm_.needs().source == DSE_SOURCE_ROLLOUT;
+  MinibatchReport report{.entropy = sampled && !e.old_logp.empty(), .rollout = sampled && !e.logp.empty()};
+  for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch, report = {})
     for (const auto& rows : minibatches(e, seed, step, epoch)) {
       Experience minibatch = e.subset(rows);
-      tells_entropy_ = sampled && epoch == 0;
-      if (going) going = update_on(minibatch, learning_rate, means);
+      if (going) going = update_on(minibatch, learning_rate, means, report);
       skipped += !going;
-      if (std::exchange(first, false)) compare_with_rollout(minibatch, means);
+      report.rollout = false;
     }
-  tells_entropy_ = false;
   if (batching_.target_kl > 0) means.add("minibatches_skipped", skipped);
 }
 

@@ -36,6 +36,9 @@ struct Batching {
   bool own_rollouts = false;  // answers come from the actor as it is before the update, at this temperature
 };
 
+// As the stage has it for an algorithm of these needs.
+Batching batching_of(const StageConfig& stage, const dse_needs& needs);
+
 // Language-model loss on texts, added to the actor's at every update: coefficient times the mean over its tokens of
 // -log p (PPO-ptx; Ouyang et al. 2022).
 struct TextMixture {
@@ -45,6 +48,12 @@ struct TextMixture {
 
 // Learning rate at `step` of `steps`: linear warm-up, then the schedule down to min_lr_ratio.
 double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t steps);
+
+// What is told of a minibatch beside its loss and KL.
+struct MinibatchReport {
+  bool entropy = false;  // of the actor
+  bool rollout = false;  // how far its forward is from what the rollout told: the weights are those that answered
+};
 
 class Learner {
  public:
@@ -69,12 +78,12 @@ class Learner {
     double kl = 0;  // mean over tokens from the sampling policy to the present one (k3), where both are columns
   };
   // Forward and backward of one minibatch; gradients, of this rank's rows, are added to the models'.
-  Accumulated accumulate(Experience& minibatch, MetricMeans& means, bool train);
+  Accumulated accumulate(Experience& minibatch, MetricMeans& means, bool train, const MinibatchReport& report = {});
 
  private:
   // Some rows of an experience, dealt.
   Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
-  void fill_part(Experience& experience, const std::vector<int64_t>& rows);
+  void fill_part(Experience& experience, const std::vector<int64_t>& rows, bool told_logp);
   // Whether old_logp is what the rollout told.
   bool takes_rollout_logp(const Experience& experience) const;
   // A micro-batch between its forward, which fills its columns, and its backward.
@@ -82,16 +91,18 @@ class Learner {
     Experience rows;
     Outputs actor{}, critic{}, reward{};
   };
-  Part forward_part(const Experience& minibatch, const std::vector<int64_t>& rows, MetricSink& means);
+  Part forward_part(const Experience& minibatch, const std::vector<int64_t>& rows, const MinibatchReport& report,
+                    MetricSink& means);
   void backward_part(const Part& part, const WeightedLoss& loss);
   // This rank's loss of a minibatch, and its sum of the KL; `ranks_.together` where there is no collective.
-  Accumulated accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
-  Accumulated accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train);
-  void compare_with_rollout(Experience& minibatch, MetricMeans& means);
+  Accumulated accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train,
+                              const MinibatchReport& report);
+  Accumulated accumulate_raw(Experience& minibatch, const Dealing& dealing, MetricSink& means, bool train,
+                             const MinibatchReport& report);
   // The mixture's loss, its gradient added to the actor's.
   double accumulate_texts();
   bool update_on(Experience& minibatch, const std::function<double(const OptimizerConfig&)>& learning_rate,
-                 MetricMeans& means);
+                 MetricMeans& means, const MinibatchReport& report);
 
   AlgorithmInstance& algorithm_;
   Roles& roles_;
@@ -99,7 +110,6 @@ class Learner {
   Phases& phases_;
   Communicator& ranks_;
   std::optional<TextMixture> mixture_;
-  bool tells_entropy_ = false;  // the forwards of this minibatch: a rollout's first epoch
 };
 
 }  // namespace dsengine

@@ -1,7 +1,6 @@
 #include "rl/stage.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,12 +19,6 @@ namespace {
 TextModel text_of(const StageInputs& inputs) {
   const auto actor = inputs.of(DSE_ACTOR);
   return TextModel::load(inputs.tokenizer, actor.empty() ? inputs.of(DSE_REWARD) : actor);
-}
-
-double peak_memory_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return double(usage.ru_maxrss) / 1024;
 }
 
 // Seconds since 1970.
@@ -49,7 +42,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       plan_(plan_of(stage.max_steps, stage.epochs)),
       ends_(ends()),
       models_(run, stage, inputs_, algorithm_.needs(), context, text_),
-      learner_(algorithm_, models_.roles(), batching(), phases_, ranks_) {
+      learner_(algorithm_, models_.roles(), batching_of(stage_, algorithm_.needs()), phases_, ranks_) {
   fit_data();
   if (from_rollouts())
     source_ = std::make_unique<RolloutSource>(stage, data_, run.seed, key_, algorithm_.needs(), models_,
@@ -87,16 +80,6 @@ void StageRunner::fit_data() {
   if (const auto& role = roles.actor ? roles.actor : roles.reward)
     data_.check_fit(stage_, algorithm_.needs().source, role->model.graph(), text_, inputs_.tokenizer);
   if (roles.critic && from_rollouts()) data_.check_critic(stage_, roles.critic->model.graph());
-}
-
-Batching StageRunner::batching() const {
-  const int64_t micro = stage_.micro_batch_size > 0 ? stage_.micro_batch_size : stage_.mini_batch_size;
-  return {stage_.mini_batch_size,
-          std::min(micro, stage_.mini_batch_size),
-          from_rollouts() ? stage_.ppo_epochs : 1,
-          from_rollouts() && stage_.rollout.temperature > 0 ? stage_.rollout.temperature : 1.0,
-          stage_.target_kl,
-          from_rollouts() && stage_.rollout.replay.empty()};
 }
 
 // The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.
@@ -213,7 +196,7 @@ Json StageRunner::step(int64_t step) {
   line["tokens"] = tokens;
   phases_.write_to(line);
   line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());
-  line["peak_memory_mb"] = peak_memory_mb();
+  line["peak_memory_mb"] = peak_resident_mb();
   line["wall_time"] = wall_time();
   return line;
 }

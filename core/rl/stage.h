@@ -36,7 +36,6 @@ class StageRunner {
   // The tokens that the actor is saved with as its ends; none: its own.
   std::vector<TokenId> ends() const;
   void fit_data();
-  Batching batching() const;
   void mix_texts();
 
   void resume();

@@ -20,8 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace cpu {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kKeys = 32;      // of a tile
-constexpr float kLowest = -1e30f;  // the score of a key that is not seen
+constexpr int64_t kKeys = 32;  // of a tile
 constexpr int64_t kMostRows = 4 * kRows;
 
 int64_t padded(int64_t width) { return (width + kColumns - 1) / kColumns * kColumns; }

@@ -18,8 +18,6 @@ HWY_BEFORE_NAMESPACE();
 namespace cpu {
 namespace HWY_NAMESPACE {
 
-constexpr float kLowest = -1e30f;
-
 void cap_logits(float* z, int64_t count, float cap) {
   const V c = hn::Set(d, cap);
   each_vector(count, [&](int64_t i, int64_t left, int64_t)
@@ -109,6 +107,34 @@ using dse::Op;
 int64_t tiles_of(int64_t vocabulary) { return (vocabulary + kHeadTile - 1) / kHeadTile; }
 int64_t tile_size(int64_t vocabulary, int64_t tile) { return std::min(kHeadTile, vocabulary - tile * kHeadTile); }
 
+// Logits of a tile of the vocabulary for `rows` rows of x, softcapped, at rows of `to` that are `stride` apart.
+struct HeadWeights {
+  const float* data;  // [vocabulary, width]
+  int64_t width, vocabulary;
+  float cap;
+  void logits(const float* x, int64_t rows, int64_t tile, float* to, int64_t stride) const {
+    const int64_t count = tile_size(vocabulary, tile);
+    product_here({.rows = rows,
+                  .columns = count,
+                  .inner = width,
+                  .a = {x, width, 1},
+                  .b = {data + tile * kHeadTile * width, 1, width},
+                  .c = to,
+                  .c_stride = stride});
+    if (cap <= 0) return;
+    for (int64_t r = 0; r < rows; ++r) HWY_DYNAMIC_DISPATCH(cap_logits)(to + r * stride, count, cap);
+  }
+};
+
+// sums [rows, tiles] -> lse and, unless null, mean [rows].
+void merge_rows(const TileSums* sums, int64_t rows, int64_t tiles, float* lse, float* mean) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const HeadSums head = HWY_DYNAMIC_DISPATCH(merge_tiles)(sums + n * tiles, tiles);
+    lse[n] = head.lse;
+    if (mean) mean[n] = head.mean_logit;
+  }
+}
+
 struct Softcap {
   static constexpr dse::KernelTraits traits{.op = Op::softcap, .priority = 1, .row_invariant = true};
   explicit Softcap(const dse_operation& o) : width(o.out), cap(float(o.softcap)) { check_instruction_set(); }
@@ -144,11 +170,8 @@ struct LogitSums {
         sum(z + row * vocabulary + tile * kHeadTile, tile_size(vocabulary, tile), temperatures[row], mean, sums[task]);
       }
     });
-    for (int64_t n = 0; n < call.rows(); ++n) {
-      const HeadSums head = HWY_DYNAMIC_DISPATCH(merge_tiles)(sums + n * tiles, tiles);
-      lse[n] = head.lse, at_target[n] = z[n * vocabulary + targets[n]] / temperatures[n];
-      if (mean) mean[n] = head.mean_logit;
-    }
+    for (int64_t n = 0; n < call.rows(); ++n) at_target[n] = z[n * vocabulary + targets[n]] / temperatures[n];
+    merge_rows(sums, call.rows(), tiles, lse, mean);
   }
   int64_t vocabulary;
 };
@@ -161,7 +184,8 @@ struct LogProb {
   }
   int64_t workspace_bytes(int64_t rows) const { return rows * tiles_of(vocabulary) * int64_t(sizeof(TileSums)); }
   void run(const dse::Call<traits.op>& call) const {
-    const float *x = call.in<float>("x"), *head = call.in<float>("head");
+    const float* x = call.in<float>("x");
+    const HeadWeights head{call.in<float>("head"), width, vocabulary, cap};
     const int64_t* targets = call.in<int64_t>("targets");
     float *lse = call.out<float>("lse"), *at_target = call.out<float>("target_logit"),
           *mean = call.out<float>("mean_logit");
@@ -173,27 +197,16 @@ struct LogProb {
         const int64_t row = task / tiles * kHeadRows, rows = std::min(kHeadRows, call.rows() - row);
         const int64_t tile = task % tiles, begin = tile * kHeadTile, count = tile_size(vocabulary, tile);
         float* logits = scratch(kHeadRows * kHeadTile, 1);
-        product_here({.rows = rows,
-                      .columns = count,
-                      .inner = width,
-                      .a = {x + row * width, width, 1},
-                      .b = {head + begin * width, 1, width},
-                      .c = logits,
-                      .c_stride = kHeadTile});
+        head.logits(x + row * width, rows, tile, logits, kHeadTile);
         for (int64_t r = 0; r < rows; ++r) {
-          float* z = logits + r * kHeadTile;
-          if (cap > 0) HWY_DYNAMIC_DISPATCH(cap_logits)(z, count, cap);
+          const float* z = logits + r * kHeadTile;
           HWY_DYNAMIC_DISPATCH(sum_tile)(z, count, temperature, mean, sums[(row + r) * tiles + tile]);
           const int64_t target = targets[row + r] - begin;
           if (target >= 0 && target < count) at_target[row + r] = z[target] / temperature;
         }
       }
     });
-    for (int64_t n = 0; n < call.rows(); ++n) {
-      const HeadSums sum = HWY_DYNAMIC_DISPATCH(merge_tiles)(sums + n * tiles, tiles);
-      lse[n] = sum.lse;
-      if (mean) mean[n] = sum.mean_logit;
-    }
+    merge_rows(sums, call.rows(), tiles, lse, mean);
   }
   int64_t width, vocabulary;
   float cap;
@@ -249,16 +262,10 @@ struct LogProbBackward {
     const int64_t begin = tile * kHeadTile, count = tile_size(vocabulary, tile);
     const float *d_entropy = call.in<float>("d_entropy"), *entropy = call.in<float>("entropy");
     float* to = dz + first * vocabulary + begin;
-    product_here({.rows = rows,
-                  .columns = count,
-                  .inner = width,
-                  .a = {call.in<float>("x") + (row + first) * width, width, 1},
-                  .b = {call.in<float>("head") + begin * width, 1, width},
-                  .c = to,
-                  .c_stride = vocabulary});
+    const HeadWeights head{call.in<float>("head"), width, vocabulary, cap};
+    head.logits(call.in<float>("x") + (row + first) * width, rows, tile, to, vocabulary);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t n = row + first + r;
-      if (cap > 0) HWY_DYNAMIC_DISPATCH(cap_logits)(to + r * vocabulary, count, cap);
       const HeadSlopes slopes{.temperature = float(call.real("temperature")),
                               .cap = cap,
                               .lse = call.in<float>("lse")[n],

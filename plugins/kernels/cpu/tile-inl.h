@@ -30,6 +30,7 @@ constexpr int64_t kLanes = int64_t(hn::MaxLanes(D()));
 constexpr int64_t kVectors = 2;                   // of a tile's columns
 constexpr int64_t kColumns = kVectors * kLanes;   // of a tile
 constexpr int64_t kRows = kLanes >= 16 ? 14 : 6;  // of a tile at most: 28 or 12 sums in 32 or 16 registers
+constexpr float kLowest = -1e30f;                 // a score, or a logit, that does not count
 constexpr int64_t kWidest = 256;                  // of a packed row
 constexpr int64_t kRowStride = kWidest + 16;      // between packed rows, which so meet in no set of the cache
 
