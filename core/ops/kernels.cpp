@@ -108,7 +108,6 @@ dse_operation described(const Operation& o, const Device& device) {
 struct BoundKernel::Instance {
   Operation operation;
   std::string label{};                // for messages
-  std::string origin{};               // "op=kernel@hash of its file"
   std::string library{};              // hash of its file
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
@@ -180,8 +179,9 @@ void Kernels::add(const Item& item) const {
 
 std::string Kernels::description() const {
   std::set<std::string> origins;
-  for (const auto& instance : instances_)
-    if (instance.table) origins.insert(instance.origin);
+  for (const auto& [op, offered] : candidates())
+    for (const auto& kernel : offered)
+      origins.insert(fmt::format("{}={}@{}", dse::entry(op).name, kernel.name, kernel.sha256));
   return fmt::format("{}", fmt::join(origins, ", "));
 }
 
@@ -206,7 +206,6 @@ BoundKernel Kernels::bind(const Operation& operation) const {
     instance.label = candidate.label, instance.table = candidate.table, instance.device = device_;
     instance.inputs = forms_of(dse::entry(operation.op).inputs);
     instance.outputs = forms_of(dse::entry(operation.op).outputs);
-    instance.origin = fmt::format("{}={}@{}", op, candidate.name, candidate.sha256);
     instance.library = candidate.sha256;
     const bool claims = candidate.table->flags & DSE_KERNEL_ROW_INVARIANT;
     announce(contest ? spdlog::level::info : spdlog::level::debug,

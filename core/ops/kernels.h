@@ -61,7 +61,8 @@ class Kernels {
   BoundKernel bind(const Operation& operation) const;
   // Whether some plugin offers the op at all.
   bool has(dse::Op op) const { return candidates().contains(op); }
-  // "op=kernel@hash of its file, …" of those that were bound: what results rest on besides the engine.
+  // "op=kernel@hash of its file, …" of all that are offered here, bound or not: what results may rest on besides the
+  // engine.
   std::string description() const;
 
  private:
