@@ -49,7 +49,7 @@ Json BenchStage::step(const std::function<Experience()>& rows) {
   Json line;
   MetricMeans means;
   Experience e = rows();
-  e.allocate(algorithm_.needs());
+  learner_.allocate(e);
   learner_.fill_columns(e, means);
   prepare(algorithm_, e, means);
   learner_.update(

@@ -147,7 +147,7 @@ std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, c
                  "{} replies: chosen and rejected ones come in pairs", replies.size());
   for (const auto& model : i.models) check_replies(model.impl().model(), replies);
   auto e = experience_of(replies, scores);
-  e.allocate(i.algorithm.needs());
+  i.learner->allocate(e);
   dsengine::MetricMeans means;
   i.learner->fill_columns(e, means);
   dsengine::prepare(i.algorithm, e, means);

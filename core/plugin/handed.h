@@ -24,7 +24,7 @@ inline constexpr SizeSince kSizes[] = {{0, 0}};
 template <>
 inline constexpr SizeSince kSizes<dse_answer>[] = {{0, 64}};
 template <>
-inline constexpr SizeSince kSizes<dse_batch>[] = {{0, 176}};
+inline constexpr SizeSince kSizes<dse_batch>[] = {{0, 176}, {3, 184}};
 template <>
 inline constexpr SizeSince kSizes<dse_gradients>[] = {{0, 40}};
 

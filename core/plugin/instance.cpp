@@ -20,10 +20,10 @@ SelfPointer make_self(const Item& item, const char* what, void (*destroy)(void*)
   return {self, Destroy{destroy}};
 }
 
-// "" or why these needs make no sense.
-std::string needs_fault(const dse_needs& n) {
+// "" or why these needs, of a plugin of that minor, make no sense.
+std::string needs_fault(const dse_needs& n, uint32_t minor) {
   constexpr uint32_t roles = DSE_ACTOR | DSE_REFERENCE | DSE_CRITIC | DSE_REWARD;
-  constexpr uint32_t columns = 2 * DSE_COLUMN_SCORE - 1;
+  const uint32_t columns = 2 * (minor < 3 ? DSE_COLUMN_SCORE : DSE_COLUMN_ROLLOUT_LOGP) - 1;
   const auto asks = [&](uint32_t mask) { return (n.columns & mask) != 0; };
   if (n.roles == 0 || (n.roles & ~roles)) return fmt::format("roles {} are not made of DSE_ACTOR …", n.roles);
   if (n.trained == 0) return "it trains nothing";
@@ -39,13 +39,14 @@ std::string needs_fault(const dse_needs& n) {
   if (n.normalisation == DSE_NORM_CONSTANT && !(n.normalisation_constant > 0))
     return "normalisation_constant is not above 0";
   if (n.columns & ~columns) return fmt::format("columns {} are not made of DSE_COLUMN_…", n.columns);
-  if (asks(DSE_COLUMN_LOGP | DSE_COLUMN_ENTROPY | DSE_COLUMN_OLD_LOGP) && !(n.roles & DSE_ACTOR))
-    return "it reads columns of an actor that it does not have";
+  constexpr uint32_t of_actor = DSE_COLUMN_LOGP | DSE_COLUMN_ENTROPY | DSE_COLUMN_OLD_LOGP | DSE_COLUMN_ROLLOUT_LOGP;
+  if (asks(of_actor) && !(n.roles & DSE_ACTOR)) return "it reads columns of an actor that it does not have";
   if (asks(DSE_COLUMN_VALUE) && !(n.roles & DSE_CRITIC) && !(n.trained & DSE_REWARD))
     return "it reads values without a critic or a trained reward model";
   if (asks(DSE_COLUMN_OLD_VALUE) && !(n.roles & DSE_CRITIC)) return "it reads old values without a critic";
   if (asks(DSE_COLUMN_REF_LOGP) && !(n.roles & DSE_REFERENCE)) return "it reads ref_logp without a reference";
   if (asks(DSE_COLUMN_SCORE) && !(n.roles & DSE_REWARD)) return "it reads scores without a reward";
+  if (asks(DSE_COLUMN_ROLLOUT_LOGP) && n.source != DSE_SOURCE_ROLLOUT) return "it reads rollout_logp without a rollout";
   if (n.own_columns > 64) return fmt::format("{} own columns are more than 64", n.own_columns);
   if (n.group_size < 1) return fmt::format("group_size {} is below 1", n.group_size);
   return "";
@@ -83,7 +84,7 @@ AlgorithmInstance::AlgorithmInstance(const Item& item, const OptionSet& options)
   raw.struct_size = sizeof raw;
   call_plugin(context, item.algorithm().needs, self_.get(), &raw);
   needs_ = read_struct<dse_needs>(&raw, context);
-  const auto fault = needs_fault(needs_);
+  const auto fault = needs_fault(needs_, item.abi_minor);
   DSE_CHECK_USER(fault.empty(), "{}: {}; mend what the plugin declares", context, fault);
 }
 

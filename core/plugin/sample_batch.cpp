@@ -57,6 +57,7 @@ SampleBatch::SampleBatch(const dse_needs& needs, uint64_t seed) : needs_(needs) 
       old_logp_.push_back(logp_.back() + static_cast<float>(uniform(-0.3, 0.3)));
       old_value_.push_back(value_.back() + static_cast<float>(uniform(-0.3, 0.3)));
       ref_logp_.push_back(logp_.back() + static_cast<float>(uniform(-0.5, 0.5)));
+      rollout_logp_.push_back(old_logp_.back() + static_cast<float>(uniform(-0.1, 0.1)));
       advantage_.push_back(0), target_.push_back(0);
       for (auto& column : own_) column.push_back(0);
     }
@@ -73,7 +74,7 @@ SampleBatch SampleBatch::rows(int64_t first, int64_t last) const {
   part.token_ = slice(token_, begin, end);
   for (auto* column : {&part.score_, &part.row_weight_}) *column = slice(*column, first, last);
   for (auto* column : {&part.mask_, &part.logp_, &part.entropy_, &part.value_, &part.old_logp_, &part.old_value_,
-                       &part.ref_logp_, &part.advantage_, &part.target_})
+                       &part.ref_logp_, &part.rollout_logp_, &part.advantage_, &part.target_})
     *column = slice(*column, begin, end);
   for (auto& column : part.own_) column = slice(column, begin, end);
   return part;
@@ -103,6 +104,7 @@ dse_batch SampleBatch::view() {
   batch.old_logp = asked(DSE_COLUMN_OLD_LOGP, old_logp_);
   batch.old_value = asked(DSE_COLUMN_OLD_VALUE, old_value_);
   batch.ref_logp = asked(DSE_COLUMN_REF_LOGP, ref_logp_);
+  batch.rollout_logp = asked(DSE_COLUMN_ROLLOUT_LOGP, rollout_logp_);
   batch.advantage = advantage_.data();
   batch.target = target_.data();
   batch.own = own_pointers_.data();

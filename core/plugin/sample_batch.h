@@ -36,8 +36,8 @@ class SampleBatch {
   int64_t group_size_ = 1;  // rows of one prompt: a pair, a group or one row
   std::vector<int64_t> offsets_{0}, prompt_;
   std::vector<int32_t> finish_, token_;
-  std::vector<float> score_, row_weight_, mask_, logp_, entropy_, value_, old_logp_, old_value_, ref_logp_, advantage_,
-      target_;
+  std::vector<float> score_, row_weight_, mask_, logp_, entropy_, value_, old_logp_, old_value_, ref_logp_,
+      rollout_logp_, advantage_, target_;
   std::vector<std::vector<float>> own_;
   std::vector<float*> own_pointers_;
   std::string metric_fault_;

@@ -37,6 +37,17 @@ void check_rollout(const StageConfig& stage, const dse_needs& needs) {
                  stage.name);
 }
 
+void check_correction(const StageConfig& stage, const dse_needs& needs) {
+  if (stage.rollout.correction == Correction::none) return;
+  DSE_CHECK_USER(needs.source == DSE_SOURCE_ROLLOUT,
+                 "stage '{}': rollout.correction weighs the answers of a rollout, and '{}' trains on none", stage.name,
+                 stage.algorithm);
+  DSE_CHECK_USER(needs.form != DSE_FORM_RAW || (needs.columns & DSE_COLUMN_ROLLOUT_LOGP),
+                 "stage '{}': rollout.correction multiplies losses of tokens or rows, and '{}' has one of the whole "
+                 "minibatch, which would have to read rollout_logp and correct itself",
+                 stage.name, stage.algorithm);
+}
+
 // What of the engine a stage switches on: the algorithm gives what they need.
 void check_options(const RunConfig& config, const StageConfig& stage, const dse_needs& needs) {
   for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
@@ -65,6 +76,7 @@ void check_options(const RunConfig& config, const StageConfig& stage, const dse_
                  "stage '{}': target_kl compares the policy with the one that sampled, which '{}' does not read",
                  stage.name, stage.algorithm);
   check_rollout(stage, needs);
+  check_correction(stage, needs);
 }
 
 void check_rewards(const StageConfig& stage, const PluginRegistry& registry) {

@@ -59,7 +59,7 @@ Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_o
     const size_t last = std::min(examples.size(), first + size_t(rows_at_once));
     Experience e =
         experience_of({examples.begin() + int64_t(first), examples.begin() + int64_t(last)}, algorithm.needs().source);
-    e.allocate(algorithm.needs());
+    learner.allocate(e);
     learner.fill_columns(e, means);
     const std::string state = algorithm.save();
     prepare(algorithm, e, means);

@@ -1,5 +1,7 @@
 #include "rl/experience.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace dsengine {
@@ -7,9 +9,9 @@ namespace dsengine {
 namespace {
 
 using Column = std::vector<float> Experience::*;
-constexpr Column kTokenColumns[] = {&Experience::logp,      &Experience::entropy,   &Experience::value,
-                                    &Experience::old_logp,  &Experience::old_value, &Experience::ref_logp,
-                                    &Experience::advantage, &Experience::target};
+constexpr Column kTokenColumns[] = {&Experience::logp,         &Experience::entropy,   &Experience::value,
+                                    &Experience::old_logp,     &Experience::old_value, &Experience::ref_logp,
+                                    &Experience::rollout_logp, &Experience::advantage, &Experience::target};
 
 }  // namespace
 
@@ -37,6 +39,15 @@ void Experience::allocate(const dse_needs& needs) {
   want(&Experience::old_logp, DSE_COLUMN_OLD_LOGP);
   want(&Experience::old_value, DSE_COLUMN_OLD_VALUE);
   want(&Experience::ref_logp, DSE_COLUMN_REF_LOGP);
+  want(&Experience::rollout_logp, DSE_COLUMN_ROLLOUT_LOGP);
+  if (needs.columns & DSE_COLUMN_ROLLOUT_LOGP)
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const auto& told = rows[r]->rollout_logp;
+      DSE_CHECK_USER(int64_t(told.size()) == rows[r]->answer_size(),
+                     "answer {} has {} tokens and {} log-probabilities of the policy that gave it, which are read", r,
+                     rows[r]->answer_size(), told.size());
+      std::ranges::copy(told, rollout_logp.begin() + offsets[r]);
+    }
   advantage.assign(size, 0), target.assign(size, 0);
   own.assign(needs.own_columns, std::vector<float>(size, 0));
 }
@@ -78,8 +89,9 @@ Experience Experience::whole_groups(int64_t size) const {
   return int64_t(kept.size()) == row_count() ? *this : subset(kept);
 }
 
-dse_batch Experience::view() {
+dse_batch Experience::view(uint32_t columns) {
   const auto data = [](auto& column) { return column.empty() ? nullptr : column.data(); };
+  const auto asked = [&](uint32_t bit, auto& column) { return columns & bit ? data(column) : nullptr; };
   own_pointers_.clear();
   for (auto& column : own) own_pointers_.push_back(column.data());
   dse_batch b{};
@@ -89,7 +101,8 @@ dse_batch Experience::view() {
   b.offsets = offsets.data(), b.prompt = prompt.data(), b.finish = finish.data();
   b.score = score.data(), b.row_weight = weight.data(), b.token = token.data(), b.mask = mask.data();
   b.logp = data(logp), b.entropy = data(entropy), b.value = data(value);
-  b.old_logp = data(old_logp), b.old_value = data(old_value), b.ref_logp = data(ref_logp);
+  b.old_logp = asked(DSE_COLUMN_OLD_LOGP, old_logp), b.old_value = data(old_value), b.ref_logp = data(ref_logp);
+  b.rollout_logp = asked(DSE_COLUMN_ROLLOUT_LOGP, rollout_logp);
   b.advantage = data(advantage), b.target = data(target);
   b.own = own_pointers_.data();
   return b;

@@ -48,6 +48,7 @@ Batching batching_of(const StageConfig& stage, const dse_needs& needs) {
           .epochs = sampled ? stage.ppo_epochs : 1,
           .temperature = sampled && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0,
           .target_kl = stage.target_kl,
+          .correction = {sampled ? stage.rollout.correction : Correction::none, stage.rollout.correction_bound},
           .own_rollouts = sampled && stage.rollout.replay.empty()};
 }
 
@@ -84,14 +85,25 @@ Dealing Learner::dealt(const Experience& e, const std::vector<int64_t>& rows) co
   return dealing;
 }
 
+uint32_t Learner::columns() const {
+  const bool corrects = batching_.correction.how != Correction::none;
+  return algorithm_.needs().columns | (corrects ? DSE_COLUMN_OLD_LOGP | DSE_COLUMN_ROLLOUT_LOGP : 0);
+}
+
+void Learner::allocate(Experience& e) const {
+  dse_needs needs = algorithm_.needs();
+  needs.columns = columns();
+  e.allocate(needs);
+}
+
 void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, bool told_logp) {
-  const uint32_t columns = algorithm_.needs().columns;
+  const uint32_t wanted = columns();
   const Device& device = roles_.device();
   const Experience part = e.subset(rows);
   const Selection s = select(part, device);
   std::vector<float> column;
   const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
-    if (!(columns & bit)) return;
+    if (!(wanted & bit)) return;
     const auto scope = phases_.enter(phase);
     const bool critic = bit == DSE_COLUMN_OLD_VALUE;
     const Outputs out =
@@ -130,6 +142,7 @@ void Learner::fill_columns(Experience& e, MetricMeans& means) {
     for (size_t r = 0; r < e.rows.size(); ++r)
       std::ranges::copy(e.rows[r]->rollout_logp, e.old_logp.begin() + e.offsets[r]);
   if (algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty() && !e.ref_logp.empty()) add_kl(e, means);
+  add_importance_ratios(e, algorithm_.needs(), batching_.correction, means);
 }
 
 Learner::Part Learner::forward_part(const Experience& minibatch, const std::vector<int64_t>& rows,
@@ -171,13 +184,14 @@ void Learner::backward_part(const Part& part, const WeightedLoss& loss) {
 Learner::Accumulated Learner::accumulate_rows(Experience& minibatch, const Dealing& dealing, MetricSink& means,
                                               bool train, const MinibatchReport& report) {
   Accumulated sums;
+  const auto correction = train ? batching_.correction : ImportanceCorrection{};
   ranks_.together([&] {
     const double n = normaliser(minibatch, algorithm_.needs());
     for (int64_t m = 0; m < dealing.micro_batches; ++m) {
       const auto rows = dealing.micro_batch(ranks_.rank(), m);
       Part part = forward_part(minibatch, rows, report, means);
       if (report.rollout) put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
-      const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_);
+      const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_, correction);
       sums.loss += loss.loss;
       sums.kl += kl_from_sampler(part.rows);
       if (train) backward_part(part, loss);

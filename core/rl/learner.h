@@ -1,7 +1,7 @@
 // One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
 //
 //   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching, phases, ranks);
-//   learner.fill_columns(experience);                // old_logp, old_value, ref_logp
+//   learner.allocate(experience), learner.fill_columns(experience, means);  // old_logp, old_value, ref_logp
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
@@ -32,8 +32,9 @@ struct Batching {
   int64_t mini_batch_size = 32, micro_batch_size = 32;  // rows
   int64_t epochs = 1;
   double temperature = 1.0;
-  double target_kl = 0;       // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
-  bool own_rollouts = false;  // answers come from the actor as it is before the update, at this temperature
+  double target_kl = 0;  // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
+  ImportanceCorrection correction = {};  // of rollouts
+  bool own_rollouts = false;             // answers come from the actor as it is before the update, at this temperature
 };
 
 // As the stage has it for an algorithm of these needs.
@@ -63,7 +64,9 @@ class Learner {
   // together (a group larger than mini_batch_size is a minibatch). Epoch 0 takes the rows as they are.
   std::vector<std::vector<int64_t>> minibatches(const Experience& experience, uint64_t seed, uint64_t step,
                                                 int64_t epoch) const;
-  // Fills the old and reference columns that the algorithm asks for, and means of the KL.
+  // Sizes the columns that the algorithm asks for, and those that a correction reads.
+  void allocate(Experience& experience) const;
+  // Fills the old and reference columns among them, and means of the KL and of the correction's ratios.
   void fill_columns(Experience& experience, MetricMeans& means);
   // All epochs and minibatches; `learning_rate` maps a role's settings to the rate of this step. The first minibatch's
   // training forward is compared with what the rollout told of the same tokens.
@@ -81,6 +84,8 @@ class Learner {
   Accumulated accumulate(Experience& minibatch, MetricMeans& means, bool train, const MinibatchReport& report = {});
 
  private:
+  // DSE_COLUMN_…, of the algorithm and of the correction.
+  uint32_t columns() const;
   // Some rows of an experience, dealt.
   Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
   void fill_part(Experience& experience, const std::vector<int64_t>& rows, bool told_logp);

@@ -1,7 +1,9 @@
 #include "rl/objective.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
+#include <functional>
 
 #include "base/check.h"
 
@@ -90,16 +92,16 @@ double normaliser(const Experience& e, const dse_needs& needs) {
 
 void prepare(AlgorithmInstance& algorithm, Experience& e, MetricSink& means) {
   HostCalls calls{&means};
-  dse_batch batch = e.view();
+  dse_batch batch = e.view(algorithm.needs().columns);
   attach(batch, calls);
   algorithm.prepare(batch);
 }
 
 WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricSink& means,
-                           Communicator* ranks) {
+                           Communicator* ranks, const ImportanceCorrection& correction) {
   const auto& needs = algorithm.needs();
   HostCalls calls{&means, ranks};
-  dse_batch batch = micro.view();
+  dse_batch batch = micro.view(needs.columns);
   attach(batch, calls);
   const auto tokens = size_t(micro.token_count());
   std::vector<double> loss(size_t(unit_count(needs, batch.rows, batch.tokens)));
@@ -112,7 +114,8 @@ WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, doub
                           data(result.d_value)};
   call_with(calls, [&] { algorithm.loss(batch, gradients); });
 
-  const auto units = unit_weights(micro, needs, normaliser);
+  auto units = unit_weights(micro, needs, normaliser);
+  std::ranges::transform(units, importance_factors(micro, needs, correction), units.begin(), std::multiplies());
   for (size_t u = 0; u < units.size(); ++u) result.loss += units[u] * loss[u];
   DSE_CHECK_USER(std::isfinite(result.loss),
                  "the loss is not finite: lower the learning rate, or look at the data of this step");

@@ -12,6 +12,7 @@
 #include "comm/communicator.h"
 #include "plugin/instance.h"
 #include "rl/experience.h"
+#include "rl/importance.h"
 #include "rl/metric_means.h"
 
 namespace dsengine {
@@ -24,10 +25,12 @@ struct WeightedLoss {
 // What the sum of the units' losses is divided by; UserError where nothing is left to train on.
 double normaliser(const Experience& minibatch, const dse_needs& needs);
 
-// UserError where the loss is not finite. ranks: they run their own micro-batches at the same time, and the algorithm
-// may ask for sums over all of them; null: the rows are all there are.
+// UserError where the loss is not finite. correction: of answers that another policy gave, by old_logp and
+// rollout_logp, which are filled then; it multiplies losses and slopes, and leaves the normaliser as it is. ranks: they
+// run their own micro-batches at the same time, and the algorithm may ask for sums over all of them; null: the rows are
+// all there are.
 WeightedLoss weighted_loss(AlgorithmInstance& algorithm, Experience& micro, double normaliser, MetricSink& means,
-                           Communicator* ranks = nullptr);
+                           Communicator* ranks = nullptr, const ImportanceCorrection& correction = {});
 
 // The algorithm's prepare, on all rows of a rollout or minibatch. Every rank has them all and comes to the same
 // columns, metrics and state: its sums are whole.

@@ -183,7 +183,7 @@ Json StageRunner::step(int64_t step) {
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
   Experience e = source_->next(step, plan_[step], means);
-  e.allocate(algorithm_.needs());
+  learner_.allocate(e);
   const Charge columns(Ledger::host(), MemoryTag::columns, e.bytes());
   learner_.fill_columns(e, means);
   prepare(algorithm_, e, means);

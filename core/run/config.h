@@ -33,6 +33,12 @@ enum class Schedule { cosine, linear, constant };
 template <>
 inline constexpr auto kChoices<Schedule> = std::to_array<const char*>({"cosine", "linear", "constant"});
 
+// What a unit of the loss counts whose ratio of probabilities, of the actor's to those of the policy that answered, is
+// above the bound: the bound, or nothing. Below it, the ratio.
+enum class Correction { none, truncate, mask };
+template <>
+inline constexpr auto kChoices<Correction> = std::to_array<const char*>({"none", "truncate", "mask"});
+
 // random: config.json alone is read, and weights are drawn from the seed.
 enum class ModelInit { pretrained, random };
 template <>
@@ -106,9 +112,11 @@ struct RolloutConfig {
   double min_p = 0.0, repetition_penalty = 1.0;
   std::vector<std::string> stop;  // strings and tokens that end an answer beside the model's end tokens
   std::vector<int64_t> stop_token_ids;
-  bool dynamic_sampling = false;         // groups whose scores are all equal are replaced by other prompts'
-  int64_t max_refills = 10;              // rounds of such replacement a step
-  std::filesystem::path record, replay;  // folders
+  bool dynamic_sampling = false;             // groups whose scores are all equal are replaced by other prompts'
+  int64_t max_refills = 10;                  // rounds of such replacement a step
+  Correction correction = Correction::none;  // for answers of another policy than the one that is trained
+  double correction_bound = 2.0;             // of a ratio of probabilities
+  std::filesystem::path record, replay;      // folders
 };
 
 // Language-model loss on texts beside the algorithm's own ("PPO-ptx", Ouyang et al. 2022).

@@ -156,6 +156,12 @@ void describe(Visitor& visit, RolloutConfig& c) {
               "(DAPO, Yu et al. 2025)");
   visit.value("max_refills", c.max_refills, "rounds of such replacement a step; then it goes on with what there is",
               {.min = 1});
+  visit.value(
+      "correction", c.correction,
+      "multiply the loss of a token (or row, as the algorithm has it) by the actor's probability of it before the "
+      "update over that of the policy that answered: for replayed rollouts and other kernels; above "
+      "correction_bound it is that (truncate) or 0 (mask)");
+  visit.value("correction_bound", c.correction_bound, "largest such factor (Yao et al. 2025)", {.above = 1});
   visit.value("record", c.record, "folder to write rollouts to");
   visit.value("replay", c.replay, "folder to read rollouts from, instead of generating");
 }

@@ -43,6 +43,12 @@ constexpr std::array kMetrics = {
               "between a token's log-probability when it was sampled and in the training forward of the step's first "
               "minibatch; 0 with the kernels that ship, and near it or something is wrong"},
     MetricRow{"rollout_logp_difference_max", kTraining, "nats/token", "the largest of those differences"},
+    MetricRow{
+        "rollout_ratio_mean", kTraining, "",
+        "probability that the actor gives what a loss is of (a token, or an answer) before the step's update, over "
+        "that of the policy that answered; with `rollout.correction`, before it cuts"},
+    MetricRow{"rollout_ratio_max", kTraining, "", "the largest of those ratios"},
+    MetricRow{"rollout_ratio_cut", kTraining, "share", "of those ratios, above `rollout.correction_bound`"},
     MetricRow{"tokens", kBoth, "tokens", "training: prompts and answers of the step; held out: targets of the loss"},
     MetricRow{"rows", kEvaluation, "rows", "held-out records or prompts that were read"},
     MetricRow{"tokens_per_second", kTraining, "tokens/s", "tokens / seconds"},

@@ -1,7 +1,7 @@
 /* A whole algorithm in C11: imitation, loss = -scale * log p of each loss token. SHORT leaves out save and
- * load as a plugin of before those fields would; SUMS asks for a sum over ranks within the loss; MATH calls the
- * mathematical library, with which no C program is linked unasked; WRONG_… put the faults that `plugins verify` must
- * find. */
+ * load as a plugin of before those fields would; ROLLOUT has answers of a rollout instead, of which it wants nothing
+ * but logp; SUMS asks for a sum over ranks within the loss; MATH calls the mathematical library, with which no C
+ * program is linked unasked; WRONG_… put the faults that `plugins verify` must find. */
 #include <dsengine/abi.h>
 #include <math.h>
 #include <stdlib.h>
@@ -37,17 +37,36 @@ static dse_status needs(const void* self, dse_needs* out) {
 #else
                      .trained = DSE_ACTOR,
 #endif
+#ifdef ROLLOUT
+                     .source = DSE_SOURCE_ROLLOUT,
+#else
                      .source = DSE_SOURCE_RECORDS,
+#endif
                      .form = DSE_FORM_TOKEN,
                      .normalisation = DSE_NORM_TOKENS,
+#ifdef WRONG_COLUMN
+                     .columns = DSE_COLUMN_LOGP | 128, /* rollout_logp, which minor 1 does not know */
+#else
                      .columns = DSE_COLUMN_LOGP,
+#endif
                      .normalisation_constant = 1,
                      .group_size = 1};
   return DSE_OK;
 }
 
+/* A batch is of the size that it has in this file's header, and holds what was asked for. */
+static dse_status check_batch(const dse_batch* batch) {
+  if (batch->struct_size != sizeof *batch) return host->fail(DSE_ERROR, "a batch of another size");
+#ifdef ROLLOUT
+  if (batch->old_logp || batch->rollout_logp) return host->fail(DSE_ERROR, "columns that were not asked for");
+#endif
+  return DSE_OK;
+}
+
 static dse_status prepare(void* self, const dse_batch* batch) {
   nll* a = self;
+  const dse_status sound = check_batch(batch);
+  if (sound != DSE_OK) return sound;
   ++a->prepared;
 #ifdef MATH
   volatile float zero = 0;
@@ -90,6 +109,8 @@ static void loss_of_tokens(void* context, int64_t first, int64_t last) {
 
 static dse_status loss(void* self, const dse_batch* batch, dse_gradients* gradients) {
   job j = {self, batch, gradients};
+  const dse_status sound = check_batch(batch);
+  if (sound != DSE_OK) return sound;
 #ifdef WRONG_REPEAT
   ((nll*)self)->scale *= 0.5;
 #endif

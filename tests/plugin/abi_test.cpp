@@ -82,6 +82,7 @@ TEST(Abi, EnumValuesAreFrozen) {
   EXPECT_EQ((std::pair<int, int>{DSE_FORM_TOKEN, DSE_FORM_RAW}), (std::pair{0, 3}));
   EXPECT_EQ((std::pair<int, int>{DSE_NORM_TOKENS, DSE_NORM_CONSTANT}), (std::pair{0, 3}));
   EXPECT_EQ((std::pair<int, int>{DSE_COLUMN_LOGP, DSE_COLUMN_SCORE}), (std::pair{1, 64}));
+  EXPECT_EQ(int{DSE_COLUMN_ROLLOUT_LOGP}, 128);
   EXPECT_EQ((std::pair<int, int>{DSE_FINISH_EOS, DSE_FINISH_RECORD}), (std::pair{0, 3}));
   EXPECT_EQ((std::pair<int, int>{DSE_RECORD_TEXT, DSE_RECORD_PAIR}), (std::pair{1, 5}));
   EXPECT_EQ((std::pair<int, int>{DSE_ALGORITHM, DSE_KERNEL}), (std::pair{1, 5}));

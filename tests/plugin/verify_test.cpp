@@ -25,10 +25,10 @@ std::vector<std::string> failed(const Checks& checks) {
 }
 
 TEST(Verify, ASoundAlgorithmInCPasses) {
-  for (const char* name : {"nll", "short", "pair_rows"}) {
+  for (const char* name : {"nll", "short", "nll_rollout", "older_nll", "pair_rows", "raw_corrected"}) {
     const auto checks = verify(no_plugins(), fixture(name).string());
     EXPECT_TRUE(all_ok(checks)) << format_checks(checks);
-    const bool has_notes = std::string_view(name) == "pair_rows";  // the C++ one
+    const bool has_notes = name == std::string_view("pair_rows") || name == std::string_view("raw_corrected");  // C++
     EXPECT_EQ(checks.size(), has_notes ? 9u : 8u) << format_checks(checks);
     EXPECT_THAT(format_checks(checks), AllOf(HasSubstr("loads"), HasSubstr("gradients")));
   }

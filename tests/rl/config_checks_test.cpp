@@ -44,6 +44,8 @@ const Fault kFaults[] = {
     {"RewardAndRewards", 2, [](auto& s) { s.reward.weight = 2, s.rewards = {named("a")}; },
      "both reward and rewards are given"},
     {"KlOfRecords", 0, [](auto& s) { s.target_kl = 0.1; }, "target_kl compares the policy with the one that sampled"},
+    {"CorrectionOfRecords", 0, [](auto& s) { s.rollout.correction = Correction::mask; },
+     "rollout.correction weighs the answers of a rollout, and 'sft' trains on none"},
     {"OneAnswerToCompare", 2, [](auto& s) { s.rollout.dynamic_sampling = true; },
      "set rollout.samples_per_prompt to 2 or more"},
     {"RoundsThatAreRecorded", 2,
@@ -96,6 +98,26 @@ TEST(ConfigChecks, KeysOfLoraStandWhereAnyStageHasAnAdapter) {
   config.stages[0].actor.lora.alpha = config.stages[1].actor.lora.alpha = 3;
   config.stages[1].actor.lora.rank = 2;
   EXPECT_NO_THROW(check_stage(config, 0, built_plugins()));
+}
+
+// The host cannot cut a loss of the whole minibatch: one that reads what the rollout told corrects itself.
+TEST(ConfigChecks, ARawLossIsCorrectedByItsAlgorithmAlone) {
+  const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"},
+                                {{fixture("raw_corrected"), ""}, {fixture("raw_uncorrected"), ""}});
+  const LogWatch log;
+  const TinyRun tiny;
+  RunConfig config = tiny.config(kPpoStage);
+  for (const auto correction : {Correction::none, Correction::truncate, Correction::mask})
+    for (const char* algorithm : {"raw_corrected", "raw_uncorrected"}) {
+      auto& stage = config.stages[0];
+      stage.algorithm = algorithm, stage.rollout.correction = correction;
+      const auto told = error_of([&] { check_stage(config, 0, registry); });
+      if (stage.algorithm == "raw_corrected" || correction == Correction::none)
+        EXPECT_EQ(told, "") << algorithm;
+      else
+        EXPECT_THAT(told, AllOf(HasSubstr("stage 'ppo': rollout.correction"),
+                                HasSubstr("'raw_uncorrected' has one of the whole minibatch")));
+    }
 }
 
 TEST(ConfigChecks, WhatAModelMayComeFrom) {

@@ -46,6 +46,9 @@ Experience rows_of(const Case& c, const dse_needs& needs) {
   const int64_t together = rows_together(needs);
   for (size_t r = 0; r < c.answers.size(); ++r) {
     ExperienceRow row{sequences[r], lengths[r] - c.answers[r], {}};
+    // Ratios on both sides of a bound of 2.
+    for (int64_t t = 0; c.batching.correction.how != Correction::none && t < row.answer_size(); ++t)
+      row.rollout_logp.push_back(float(-4 + 2 * std::sin(double(5 * int64_t(r) + t))));
     std::vector<uint8_t> mask(size_t(c.answers[r]), 1);
     if (r % 3 == 1 && mask.size() > 2) mask[1] = 0;
     const int64_t id = c.prompts.empty() ? int64_t(r) / together : c.prompts[r];
@@ -77,6 +80,7 @@ struct Rank {
       : algorithm(item_of(c.algorithm), OptionSet(item_of(c.algorithm), c.options)),
         learner(algorithm, roles, c.batching, phases, ranks),
         e(rows_of(c, algorithm.needs())) {
+    learner.allocate(e);
     const auto& needs = algorithm.needs();
     const auto load = [&](std::shared_ptr<Role>& role, uint32_t bit, const char* from, ModelKind kind) {
       if (!(needs.roles & bit)) return;
@@ -197,6 +201,16 @@ INSTANTIATE_TEST_SUITE_P(
                          false,
                          /*mixture=*/0.5,
                          {{"entropy_coef", {0.01, ""}}, {"kl_target", {0.1, ""}}}},
+                    Case{"ppo_corrected",
+                         "ppo",
+                         {6, 1, 12, 3, 9, 12},
+                         {},
+                         {.mini_batch_size = 16, .micro_batch_size = 2, .correction = {Correction::truncate, 2}}},
+                    Case{"rloo_corrected",
+                         "rloo",
+                         {3, 1, 2, 3, 1, 2},
+                         {0, 0, 0, 1, 1, 1},
+                         {.mini_batch_size = 16, .micro_batch_size = 2, .correction = {Correction::mask, 2}}},
                     Case{"grpo_groups", "grpo", {6, 1, 12, 3, 9, 12, 4, 4, 2}, {0, 0, 0, 0, 1, 1, 2, 2, 2}},
                     Case{"grpo_one_group", "grpo", {6, 1, 12, 3}, {5, 5, 5, 5}, kSingles},
                     Case{"raw", "raw_contrast", {7, 1, 14, 4, 9}, {}}, Case{"raw_one_row", "raw_contrast", {7}, {}}),

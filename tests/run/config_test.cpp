@@ -309,6 +309,10 @@ TEST_F(ConfigTest, Ranges) {
             "run.toml:4: 'stage.one.rollout.min_p' must be from 0 to 1, is 1.5");
   EXPECT_EQ(error(one_stage("rollout.repetition_penalty = 0\n")),
             "run.toml:4: 'stage.one.rollout.repetition_penalty' must be above 0, is 0");
+  EXPECT_EQ(error(one_stage("rollout.correction = \"cut\"\n")),
+            "run.toml:4: 'stage.one.rollout.correction' must be one of none, truncate, mask, is 'cut'");
+  EXPECT_EQ(error(one_stage("rollout.correction_bound = 1\n")),
+            "run.toml:4: 'stage.one.rollout.correction_bound' must be above 1, is 1");
   EXPECT_EQ(error(one_stage("rollout.stop = [\"a\", \"\"]\n")), "run.toml:4: 'stage.one.rollout.stop[1]' is empty");
   EXPECT_EQ(error(one_stage("rollout.stop = \"a\"\n")),
             "run.toml:4: 'stage.one.rollout.stop' expects an array of strings, has a string");

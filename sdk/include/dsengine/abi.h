@@ -28,7 +28,7 @@
  * model's follows from its minor): a changed kernel table does not shut out a library of models.
  *
  * Minor versions: 1.1 groups of rows in dse_parameter, is_null in dse_builder (model revision 1); 1.2 kernels are bound
- * to an operation and have typed slots (kernel revision 2).
+ * to an operation and have typed slots (kernel revision 2); 1.3 rollout_logp in dse_batch.
  */
 #ifndef DSENGINE_ABI_H
 #define DSENGINE_ABI_H
@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 #define DSE_ABI_MAJOR 1u
-#define DSE_ABI_MINOR 2u
+#define DSE_ABI_MINOR 3u
 #define DSE_MODEL_REVISION 1u  /* since 1.1 */
 #define DSE_KERNEL_REVISION 3u /* since 1.2 */
 
@@ -140,8 +140,9 @@ enum {
   DSE_COLUMN_VALUE = 4,    /* of the critic or the trained reward model, in the loss */
   DSE_COLUMN_OLD_LOGP = 8, /* of the actor, before the first update on this batch */
   DSE_COLUMN_OLD_VALUE = 16,
-  DSE_COLUMN_REF_LOGP = 32, /* of the reference */
-  DSE_COLUMN_SCORE = 64     /* of the reward */
+  DSE_COLUMN_REF_LOGP = 32,     /* of the reference */
+  DSE_COLUMN_SCORE = 64,        /* of the reward */
+  DSE_COLUMN_ROLLOUT_LOGP = 128 /* of the policy that answered, as the rollout told it (since 1.3) */
 };
 
 /* What an algorithm declares; read once after create. */
@@ -193,6 +194,10 @@ typedef struct dse_batch {
   void (*metric)(void* context, const char* name, double value, double weight);
   /* Sums `count` doubles over all ranks, in place. Every rank must call it, in the same order. */
   dse_status (*all_reduce_sum)(void* context, double* values, int64_t count);
+  /* Since 1.3. Per token: logp of the policy that answered, before any filter of its sampling. Where the run corrects
+   * for that policy (rollout.correction), the host multiplies token, row and pair losses itself, and form raw is the
+   * plugin's own. */
+  const float* rollout_logp;
 } dse_batch;
 
 /* Written by loss. The host multiplies unit u's loss and the gradients of its tokens by

@@ -41,7 +41,8 @@ struct Needs {
   bool entropy = false;                // the loss reads t.entropy
   uint32_t own_columns = 0;            // float32 per-token columns filled by prepare, read as t.own[i]
   double normalisation_constant = 1;
-  int64_t group_size = 1;  // answers per prompt, at least
+  int64_t group_size = 1;     // answers per prompt, at least
+  bool rollout_logp = false;  // it reads what the policy that answered gave its tokens
 };
 
 // One response token. logp, entropy and value carry derivatives; the rest was fixed before the update.
@@ -51,6 +52,7 @@ struct Token {
   double old_logp, old_value, ref_logp, advantage, target;
   int32_t id;
   std::array<double, 8> own;
+  double rollout_logp = 0;  // where needs.rollout_logp asks for it
 };
 
 // One answer: its tokens' columns by index, and what belongs to the whole.
@@ -69,6 +71,7 @@ struct Row {
   Real value(int64_t t) const { return read(batch->value, t, 1); }
   double old_logp(int64_t t) const { return batch->old_logp[begin + t]; }
   double ref_logp(int64_t t) const { return batch->ref_logp[begin + t]; }
+  double rollout_logp(int64_t t) const { return batch->rollout_logp[begin + t]; }
   double advantage(int64_t t) const { return batch->advantage[begin + t]; }
   // Sums over the answer's loss tokens.
   Real logp_sum() const {
@@ -79,6 +82,7 @@ struct Row {
   }
   double ref_logp_sum() const { return sum_of(batch->ref_logp); }
   double old_logp_sum() const { return sum_of(batch->old_logp); }
+  double rollout_logp_sum() const { return sum_of(batch->rollout_logp); }
   int64_t loss_tokens() const {
     return std::count_if(batch->mask + begin, batch->mask + end, [](float m) { return m != 0; });
   }
@@ -131,11 +135,11 @@ class Metrics {
   std::vector<Entry> entries_;
 };
 
-// The rows of prepare: old_*, ref_* and score are filled; advantage, target and own are to be.
+// The rows of prepare: old_*, ref_*, rollout_logp and score are filled; advantage, target and own are to be.
 class Batch {
  public:
   struct RowView {
-    std::span<const float> old_logp, ref_logp, old_value, mask;
+    std::span<const float> old_logp, ref_logp, old_value, rollout_logp, mask;
     std::span<const int32_t> token;
     std::span<float> advantage, target;
     double score, weight;
@@ -153,6 +157,7 @@ class Batch {
       rows_.push_back({in(raw.old_logp),
                        in(raw.ref_logp),
                        in(raw.old_value),
+                       in(raw.rollout_logp),
                        in(raw.mask),
                        {raw.token + at, n},
                        out(raw.advantage),

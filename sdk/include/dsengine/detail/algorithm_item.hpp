@@ -31,8 +31,9 @@ concept RawLoss = requires(const T& a, const Rows<Dual<8>>& r) {
 template <class Real>
 Token<Real> token_at(const dse_batch& b, int64_t t) {
   const auto at = [&](const float* column) { return column ? double(column[t]) : 0.0; };
-  Token<Real> token{at(b.logp),     at(b.entropy),   at(b.value),  at(b.old_logp), at(b.old_value),
-                    at(b.ref_logp), at(b.advantage), at(b.target), b.token[t],     {}};
+  Token<Real> token{at(b.logp),        at(b.entropy),   at(b.value),  at(b.old_logp), at(b.old_value),
+                    at(b.ref_logp),    at(b.advantage), at(b.target), b.token[t],     {},
+                    at(b.rollout_logp)};
   for (uint32_t i = 0; i < b.own_column_count && i < token.own.size(); ++i) token.own[i] = at(b.own[i]);
   return token;
 }
@@ -134,6 +135,7 @@ dse_needs needs_of(const T& a) {
     if (n.roles & critic) columns |= DSE_COLUMN_OLD_VALUE;
     if (n.roles & reward) columns |= DSE_COLUMN_SCORE;
   }
+  if (n.rollout_logp) columns |= DSE_COLUMN_ROLLOUT_LOGP;
   const int form = by_token ? DSE_FORM_TOKEN : RowLoss<T> ? DSE_FORM_ROW : PairLoss<T> ? DSE_FORM_PAIR : DSE_FORM_RAW;
   return {sizeof(dse_needs), n.roles,        trained,
           n.source,          uint32_t(form), by_token || n.normalisation == constant ? n.normalisation : per_row,
