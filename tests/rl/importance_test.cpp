@@ -170,7 +170,7 @@ TEST(Importance, OfARowIsOneFactor) {
 TEST(Importance, OfAPairIsTheProductOfItsRows) {
   for (const Correction how : kCuts) {
     auto dpo = load("dpo");
-    Experience e = answers(dpo.needs(), 0.3);
+    Experience e = answers(dpo.needs(), 0.2);
     for (auto& logp : e.ref_logp) logp -= 0.25f;
     int above = 0, below = 0;
     double pairs = 0;
@@ -284,7 +284,9 @@ TEST(Importance, RatiosAreToldBeforeTheyAreCut) {
     const bool row = form == DSE_FORM_ROW;
     EXPECT_NEAR(line.at("rollout_ratio_mean").get<double>(), row ? 2 : (0.5 + 4 + 1) / 3, 1e-6);
     EXPECT_NEAR(line.at("rollout_ratio_max").get<double>(), row ? 2 : 4, 1e-6);
-    if (!row) EXPECT_NEAR(line.at("rollout_ratio_cut").get<double>(), 1.0 / 3, 1e-12);
+    // A row of 2 lies on the bound but for float32.
+    if (row) continue;
+    EXPECT_NEAR(line.at("rollout_ratio_cut").get<double>(), 1.0 / 3, 1e-12);
   }
 }
 
