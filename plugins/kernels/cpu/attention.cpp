@@ -1,10 +1,12 @@
 // Causal attention in tiles of 32 keys, which are counted from a sequence's first key and merged in order
 // (FlashAttention, Dao et al. 2022): so a query's bits depend on its own sequence alone, and are the same in training,
-// in a prefill and from a cache, whatever the blocks it is computed in.
+// in a prefill and from a cache, whatever the blocks it is computed in. Tiles that sequences of a cache share are read
+// once for the rows of all of them; then each goes on with its own.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention.cpp"
 #include "targets.h"
 // after targets.h
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -12,63 +14,15 @@
 #include <cmath>
 #include <cstring>
 
-#include "attention.h"
+#include "attention-inl.h"
 #include "scratch.h"
-#include "tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cpu {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kKeys = 32;  // of a tile
-constexpr int64_t kMostRows = 4 * kRows;
-
-int64_t padded(int64_t width) { return (width + kColumns - 1) / kColumns * kColumns; }
-
-// C [rows, columns] += A [rows, depth] B [depth, columns], columns a multiple of kColumns; A's rows are kRowStride
-// apart, or a tile's scores, or those across.
-enum class Left { rows, scores, scores_across };
-template <Left left>
-HWY_INLINE void multiply(int64_t rows, const float* a, const float* b, int64_t b_stride, int64_t depth, float* c,
-                         int64_t c_stride, int64_t columns, bool from_zero) {
-  constexpr int64_t row = left == Left::rows ? kRowStride : left == Left::scores ? kKeys : 1;
-  constexpr int64_t column = left == Left::scores_across ? kKeys : 1;
-  for (int64_t r = 0; r < rows; r += kRows)
-    for (int64_t n = 0; n < columns; n += kColumns)
-      multiply_tile<row, column>(std::min(kRows, rows - r), a + r * row, b + n, b_stride, depth, c + r * c_stride + n,
-                                 c_stride, from_zero);
-}
-
-// to [width, kKeys] = rows, transposed; what is missing of kKeys rows is 0.
-HWY_INLINE void pack_across(const float* const* rows, int64_t count, int64_t width, float* to) {
-  int64_t i = 0;
-  for (; count == kKeys && i + kStep <= width; i += kStep)
-    for (int64_t n = 0; n < kKeys; n += kLanes)
-      transpose_step([&](int64_t row) { return rows[n + row] + i; }, to + i * kKeys + n, kKeys);
-  for (; i < width; ++i)
-    for (int64_t n = 0; n < kKeys; ++n) to[i * kKeys + n] = n < count ? rows[n][i] : 0.0f;
-}
-
-// to [count, …] = rows, `stride` apart, filled up with zeros to `columns`.
-HWY_INLINE void pack_along(const float* const* rows, int64_t count, int64_t width, int64_t stride, int64_t columns,
-                           float* to) {
-  for (int64_t r = 0; r < count; ++r, to += stride) {
-    std::memcpy(to, rows[r], size_t(width) * sizeof(float));
-    std::fill(to + width, to + columns, 0.0f);
-  }
-}
-
-// A tile's scores of one query: scaled, capped, and kLowest outside of keys [first, last) of it.
-HWY_INLINE void finish_scores(const Scores& scores, int64_t first, int64_t last, float* s) {
-  const V scale = hn::Set(d, scores.scale), cap = hn::Set(d, scores.cap);
-  for (int64_t i = 0; i < kKeys; i += kLanes) {
-    V v = hn::Mul(hn::Load(d, s + i), scale);
-    if (scores.cap > 0) v = hn::Mul(tanh(hn::Div(v, cap)), cap);
-    const V key = hn::Iota(d, float(i));
-    const auto seen = hn::And(hn::Ge(key, hn::Set(d, float(first))), hn::Lt(key, hn::Set(d, float(last))));
-    hn::Store(hn::IfThenElse(seen, v, hn::Set(d, kLowest)), d, s + i);
-  }
-}
+constexpr int64_t kMostRows = 4 * kRows;  // of a task, unless one query has more
+constexpr int64_t kFewRows = 4;           // for which a tile is not packed
 
 // Scores become weights exp(score - peak); the row's peak, sum and the factor of what was before change.
 HWY_INLINE float weigh(float* s, float& peak, float& sum) {
@@ -91,160 +45,268 @@ HWY_INLINE void scale_row(float* row, int64_t columns, float factor) {
   for (int64_t i = 0; i < columns; i += kLanes) hn::Store(hn::Mul(hn::Load(d, row + i), f), d, row + i);
 }
 
-// The keys of a tile that a query sees, of those from `tile` on: [first, last).
-HWY_INLINE std::pair<int64_t, int64_t> seen_of(const Scores& scores, int64_t own, int64_t tile) {
-  return {std::clamp<int64_t>(scores.first_key(own) - tile, 0, kKeys), std::clamp<int64_t>(own + 1 - tile, 0, kKeys)};
+// Rows of a task and what they have come to.
+struct Rows {
+  float *q, *sums, *weights;  // [rows, kRowStride], [rows, columns], [rows, kKeys]
+  float *peak, *total;
+  float *keys, *values;  // a packed tile
+  int64_t width, columns, kv;
+};
+
+// Adjacent blocks of a task; the first one's rows begin at `row`.
+struct Run {
+  const QueryBlock* blocks;
+  int64_t count, row;
+};
+
+// Keys [first, first + count) of a sequence; `after` more are in its next tile.
+struct Tile {
+  int64_t sequence, first, count, after;
+};
+
+// f(row of the query's first head, token, the key that is its own) of each query.
+template <class F>
+HWY_INLINE void each_query(const AttentionCall& call, const Run& run, const F& f) {
+  int64_t row = run.row;
+  for (int64_t b = 0; b < run.count; ++b) {
+    const QueryBlock& block = run.blocks[b];
+    const int64_t begin = call.offsets[block.sequence], past = call.past(block.sequence);
+    for (int64_t i = block.first; i < block.last; ++i, row += call.group) f(row, begin + i, past + i);
+  }
 }
 
-void attend(const AttentionCall& call, const QueryBlock& block, int64_t kv) {
-  const int64_t width = call.q.width, columns = padded(width), b = block.sequence;
-  const int64_t past = call.past(b), begin = call.offsets[b];
-  const int64_t most = std::max(kMostRows, call.group);  // a query has as many rows as heads
-  float* memory = scratch(most * (kRowStride + columns + kKeys + 2) + kKeys * (width + columns), 0);
-  const auto take = [&](int64_t floats) { return std::exchange(memory, memory + floats); };
-  float *const qs = take(most * kRowStride), *const sums = take(most * columns);
-  float *const weights = take(most * kKeys), *const keys = take(kKeys * width), *const values = take(kKeys * columns);
-  float *const peak = take(most), *const total = take(most);
-  const float* places[kKeys];
-
-  const int64_t rows = (block.last - block.first) * call.group;  // query by query, in each head by head
-  const auto token_of = [&](int64_t row) { return begin + block.first + row / call.group; };
-  const auto head_of = [&](int64_t row) { return kv * call.group + row % call.group; };
-  const auto own_key = [&](int64_t row) { return past + block.first + row / call.group; };
-  for (int64_t r = 0; r < rows; ++r) {
-    std::memcpy(qs + r * kRowStride, call.q.row(token_of(r), head_of(r)), size_t(width) * sizeof(float));
-    peak[r] = kLowest, total[r] = 0;
-  }
-  std::fill_n(sums, rows * columns, 0.0f);
-
-  const int64_t end = own_key(rows - 1) + 1;
-  for (int64_t tile = call.scores.first_key(own_key(0)) / kKeys * kKeys; tile < end; tile += kKeys) {
-    const int64_t count = std::min(kKeys, end - tile);
-    const int64_t from = std::max<int64_t>(0, tile - own_key(0)) * call.group;  // the rows before see none of it
-    for (int64_t j = 0; j < count; ++j) places[j] = call.k.row(call.key_row(b, tile + j), kv);
-    pack_across(places, count, width, keys);
-    for (int64_t j = 0; j < count; ++j) places[j] = call.v.row(call.key_row(b, tile + j), kv);
-    pack_along(places, count, width, columns, columns, values);
-    multiply<Left::rows>(rows - from, qs + from * kRowStride, keys, kKeys, width, weights + from * kKeys, kKeys, kKeys,
-                         true);
-    for (int64_t r = from; r < rows; ++r) {
-      const auto [first, last] = seen_of(call.scores, own_key(r), tile);
-      finish_scores(call.scores, first, last, weights + r * kKeys);
-      scale_row(sums + r * columns, columns, weigh(weights + r * kKeys, peak[r], total[r]));
+// Scores of R rows, as one chain each along the width: keys are transposed on the way.
+template <int R>
+HWY_NOINLINE void scores_of_few(const float* const* keys, int64_t count, int64_t width, const float* q, float* s) {
+  HWY_ALIGN float step[kStep * kColumns];
+  for (int64_t n = 0; n < kKeys; n += kColumns) {
+    V sums[R][kVectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
+    const auto add = [&](int64_t i, const float* from) HWY_ATTR {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const V qs = hn::Set(d, q[r * kRowStride + i]);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(qs, hn::Load(d, from + v * kLanes), sums[r][v]);
+      }
+    };
+    int64_t i = n < count ? 0 : width;  // of keys that are none, zeros do
+    for (; i + kStep <= width; i += kStep) {
+#pragma GCC unroll 2
+      for (int64_t v = 0; v < kVectors; ++v)
+        transpose_step([&](int64_t row) { return keys[n + v * kLanes + row] + i; }, step + v * kLanes, kColumns);
+#pragma GCC unroll 16
+      for (int64_t k = 0; k < kStep; ++k) add(i + k, step + k * kColumns);
     }
-    multiply<Left::scores>(rows - from, weights + from * kKeys, values, columns, count, sums + from * columns, columns,
-                           columns, false);
+    for (; i < width; ++i) {
+      for (int64_t k = 0; k < kColumns; ++k) step[k] = keys[n + k][i];
+      add(i, step);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) hn::Store(sums[r][v], d, s + r * kKeys + n + v * kLanes);
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    float* out = call.out.row(token_of(r), head_of(r));
-    for (int64_t i = 0; i < width; ++i) out[i] = sums[r * columns + i] / total[r];
-    if (call.lse) call.lse[token_of(r) * call.heads + head_of(r)] = peak[r] + std::log(total[r]);
+}
+
+// Sums of R rows, scaled by their factors, += weights values, in `vectors` vectors of the width; left: of the width.
+template <int R, int vectors>
+HWY_INLINE void add_values(const float* const* values, int64_t count, int64_t i, int64_t left, const float* weights,
+                           const float* factors, float* to, int64_t stride) {
+  V sums[R][vectors];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v)
+      sums[r][v] = hn::Mul(hn::Load(d, to + r * stride + i + v * kLanes), hn::Set(d, factors[r]));
+  for (int64_t j = 0; j < count; ++j) {
+    V value[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v)
+      value[v] = vectors == 1 ? load_some(values[j] + i, left) : hn::LoadU(d, values[j] + i + v * kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const V weight = hn::Set(d, weights[r * kKeys + j]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sums[r][v] = hn::MulAdd(weight, value[v], sums[r][v]);
+    }
   }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) hn::Store(sums[r][v], d, to + r * stride + i + v * kLanes);
+}
+
+template <int R>
+HWY_NOINLINE void add_values_to_few(const float* const* values, int64_t count, int64_t width, const float* weights,
+                                    const float* factors, float* sums, int64_t stride) {
+  constexpr int vectors = kLanes >= 16 || R <= 2 ? 4 : 2;  // what the registers hold
+  int64_t i = 0;
+  for (; i + vectors * kLanes <= width; i += vectors * kLanes)
+    add_values<R, vectors>(values, count, i, kLanes, weights, factors, sums, stride);
+  for (; i < width; i += kLanes) add_values<R, 1>(values, count, i, width - i, weights, factors, sums, stride);
+}
+
+HWY_INLINE void fetch(const float* const* places, int64_t count, int64_t width) {
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t i = 0; i < width; i += 16) hwy::Prefetch(places[j] + i);
+}
+
+template <int R>
+void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, const Tile& tile) {
+  const float *keys[kKeys], *values[kKeys], *next[kKeys];
+  int64_t at[kKeys];
+  call.key_rows(tile.sequence, tile.first, tile.count, at);
+  place(call.k, at, rows.kv, keys), place(call.v, at, rows.kv, values);
+  fetch(values, tile.count, rows.width);
+  float *const weights = rows.weights + run.row * kKeys, factors[R];
+  scores_of_few<R>(keys, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
+  if (tile.after > 0) {
+    call.key_rows(tile.sequence, tile.first + kKeys, tile.after, at);
+    place(call.k, at, rows.kv, next), fetch(next, tile.after, rows.width);
+  }
+  each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
+    const auto [first, last] = seen_of(call.scores, own, tile.first);
+    for (int64_t r = row; r < row + call.group; ++r) {
+      float* s = rows.weights + r * kKeys;
+      finish_scores(call.scores, first, last, s);
+      factors[r - run.row] = weigh(s, rows.peak[r], rows.total[r]);
+    }
+  });
+  add_values_to_few<R>(values, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
+                       rows.columns);
+}
+
+void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run, int64_t count, const Tile& tile) {
+  const int64_t width = rows.width, columns = rows.columns;
+  const float* places[kKeys];
+  int64_t at[kKeys];
+  call.key_rows(tile.sequence, tile.first, tile.count, at);
+  place(call.k, at, rows.kv, places);
+  pack_across(places, width, rows.keys);
+  place(call.v, at, rows.kv, places);
+  pack_along(places, tile.count, width, columns, columns, rows.values);
+  float* weights = rows.weights + run.row * kKeys;
+  multiply<Left::rows>(count, rows.q + run.row * kRowStride, rows.keys, kKeys, width, weights, kKeys, kKeys, true);
+  each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
+    const auto [first, last] = seen_of(call.scores, own, tile.first);
+    for (int64_t r = row; r < row + call.group; ++r) {
+      float* s = rows.weights + r * kKeys;
+      finish_scores(call.scores, first, last, s);
+      scale_row(rows.sums + r * columns, columns, weigh(s, rows.peak[r], rows.total[r]));
+    }
+  });
+  multiply<Left::scores>(count, weights, rows.values, columns, tile.count, rows.sums + run.row * columns, columns,
+                         columns, false);
+}
+
+// A tile of keys, for all rows of a run.
+void merge(const AttentionCall& call, const Rows& rows, const Run& run, const Tile& tile) {
+  int64_t count = 0;
+  for (int64_t b = 0; b < run.count; ++b) count += (run.blocks[b].last - run.blocks[b].first) * call.group;
+  switch (count) {
+    case 1:
+      return merge_into_few<1>(call, rows, run, tile);
+    case 2:
+      return merge_into_few<2>(call, rows, run, tile);
+    case 3:
+      return merge_into_few<3>(call, rows, run, tile);
+    case 4:
+      return merge_into_few<4>(call, rows, run, tile);
+    default:
+      return merge_into_many(call, rows, run, count, tile);
+  }
+}
+
+// The first key that counts in any of a block's tiles.
+HWY_INLINE int64_t first_tile(const AttentionCall& call, const QueryBlock& block) {
+  return call.scores.first_key(call.past(block.sequence) + block.first) / kKeys;
+}
+
+// Tiles [0, shared), which all blocks have: of those that see any of one, the rows side by side.
+void merge_shared(const AttentionCall& call, const Rows& rows, const Run& run, int64_t shared) {
+  for (int64_t tile = 0; tile < shared; ++tile) {
+    Run seeing{run.blocks, 0, run.row};
+    const auto flush = [&] {
+      const int64_t after = tile + 1 < shared ? kKeys : 0;
+      if (seeing.count > 0) merge(call, rows, seeing, {run.blocks[0].sequence, tile * kKeys, kKeys, after});
+    };
+    int64_t row = run.row;
+    for (int64_t b = 0; b < run.count; ++b) {
+      const QueryBlock& block = run.blocks[b];
+      row += (block.last - block.first) * call.group;
+      if (first_tile(call, block) <= tile)
+        ++seeing.count;
+      else
+        flush(), seeing = {run.blocks + b + 1, 0, row};
+    }
+    flush();
+  }
+}
+
+// A block's tiles from `tile` on. Its queries that come before a tile see nothing of it.
+void merge_own(const AttentionCall& call, const Rows& rows, const QueryBlock& block, int64_t row, int64_t tile) {
+  const int64_t own = call.past(block.sequence) + block.first, end = own + block.last - block.first;
+  for (tile = std::max(tile, first_tile(call, block)); tile * kKeys < end; ++tile) {
+    const int64_t key = tile * kKeys, before = std::max<int64_t>(0, key - own);
+    const QueryBlock seeing{block.sequence, block.first + before, block.last, 0};
+    merge(call, rows, {&seeing, 1, row + before * call.group},
+          {block.sequence, key, std::min(kKeys, end - key), std::clamp<int64_t>(end - key - kKeys, 0, kKeys)});
+  }
+}
+
+void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv) {
+  Rows rows{};
+  rows.width = call.q.width, rows.columns = padded(rows.width), rows.kv = kv;
+  const int64_t most = std::max(kMostRows, call.group);  // a query has as many rows as heads
+  float* memory = scratch(most * (kRowStride + rows.columns + kKeys + 2) + kKeys * (rows.width + rows.columns), 0);
+  const auto take = [&](int64_t floats) { return std::exchange(memory, memory + floats); };
+  rows.q = take(most * kRowStride), rows.sums = take(most * rows.columns), rows.weights = take(most * kKeys);
+  rows.keys = take(kKeys * rows.width), rows.values = take(kKeys * rows.columns);
+  rows.peak = take(most), rows.total = take(most);
+
+  const Run all{blocks, count, 0};
+  const size_t bytes = size_t(rows.width) * sizeof(float);
+  int64_t shared = 0;
+  for (int64_t b = 1; b < count; ++b) shared = b == 1 ? blocks[b].shared : std::min(shared, blocks[b].shared);
+  each_query(call, all, [&](int64_t row, int64_t token, int64_t) {
+    for (int64_t h = 0; h < call.group; ++h) {
+      std::memcpy(rows.q + (row + h) * kRowStride, call.q.row(token, kv * call.group + h), bytes);
+      std::fill_n(rows.sums + (row + h) * rows.columns, rows.columns, 0.0f);
+      rows.peak[row + h] = kLowest, rows.total[row + h] = 0;
+    }
+  });
+  merge_shared(call, rows, all, shared);
+  for (int64_t b = 0, row = 0; b < count; ++b) {
+    merge_own(call, rows, blocks[b], row, shared);
+    row += (blocks[b].last - blocks[b].first) * call.group;
+  }
+  each_query(call, all, [&](int64_t row, int64_t token, int64_t) {
+    for (int64_t h = 0; h < call.group; ++h) {
+      float* out = call.out.row(token, kv * call.group + h);
+      const float *sums = rows.sums + (row + h) * rows.columns, total = rows.total[row + h];
+      for (int64_t i = 0; i < rows.width; ++i) out[i] = sums[i] / total;
+      if (call.lse) call.lse[token * call.heads + kv * call.group + h] = rows.peak[row + h] + std::log(total);
+    }
+  });
 }
 
 int64_t most_queries(int64_t group) { return std::max<int64_t>(1, kMostRows / group); }
-
-// Of one tile and some rows: weights, and the slopes of the scores in their place.
-HWY_INLINE void slopes_of_scores(const Scores& scores, int64_t first, int64_t last, float lse, float delta, float* s,
-                                 float* dp) {
-  const V scale = hn::Set(d, scores.scale), cap = hn::Set(d, scores.cap), one = hn::Set(d, 1.0f);
-  finish_scores(scores, first, last, s);
-  for (int64_t i = 0; i < kKeys; i += kLanes) {
-    const V v = hn::Load(d, s + i);
-    const auto unseen = hn::Le(v, hn::Set(d, kLowest));
-    const V p = hn::IfThenElse(unseen, hn::Zero(d), exp(hn::Sub(v, hn::Set(d, lse))));
-    V ds = hn::Mul(hn::Mul(scale, p), hn::Sub(hn::Load(d, dp + i), hn::Set(d, delta)));
-    if (scores.cap > 0) {
-      const V part = hn::Div(v, cap);
-      ds = hn::IfThenElse(unseen, hn::Zero(d), hn::Mul(ds, hn::NegMulAdd(part, part, one)));
-    }
-    hn::Store(p, d, s + i);
-    hn::Store(ds, d, dp + i);
-  }
-}
-
-HWY_INLINE void add_rows(float* const* to, const float* from, int64_t count, int64_t width, int64_t stride) {
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t i = 0; i < width; ++i) to[r][i] += from[r * stride + i];
-}
-
-// A sequence's key-value head: nothing is summed across tasks. Tile by tile of keys, rows of queries within.
-void attend_backward(const AttentionSlopes& slopes, int64_t b, int64_t kv) {
-  const AttentionCall& call = slopes.forward;
-  const int64_t width = call.q.width, columns = padded(width), begin = call.offsets[b];
-  const int64_t queries = call.offsets[b + 1] - begin, rows = queries * call.group;
-  float* memory = scratch(
-      2 * kRows * kRowStride + kRows * columns + 2 * kRows * kKeys + 2 * kKeys * width + 3 * kKeys * columns + rows, 0);
-  const auto take = [&](int64_t floats) { return std::exchange(memory, memory + floats); };
-  float *const qs = take(kRows * kRowStride), *const gs = take(kRows * kRowStride), *const dqs = take(kRows * columns);
-  float *const s = take(kRows * kKeys), *const ds = take(kRows * kKeys), *const keys_across = take(kKeys * width);
-  float *const values_across = take(kKeys * width), *const keys = take(kKeys * columns);
-  float *const dks = take(kKeys * columns), *const dvs = take(kKeys * columns), *const delta = take(rows);
-  const float* places[kKeys];
-  float* targets[kKeys];
-
-  const auto token_of = [&](int64_t row) { return begin + row / call.group; };
-  const auto head_of = [&](int64_t row) { return kv * call.group + row % call.group; };
-  for (int64_t r = 0; r < rows; ++r) {
-    const float *g = slopes.d_out.row(token_of(r), head_of(r)), *o = call.out.row(token_of(r), head_of(r));
-    float sum = 0;
-    for (int64_t i = 0; i < width; ++i) sum = std::fma(g[i], o[i], sum);
-    delta[r] = sum;
-    std::fill_n(slopes.dq.row(token_of(r), head_of(r)), width, 0.0f);
-  }
-  for (int64_t tile = 0; tile < queries; tile += kKeys) {
-    const int64_t count = std::min(kKeys, queries - tile);
-    for (int64_t j = 0; j < count; ++j) places[j] = call.k.row(begin + tile + j, kv);
-    pack_across(places, count, width, keys_across);
-    pack_along(places, count, width, columns, columns, keys);
-    for (int64_t j = 0; j < count; ++j) places[j] = call.v.row(begin + tile + j, kv);
-    pack_across(places, count, width, values_across);
-    std::fill_n(dks, kKeys * columns, 0.0f), std::fill_n(dvs, kKeys * columns, 0.0f);
-    const int64_t after = call.scores.window > 0 ? std::min(queries, tile + count - 1 + call.scores.window) : queries;
-    for (int64_t row = tile * call.group; row < after * call.group; row += kRows) {
-      const int64_t some = std::min(kRows, after * call.group - row);
-      for (int64_t r = 0; r < some; ++r) places[r] = call.q.row(token_of(row + r), head_of(row + r));
-      pack_along(places, some, width, kRowStride, columns, qs);
-      for (int64_t r = 0; r < some; ++r) places[r] = slopes.d_out.row(token_of(row + r), head_of(row + r));
-      pack_along(places, some, width, kRowStride, columns, gs);
-      multiply<Left::rows>(some, qs, keys_across, kKeys, width, s, kKeys, kKeys, true);
-      multiply<Left::rows>(some, gs, values_across, kKeys, width, ds, kKeys, kKeys, true);
-      for (int64_t r = 0; r < some; ++r) {
-        const auto [first, last] = seen_of(call.scores, (row + r) / call.group, tile);
-        const float lse = call.lse[token_of(row + r) * call.heads + head_of(row + r)];
-        slopes_of_scores(call.scores, first, last, lse, delta[row + r], s + r * kKeys, ds + r * kKeys);
-      }
-      multiply<Left::scores_across>(kKeys, s, gs, kRowStride, some, dvs, columns, columns, false);
-      multiply<Left::scores_across>(kKeys, ds, qs, kRowStride, some, dks, columns, columns, false);
-      multiply<Left::scores>(some, ds, keys, columns, count, dqs, columns, columns, true);
-      for (int64_t r = 0; r < some; ++r) targets[r] = slopes.dq.row(token_of(row + r), head_of(row + r));
-      add_rows(targets, dqs, some, width, columns);
-    }
-    for (int64_t j = 0; j < count; ++j) {
-      std::memcpy(slopes.dk.row(begin + tile + j, kv), dks + j * columns, size_t(width) * sizeof(float));
-      std::memcpy(slopes.dv.row(begin + tile + j, kv), dvs + j * columns, size_t(width) * sizeof(float));
-    }
-  }
-}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace cpu
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include <array>
-
 #include "kernels.h"
 
 namespace cpu {
 
 HWY_EXPORT(attend);
 HWY_EXPORT(most_queries);
-HWY_EXPORT(attend_backward);
-
-namespace {
-
-using dse::Op;
 
 Scores scores_of(const dse_operation& o) { return {float(o.scale), float(o.softcap), o.window}; }
 
@@ -254,15 +316,44 @@ int64_t checked_group(const dse_operation& o) {
   return o.heads / o.kv_heads;
 }
 
+namespace {
+
+using dse::Op;
+
+int64_t shared_tiles(const AttentionCall& call, const QueryBlock& a, const QueryBlock& b) {
+  if (!call.blocks || a.sequence == b.sequence) return 0;
+  const auto whole = [&](const QueryBlock& block) { return (call.past(block.sequence) + block.first + 1) / kKeys; };
+  const int64_t tiles = std::min(whole(a), whole(b));
+  const int64_t *of_a = call.blocks + a.sequence * call.blocks_a_sequence,
+                *of_b = call.blocks + b.sequence * call.blocks_a_sequence;
+  int64_t same = 0;
+  while (same * call.block_size < tiles * kKeys && of_a[same] == of_b[same]) ++same;
+  return std::min(tiles, same * call.block_size / kKeys);
+}
+
 // Sequences' queries in blocks of at most `most`, into memory of the call's; returns how many.
-int64_t cut_queries(const int64_t* offsets, int64_t sequences, int64_t most, QueryBlock* blocks) {
+int64_t cut_queries(const AttentionCall& call, int64_t sequences, int64_t most, QueryBlock* blocks) {
   int64_t count = 0;
   for (int64_t b = 0; b < sequences; ++b) {
-    const int64_t queries = offsets[b + 1] - offsets[b];
-    for (int64_t first = 0; first < queries; first += most)
-      blocks[count++] = {b, first, std::min(queries, first + most)};
+    const int64_t queries = call.offsets[b + 1] - call.offsets[b];
+    for (int64_t first = 0; first < queries; first += most, ++count) {
+      blocks[count] = {b, first, std::min(queries, first + most), 0};
+      if (count > 0) blocks[count].shared = shared_tiles(call, blocks[count - 1], blocks[count]);
+    }
   }
   return count;
+}
+
+// How many of the blocks are one task: as far as one more saves more tiles than are no longer shared by all.
+int64_t together(const QueryBlock* blocks, int64_t count, int64_t most) {
+  int64_t queries = blocks[0].last - blocks[0].first, shared = 0, n = 1;
+  for (; n < count; ++n) {
+    queries += blocks[n].last - blocks[n].first;
+    const int64_t left = n == 1 ? blocks[n].shared : std::min(shared, blocks[n].shared);
+    if (queries > most || n * left <= (n - 1) * shared) break;
+    shared = left;
+  }
+  return n;
 }
 
 template <Op op>
@@ -286,35 +377,18 @@ struct Attention {
       c.lse = call.template out<float>("lse");
     }
     auto* blocks = static_cast<QueryBlock*>(call.raw.workspace);
-    const int64_t count =
-        cut_queries(c.offsets, call.input("offsets").shape[0] - 1, HWY_DYNAMIC_DISPATCH(most_queries)(group), blocks);
-    const auto attend_block = HWY_DYNAMIC_DISPATCH(attend);
-    // Head by head: late queries see more keys, and each thread shall have some.
+    const int64_t most = HWY_DYNAMIC_DISPATCH(most_queries)(group);
+    const int64_t count = cut_queries(c, call.input("offsets").shape[0] - 1, most, blocks);
+    const auto attend_blocks = HWY_DYNAMIC_DISPATCH(attend);
+    // Head by head: late queries see more keys, and each thread shall have some. Blocks come together only within a
+    // thread's part, so that no thread is without.
     dse::parallel_for(0, count * kv_heads, 1, [&](int64_t first, int64_t last) {
-      for (int64_t task = first; task < last; ++task) attend_block(c, blocks[task % count], task / count);
-    });
-  }
-
-  int64_t heads, kv_heads, group;
-  Scores scores;
-};
-
-struct AttentionBackward {
-  static constexpr dse::KernelTraits traits{.op = Op::attention_backward, .priority = 1, .row_invariant = true};
-  explicit AttentionBackward(const dse_operation& o)
-      : heads(o.heads), kv_heads(o.kv_heads), group(checked_group(o)), scores(scores_of(o)) {}
-
-  void run(const dse::Call<traits.op>& call) const {
-    AttentionSlopes s;
-    s.forward.q = Heads(call.input("q")), s.forward.k = Heads(call.input("k")), s.forward.v = Heads(call.input("v"));
-    s.forward.out = Heads(call.input("out")), s.forward.lse = const_cast<float*>(call.in<float>("lse"));
-    s.forward.offsets = call.in<int64_t>("offsets");
-    s.forward.heads = heads, s.forward.group = group, s.forward.scores = scores;
-    s.d_out = Heads(call.input("d_out"));
-    s.dq = Heads(call.output("dq")), s.dk = Heads(call.output("dk")), s.dv = Heads(call.output("dv"));
-    const auto backward = HWY_DYNAMIC_DISPATCH(attend_backward);
-    dse::parallel_for(0, (call.input("offsets").shape[0] - 1) * kv_heads, 1, [&](int64_t first, int64_t last) {
-      for (int64_t task = first; task < last; ++task) backward(s, task / kv_heads, task % kv_heads);
+      while (first < last) {
+        const int64_t block = first % count;
+        const int64_t some = together(blocks + block, std::min(last - first, count - block), most);
+        attend_blocks(c, blocks + block, some, first / count);
+        first += some;
+      }
     });
   }
 
@@ -326,8 +400,8 @@ struct AttentionBackward {
 
 void add_attention(std::deque<dse::Item>& items) {
   items.push_back(dse::kernel_item<Attention<Op::attention>>("cpu_attention"));
-  items.push_back(dse::kernel_item<AttentionBackward>("cpu_attention_backward"));
   items.push_back(dse::kernel_item<Attention<Op::cached_attention>>("cpu_cached_attention"));
+  add_attention_backward(items);
 }
 
 }  // namespace cpu

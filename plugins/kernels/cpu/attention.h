@@ -1,11 +1,16 @@
 // One call of attention as the instruction sets' code gets it, and the ranges of its work. Queries of a sequence are
-// cut into blocks; a task is a block and a key-value head, whose queries of all heads that share it are its rows.
+// cut into blocks. A task is a key-value head and one block, or adjacent ones of sequences that begin with the same
+// blocks of the cache; its rows are the blocks' queries in all heads that share the key-value head.
 #pragma once
 #include <dsengine/kernel.hpp>
 
+#include <algorithm>
 #include <cstdint>
+#include <deque>
 
 namespace cpu {
+
+constexpr int64_t kKeys = 32;  // of a tile
 
 // [tokens, heads, D], or [blocks, tokens, heads, D]: a row is the last dimension, which is dense.
 struct Heads {
@@ -38,9 +43,19 @@ struct AttentionCall {
   Scores scores{};
 
   int64_t past(int64_t b) const { return key_counts ? key_counts[b] - (offsets[b + 1] - offsets[b]) : 0; }
-  // Where key j of sequence b stands.
-  int64_t key_row(int64_t b, int64_t j) const {
-    return blocks ? blocks[b * blocks_a_sequence + j / block_size] * block_size + j % block_size : offsets[b] + j;
+  // Where keys [first, first + count) of sequence b stand; beyond them, up to a tile of kKeys, the last one again: its
+  // scores there are nobody's.
+  void key_rows(int64_t b, int64_t first, int64_t count, int64_t* rows) const {
+    if (blocks) {
+      const int64_t* block = blocks + b * blocks_a_sequence + first / block_size;
+      for (int64_t j = 0, i = first % block_size; j < count; ++j, ++i) {
+        if (i == block_size) ++block, i = 0;
+        rows[j] = *block * block_size + i;
+      }
+    } else {
+      for (int64_t j = 0; j < count; ++j) rows[j] = offsets[b] + first + j;
+    }
+    std::fill(rows + count, rows + kKeys, rows[count - 1]);
   }
 };
 
@@ -52,6 +67,13 @@ struct AttentionSlopes {
 // Queries [first, last) of a sequence, counted from its first in the batch.
 struct QueryBlock {
   int64_t sequence, first, last;
+  int64_t shared;  // the first tiles of keys, whole and before all the queries, that the block before has in the same rows
 };
+
+// Of an operation that is to be bound; Unsupported where the kernels cannot serve it.
+Scores scores_of(const dse_operation& o);
+int64_t checked_group(const dse_operation& o);
+
+void add_attention_backward(std::deque<dse::Item>& items);
 
 }  // namespace cpu
