@@ -36,19 +36,27 @@ DSE_ITEM_NOTE("kernel", "cpu_rope_backward", "1.0", "");
 namespace cpu {
 namespace {
 
-void limit_instruction_set() {
-  const char* most = std::getenv("DSENGINE_INSTRUCTION_SET");
-  if (most && most == std::string_view("avx2")) hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
+// The instruction sets that may be used, and from then on are. SupportedTargets as it looks at the processor makes all of
+// it the choice of HWY_DYNAMIC_DISPATCH, what is disabled too: so it is asked once, and the choice made after it.
+int64_t usable_targets() {
+  static const int64_t targets = [] {
+    const char* most = std::getenv("DSENGINE_INSTRUCTION_SET");
+    if (most && most == std::string_view("avx2")) hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
+    const int64_t all = hwy::SupportedTargets();
+    hwy::GetChosenTarget().Update(all);
+    return all;
+  }();
+  return targets;
 }
 
 }  // namespace
 
 void check_instruction_set() {
-  if (!(hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3))) throw dse::Unsupported("processors without AVX2 and FMA");
+  if (!(usable_targets() & (HWY_AVX2 | HWY_AVX3))) throw dse::Unsupported("processors without AVX2 and FMA");
 }
 
 }  // namespace cpu
 
-DSE_PLUGIN("cpu_kernels", "1.0", cpu::limit_instruction_set(); cpu::add_activations(items); cpu::add_attention(items);
+DSE_PLUGIN("cpu_kernels", "1.0", cpu::usable_targets(); cpu::add_activations(items); cpu::add_attention(items);
            cpu::add_embedding(items); cpu::add_head(items); cpu::add_linear(items); cpu::add_norms(items);
            cpu::add_optimizer(items); cpu::add_rope(items))
