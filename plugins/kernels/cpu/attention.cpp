@@ -45,12 +45,12 @@ HWY_INLINE void scale_row(float* row, int64_t columns, float factor) {
   for (int64_t i = 0; i < columns; i += kLanes) hn::Store(hn::Mul(hn::Load(d, row + i), f), d, row + i);
 }
 
-// Rows of a task and what they have come to.
+// Rows of a task, key-value head by head, and what they have come to.
 struct Rows {
+  int64_t width, columns, kv, heads, of_head;
   float *q, *sums, *weights;  // [rows, kRowStride], [rows, columns], [rows, kKeys]
   float *peak, *total;
   float *keys, *values;  // a packed tile
-  int64_t width, columns, kv;
 };
 
 // Adjacent blocks of a task; the first one's rows begin at `row`.
@@ -59,9 +59,15 @@ struct Run {
   int64_t count, row;
 };
 
-// Keys [first, first + count) of a sequence; `after` more are in its next tile.
+// Keys [first, first + count) of a sequence, and of the next tile as many as will be asked for.
 struct Tile {
-  int64_t sequence, first, count, after;
+  int64_t first, count, after;
+  int64_t rows[kKeys], next[kKeys];
+  Tile(const AttentionCall& call, int64_t sequence, int64_t first_, int64_t end)
+      : first(first_), count(std::min(kKeys, end - first)), after(std::clamp<int64_t>(end - first - kKeys, 0, kKeys)) {
+    call.key_rows(sequence, first, count, rows);
+    if (after > 0) call.key_rows(sequence, first + kKeys, after, next);
+  }
 };
 
 // f(row of the query's first head, token, the key that is its own) of each query.
@@ -150,24 +156,20 @@ HWY_NOINLINE void add_values_to_few(const float* const* values, int64_t count, i
   for (; i < width; i += kLanes) add_values<R, 1>(values, count, i, width - i, weights, factors, sums, stride);
 }
 
-HWY_INLINE void fetch(const float* const* places, int64_t count, int64_t width) {
-  for (int64_t j = 0; j < count; ++j)
-    for (int64_t i = 0; i < width; i += 16) hwy::Prefetch(places[j] + i);
+// A word to the cache that a head's part of the next tile will be read.
+HWY_INLINE void fetch(const Heads& heads, const Tile& tile, int64_t kv) {
+  for (int64_t j = 0; j < tile.after; ++j)
+    for (int64_t i = 0; i < heads.width; i += 16) hwy::Prefetch(heads.row(tile.next[j], kv) + i);
 }
 
 template <int R>
-void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, const Tile& tile) {
-  const float *keys[kKeys], *values[kKeys], *next[kKeys];
-  int64_t at[kKeys];
-  call.key_rows(tile.sequence, tile.first, tile.count, at);
-  place(call.k, at, rows.kv, keys), place(call.v, at, rows.kv, values);
-  fetch(values, tile.count, rows.width);
+void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, int64_t kv, const Tile& tile) {
+  const float* places[kKeys];
   float *const weights = rows.weights + run.row * kKeys, factors[R];
-  scores_of_few<R>(keys, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
-  if (tile.after > 0) {
-    call.key_rows(tile.sequence, tile.first + kKeys, tile.after, at);
-    place(call.k, at, rows.kv, next), fetch(next, tile.after, rows.width);
-  }
+  place(call.k, tile.rows, kv, places);
+  fetch(call.k, tile, kv);
+  scores_of_few<R>(places, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
+  fetch(call.v, tile, kv);
   each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
     const auto [first, last] = seen_of(call.scores, own, tile.first);
     for (int64_t r = row; r < row + call.group; ++r) {
@@ -176,19 +178,20 @@ void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run,
       factors[r - run.row] = weigh(s, rows.peak[r], rows.total[r]);
     }
   });
-  add_values_to_few<R>(values, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
+  place(call.v, tile.rows, kv, places);
+  add_values_to_few<R>(places, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
                        rows.columns);
 }
 
-void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run, int64_t count, const Tile& tile) {
+void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run, int64_t count, int64_t kv,
+                     const Tile& tile) {
   const int64_t width = rows.width, columns = rows.columns;
   const float* places[kKeys];
-  int64_t at[kKeys];
-  call.key_rows(tile.sequence, tile.first, tile.count, at);
-  place(call.k, at, rows.kv, places);
+  place(call.k, tile.rows, kv, places);
   pack_across(places, width, rows.keys);
-  place(call.v, at, rows.kv, places);
+  place(call.v, tile.rows, kv, places);
   pack_along(places, tile.count, width, columns, columns, rows.values);
+  fetch(call.k, tile, kv), fetch(call.v, tile, kv);
   float* weights = rows.weights + run.row * kKeys;
   multiply<Left::rows>(count, rows.q + run.row * kRowStride, rows.keys, kKeys, width, weights, kKeys, kKeys, true);
   each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
@@ -203,22 +206,26 @@ void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run
                          columns, false);
 }
 
-// A tile of keys, for all rows of a run.
-void merge(const AttentionCall& call, const Rows& rows, const Run& run, const Tile& tile) {
+// A tile of keys, for a run's rows of every head: what is read of a token lies together.
+void merge(const AttentionCall& call, const Rows& rows, Run run, const Tile& tile) {
   int64_t count = 0;
   for (int64_t b = 0; b < run.count; ++b) count += (run.blocks[b].last - run.blocks[b].first) * call.group;
-  switch (count) {
-    case 1:
-      return merge_into_few<1>(call, rows, run, tile);
-    case 2:
-      return merge_into_few<2>(call, rows, run, tile);
-    case 3:
-      return merge_into_few<3>(call, rows, run, tile);
-    case 4:
-      return merge_into_few<4>(call, rows, run, tile);
-    default:
-      return merge_into_many(call, rows, run, count, tile);
-  }
+  for (int64_t kv = rows.kv; kv < rows.kv + rows.heads; ++kv, run.row += rows.of_head) switch (count) {
+      case 1:
+        merge_into_few<1>(call, rows, run, kv, tile);
+        break;
+      case 2:
+        merge_into_few<2>(call, rows, run, kv, tile);
+        break;
+      case 3:
+        merge_into_few<3>(call, rows, run, kv, tile);
+        break;
+      case 4:
+        merge_into_few<4>(call, rows, run, kv, tile);
+        break;
+      default:
+        merge_into_many(call, rows, run, count, kv, tile);
+    }
 }
 
 // The first key that counts in any of a block's tiles.
@@ -231,8 +238,8 @@ void merge_shared(const AttentionCall& call, const Rows& rows, const Run& run, i
   for (int64_t tile = 0; tile < shared; ++tile) {
     Run seeing{run.blocks, 0, run.row};
     const auto flush = [&] {
-      const int64_t after = tile + 1 < shared ? kKeys : 0;
-      if (seeing.count > 0) merge(call, rows, seeing, {run.blocks[0].sequence, tile * kKeys, kKeys, after});
+      if (seeing.count > 0)
+        merge(call, rows, seeing, Tile(call, run.blocks[0].sequence, tile * kKeys, shared * kKeys));
     };
     int64_t row = run.row;
     for (int64_t b = 0; b < run.count; ++b) {
@@ -253,44 +260,48 @@ void merge_own(const AttentionCall& call, const Rows& rows, const QueryBlock& bl
   for (tile = std::max(tile, first_tile(call, block)); tile * kKeys < end; ++tile) {
     const int64_t key = tile * kKeys, before = std::max<int64_t>(0, key - own);
     const QueryBlock seeing{block.sequence, block.first + before, block.last, 0};
-    merge(call, rows, {&seeing, 1, row + before * call.group},
-          {block.sequence, key, std::min(kKeys, end - key), std::clamp<int64_t>(end - key - kKeys, 0, kKeys)});
+    merge(call, rows, {&seeing, 1, row + before * call.group}, Tile(call, block.sequence, key, end));
   }
 }
 
-void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv) {
+// f(row, token, head) of a task.
+template <class F>
+HWY_INLINE void each_row(const AttentionCall& call, const Rows& rows, const QueryBlock* blocks, int64_t count,
+                         const F& f) {
+  for (int64_t h = 0; h < rows.heads; ++h)
+    each_query(call, {blocks, count, h * rows.of_head}, [&](int64_t row, int64_t token, int64_t) {
+      for (int64_t g = 0; g < call.group; ++g) f(row + g, token, (rows.kv + h) * call.group + g);
+    });
+}
+
+void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv, int64_t heads) {
   Rows rows{};
-  rows.width = call.q.width, rows.columns = padded(rows.width), rows.kv = kv;
-  const int64_t most = std::max(kMostRows, call.group);  // a query has as many rows as heads
+  rows.width = call.q.width, rows.columns = padded(rows.width), rows.kv = kv, rows.heads = heads;
+  for (int64_t b = 0; b < count; ++b) rows.of_head += (blocks[b].last - blocks[b].first) * call.group;
+  const int64_t most = heads * rows.of_head;
   float* memory = scratch(most * (kRowStride + rows.columns + kKeys + 2) + kKeys * (rows.width + rows.columns), 0);
   const auto take = [&](int64_t floats) { return std::exchange(memory, memory + floats); };
   rows.q = take(most * kRowStride), rows.sums = take(most * rows.columns), rows.weights = take(most * kKeys);
   rows.keys = take(kKeys * rows.width), rows.values = take(kKeys * rows.columns);
   rows.peak = take(most), rows.total = take(most);
 
-  const Run all{blocks, count, 0};
-  const size_t bytes = size_t(rows.width) * sizeof(float);
+  each_row(call, rows, blocks, count, [&](int64_t row, int64_t token, int64_t head) {
+    std::memcpy(rows.q + row * kRowStride, call.q.row(token, head), size_t(rows.width) * sizeof(float));
+    std::fill_n(rows.sums + row * rows.columns, rows.columns, 0.0f);
+    rows.peak[row] = kLowest, rows.total[row] = 0;
+  });
   int64_t shared = 0;
   for (int64_t b = 1; b < count; ++b) shared = b == 1 ? blocks[b].shared : std::min(shared, blocks[b].shared);
-  each_query(call, all, [&](int64_t row, int64_t token, int64_t) {
-    for (int64_t h = 0; h < call.group; ++h) {
-      std::memcpy(rows.q + (row + h) * kRowStride, call.q.row(token, kv * call.group + h), bytes);
-      std::fill_n(rows.sums + (row + h) * rows.columns, rows.columns, 0.0f);
-      rows.peak[row + h] = kLowest, rows.total[row + h] = 0;
-    }
-  });
-  merge_shared(call, rows, all, shared);
+  merge_shared(call, rows, {blocks, count, 0}, shared);
   for (int64_t b = 0, row = 0; b < count; ++b) {
     merge_own(call, rows, blocks[b], row, shared);
     row += (blocks[b].last - blocks[b].first) * call.group;
   }
-  each_query(call, all, [&](int64_t row, int64_t token, int64_t) {
-    for (int64_t h = 0; h < call.group; ++h) {
-      float* out = call.out.row(token, kv * call.group + h);
-      const float *sums = rows.sums + (row + h) * rows.columns, total = rows.total[row + h];
-      for (int64_t i = 0; i < rows.width; ++i) out[i] = sums[i] / total;
-      if (call.lse) call.lse[token * call.heads + kv * call.group + h] = rows.peak[row + h] + std::log(total);
-    }
+  each_row(call, rows, blocks, count, [&](int64_t row, int64_t token, int64_t head) {
+    float* out = call.out.row(token, head);
+    const float *sums = rows.sums + row * rows.columns, total = rows.total[row];
+    for (int64_t i = 0; i < rows.width; ++i) out[i] = sums[i] / total;
+    if (call.lse) call.lse[token * call.heads + head] = rows.peak[row] + std::log(total);
   });
 }
 
@@ -356,6 +367,20 @@ int64_t together(const QueryBlock* blocks, int64_t count, int64_t most) {
   return n;
 }
 
+// All of the blocks, in heads [kv, kv + heads), task by task.
+void attend_all(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv, int64_t heads,
+                int64_t most) {
+  const auto attend_task = HWY_DYNAMIC_DISPATCH(attend);
+  for (int64_t b = 0, some = 0; b < count; b += some) {
+    some = together(blocks + b, count - b, most);
+    int64_t queries = 0;
+    for (int64_t i = 0; i < some; ++i) queries += blocks[b + i].last - blocks[b + i].first;
+    const int64_t at_once = std::clamp<int64_t>(most / queries, 1, heads);
+    for (int64_t h = 0; h < heads; h += at_once)
+      attend_task(call, blocks + b, some, kv + h, std::min(at_once, heads - h));
+  }
+}
+
 template <Op op>
 struct Attention {
   static constexpr dse::KernelTraits traits{.op = op, .priority = 1, .row_invariant = true};
@@ -379,15 +404,14 @@ struct Attention {
     auto* blocks = static_cast<QueryBlock*>(call.raw.workspace);
     const int64_t most = HWY_DYNAMIC_DISPATCH(most_queries)(group);
     const int64_t count = cut_queries(c, call.input("offsets").shape[0] - 1, most, blocks);
-    const auto attend_blocks = HWY_DYNAMIC_DISPATCH(attend);
-    // Head by head: late queries see more keys, and each thread shall have some. Blocks come together only within a
-    // thread's part, so that no thread is without.
+    // Head by head: late queries see more keys, and each thread shall have some. Within a thread's part blocks that
+    // share keys are one task, and so are their heads, for a token's keys lie side by side.
     dse::parallel_for(0, count * kv_heads, 1, [&](int64_t first, int64_t last) {
       while (first < last) {
-        const int64_t block = first % count;
-        const int64_t some = together(blocks + block, std::min(last - first, count - block), most);
-        attend_blocks(c, blocks + block, some, first / count);
-        first += some;
+        const int64_t block = first % count, whole = block == 0 ? (last - first) / count : 0;
+        const int64_t blocks_here = whole > 0 ? count : std::min(last - first, count - block);
+        attend_all(c, blocks + block, blocks_here, first / count, std::max<int64_t>(1, whole), most);
+        first += blocks_here * std::max<int64_t>(1, whole);
       }
     });
   }
