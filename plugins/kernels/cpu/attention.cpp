@@ -22,7 +22,7 @@ namespace cpu {
 namespace HWY_NAMESPACE {
 
 constexpr int64_t kMostRows = 4 * kRows;  // of a task, unless one query has more
-constexpr int64_t kFewRows = 4;           // for which a tile is not packed
+constexpr int64_t kFewRows = kLanes >= 16 ? 8 : 4;  // for which a tile is not packed
 
 // Scores become weights exp(score - peak); the row's peak, sum and the factor of what was before change.
 HWY_INLINE float weigh(float* s, float& peak, float& sum) {
@@ -83,16 +83,17 @@ HWY_INLINE void each_query(const AttentionCall& call, const Run& run, const F& f
 
 // Scores of R rows, as one chain each along the width: keys are transposed on the way.
 template <int R>
-HWY_NOINLINE void scores_of_few(const float* const* keys, int64_t count, int64_t width, const float* q, float* s) {
+HWY_NOINLINE void scores_of_few(const float* const* keys, const float* const* next, int64_t count, int64_t width,
+                                const float* q, float* s) {
   HWY_ALIGN float step[kStep * kColumns];
   for (int64_t n = 0; n < kKeys; n += kColumns) {
     V sums[R][kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
     const auto add = [&](int64_t i, const float* from) HWY_ATTR {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const V qs = hn::Set(d, q[r * kRowStride + i]);
 #pragma GCC unroll 2
@@ -101,6 +102,8 @@ HWY_NOINLINE void scores_of_few(const float* const* keys, int64_t count, int64_t
     };
     int64_t i = n < count ? 0 : width;  // of keys that are none, zeros do
     for (; i + kStep <= width; i += kStep) {
+      if (next)
+        for (int64_t k = 0; k < kColumns; ++k) __builtin_prefetch(next[n + k] + i, 0, 2);
 #pragma GCC unroll 2
       for (int64_t v = 0; v < kVectors; ++v)
         transpose_step([&](int64_t row) { return keys[n + v * kLanes + row] + i; }, step + v * kLanes, kColumns);
@@ -111,7 +114,7 @@ HWY_NOINLINE void scores_of_few(const float* const* keys, int64_t count, int64_t
       for (int64_t k = 0; k < kColumns; ++k) step[k] = keys[n + k][i];
       add(i, step);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) hn::Store(sums[r][v], d, s + r * kKeys + n + v * kLanes);
@@ -120,40 +123,42 @@ HWY_NOINLINE void scores_of_few(const float* const* keys, int64_t count, int64_t
 
 // Sums of R rows, scaled by their factors, += weights values, in `vectors` vectors of the width; left: of the width.
 template <int R, int vectors>
-HWY_INLINE void add_values(const float* const* values, int64_t count, int64_t i, int64_t left, const float* weights,
+HWY_INLINE void add_values(const float* const* values, const float* const* next, int64_t count, int64_t i, int64_t left, const float* weights,
                            const float* factors, float* to, int64_t stride) {
   V sums[R][vectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v)
       sums[r][v] = hn::Mul(hn::Load(d, to + r * stride + i + v * kLanes), hn::Set(d, factors[r]));
   for (int64_t j = 0; j < count; ++j) {
     V value[vectors];
-#pragma GCC unroll 4
+    if (next)
+      for (int v = 0; v < vectors * kLanes; v += 16) __builtin_prefetch(next[j] + i + v, 0, 2);
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v)
       value[v] = vectors == 1 ? load_some(values[j] + i, left) : hn::LoadU(d, values[j] + i + v * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const V weight = hn::Set(d, weights[r * kKeys + j]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sums[r][v] = hn::MulAdd(weight, value[v], sums[r][v]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) hn::Store(sums[r][v], d, to + r * stride + i + v * kLanes);
 }
 
 template <int R>
-HWY_NOINLINE void add_values_to_few(const float* const* values, int64_t count, int64_t width, const float* weights,
+HWY_NOINLINE void add_values_to_few(const float* const* values, const float* const* next, int64_t count, int64_t width, const float* weights,
                                     const float* factors, float* sums, int64_t stride) {
-  constexpr int vectors = kLanes >= 16 || R <= 2 ? 4 : 2;  // what the registers hold
+  constexpr int vectors = R <= kFewRows / 2 ? 4 : 2;  // what the registers hold
   int64_t i = 0;
   for (; i + vectors * kLanes <= width; i += vectors * kLanes)
-    add_values<R, vectors>(values, count, i, kLanes, weights, factors, sums, stride);
-  for (; i < width; i += kLanes) add_values<R, 1>(values, count, i, width - i, weights, factors, sums, stride);
+    add_values<R, vectors>(values, next, count, i, kLanes, weights, factors, sums, stride);
+  for (; i < width; i += kLanes) add_values<R, 1>(values, next, count, i, width - i, weights, factors, sums, stride);
 }
 
 // A word to the cache that a head's part of the next tile will be read.
@@ -164,12 +169,12 @@ HWY_INLINE void fetch(const Heads& heads, const Tile& tile, int64_t kv) {
 
 template <int R>
 void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, int64_t kv, const Tile& tile) {
-  const float* places[kKeys];
+  const float *places[kKeys], *next[kKeys];
   float *const weights = rows.weights + run.row * kKeys, factors[R];
   place(call.k, tile.rows, kv, places);
-  fetch(call.k, tile, kv);
-  scores_of_few<R>(places, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
-  fetch(call.v, tile, kv);
+  const float* const* soon = tile.after > 0 ? next : nullptr;
+  if (soon) place(call.k, tile.next, kv, next);
+  scores_of_few<R>(places, soon, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
   each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
     const auto [first, last] = seen_of(call.scores, own, tile.first);
     for (int64_t r = row; r < row + call.group; ++r) {
@@ -179,7 +184,8 @@ void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run,
     }
   });
   place(call.v, tile.rows, kv, places);
-  add_values_to_few<R>(places, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
+  if (soon) place(call.v, tile.next, kv, next);
+  add_values_to_few<R>(places, soon, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
                        rows.columns);
 }
 
@@ -206,26 +212,23 @@ void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run
                          columns, false);
 }
 
+using MergeIntoFew = void (*)(const AttentionCall&, const Rows&, const Run&, int64_t, const Tile&);
+template <int... R>
+MergeIntoFew merge_of(int64_t count, std::integer_sequence<int, R...>) {
+  static constexpr MergeIntoFew all[] = {&merge_into_few<R + 1>...};
+  return all[count - 1];
+}
+
 // A tile of keys, for a run's rows of every head: what is read of a token lies together.
 void merge(const AttentionCall& call, const Rows& rows, Run run, const Tile& tile) {
   int64_t count = 0;
   for (int64_t b = 0; b < run.count; ++b) count += (run.blocks[b].last - run.blocks[b].first) * call.group;
-  for (int64_t kv = rows.kv; kv < rows.kv + rows.heads; ++kv, run.row += rows.of_head) switch (count) {
-      case 1:
-        merge_into_few<1>(call, rows, run, kv, tile);
-        break;
-      case 2:
-        merge_into_few<2>(call, rows, run, kv, tile);
-        break;
-      case 3:
-        merge_into_few<3>(call, rows, run, kv, tile);
-        break;
-      case 4:
-        merge_into_few<4>(call, rows, run, kv, tile);
-        break;
-      default:
-        merge_into_many(call, rows, run, count, kv, tile);
-    }
+  const auto few = count <= kFewRows ? merge_of(count, std::make_integer_sequence<int, int(kFewRows)>()) : nullptr;
+  for (int64_t kv = rows.kv; kv < rows.kv + rows.heads; ++kv, run.row += rows.of_head)
+    if (few)
+      few(call, rows, run, kv, tile);
+    else
+      merge_into_many(call, rows, run, count, kv, tile);
 }
 
 // The first key that counts in any of a block's tiles.
