@@ -59,14 +59,21 @@ struct Run {
   int64_t count, row;
 };
 
-// Keys [first, first + count) of a sequence, and of the next tile as many as will be asked for.
+// Keys [first, end) of a sequence, which may be none.
+struct Keys {
+  int64_t sequence, first, end;
+  int64_t in_tile() const { return std::clamp<int64_t>(end - first, 0, kKeys); }
+};
+
+// A tile of keys, and what will be read after it.
 struct Tile {
   int64_t first, count, after;
   int64_t rows[kKeys], next[kKeys];
-  Tile(const AttentionCall& call, int64_t sequence, int64_t first_, int64_t end)
-      : first(first_), count(std::min(kKeys, end - first)), after(std::clamp<int64_t>(end - first - kKeys, 0, kKeys)) {
-    call.key_rows(sequence, first, count, rows);
-    if (after > 0) call.key_rows(sequence, first + kKeys, after, next);
+  Tile(const AttentionCall& call, const Keys& now, const Keys& then) : first(now.first), count(now.in_tile()) {
+    const Keys rest{now.sequence, now.first + kKeys, now.end}, &soon = rest.in_tile() > 0 ? rest : then;
+    after = soon.in_tile();
+    call.key_rows(now.sequence, first, count, rows);
+    if (after > 0) call.key_rows(soon.sequence, soon.first, after, next);
   }
 };
 
@@ -80,6 +87,9 @@ HWY_INLINE void each_query(const AttentionCall& call, const Run& run, const F& f
     for (int64_t i = block.first; i < block.last; ++i, row += call.group) f(row, begin + i, past + i);
   }
 }
+
+// Asks for a line that is read a tile later, to the second level of the cache: for so many misses the first has no room.
+HWY_INLINE void fetch(const float* line) { __builtin_prefetch(line, 0, 2); }
 
 // Scores of R rows, as one chain each along the width: keys are transposed on the way.
 template <int R>
@@ -103,7 +113,7 @@ HWY_NOINLINE void scores_of_few(const float* const* keys, const float* const* ne
     int64_t i = n < count ? 0 : width;  // of keys that are none, zeros do
     for (; i + kStep <= width; i += kStep) {
       if (next)
-        for (int64_t k = 0; k < kColumns; ++k) __builtin_prefetch(next[n + k] + i, 0, 2);
+        for (int64_t k = 0; k < kColumns; ++k) fetch(next[n + k] + i);
 #pragma GCC unroll 2
       for (int64_t v = 0; v < kVectors; ++v)
         transpose_step([&](int64_t row) { return keys[n + v * kLanes + row] + i; }, step + v * kLanes, kColumns);
@@ -134,7 +144,7 @@ HWY_INLINE void add_values(const float* const* values, const float* const* next,
   for (int64_t j = 0; j < count; ++j) {
     V value[vectors];
     if (next)
-      for (int v = 0; v < vectors * kLanes; v += 16) __builtin_prefetch(next[j] + i + v, 0, 2);
+      for (int v = 0; v < vectors * kLanes; v += 16) fetch(next[j] + i + v);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v)
       value[v] = vectors == 1 ? load_some(values[j] + i, left) : hn::LoadU(d, values[j] + i + v * kLanes);
@@ -161,10 +171,9 @@ HWY_NOINLINE void add_values_to_few(const float* const* values, const float* con
   for (; i < width; i += kLanes) add_values<R, 1>(values, next, count, i, width - i, weights, factors, sums, stride);
 }
 
-// A word to the cache that a head's part of the next tile will be read.
 HWY_INLINE void fetch(const Heads& heads, const Tile& tile, int64_t kv) {
   for (int64_t j = 0; j < tile.after; ++j)
-    for (int64_t i = 0; i < heads.width; i += 16) hwy::Prefetch(heads.row(tile.next[j], kv) + i);
+    for (int64_t i = 0; i < heads.width; i += 16) fetch(heads.row(tile.next[j], kv) + i);
 }
 
 template <int R>
@@ -221,6 +230,7 @@ MergeIntoFew merge_of(int64_t count, std::integer_sequence<int, R...>) {
 
 // A tile of keys, for a run's rows of every head: what is read of a token lies together.
 void merge(const AttentionCall& call, const Rows& rows, Run run, const Tile& tile) {
+  if (run.count == 0) return;
   int64_t count = 0;
   for (int64_t b = 0; b < run.count; ++b) count += (run.blocks[b].last - run.blocks[b].first) * call.group;
   const auto few = count <= kFewRows ? merge_of(count, std::make_integer_sequence<int, int(kFewRows)>()) : nullptr;
@@ -231,39 +241,38 @@ void merge(const AttentionCall& call, const Rows& rows, Run run, const Tile& til
       merge_into_many(call, rows, run, count, kv, tile);
 }
 
-// The first key that counts in any of a block's tiles.
-HWY_INLINE int64_t first_tile(const AttentionCall& call, const QueryBlock& block) {
-  return call.scores.first_key(call.past(block.sequence) + block.first) / kKeys;
+// The keys that a block reads, from tile `tile` on: the first that counts for any of its queries is in the first tile.
+HWY_INLINE Keys keys_of(const AttentionCall& call, const QueryBlock& block, int64_t tile) {
+  const int64_t past = call.past(block.sequence), first = call.scores.first_key(past + block.first) / kKeys;
+  return {block.sequence, std::max(tile, first) * kKeys, past + block.last};
 }
 
 // Tiles [0, shared), which all blocks have: of those that see any of one, the rows side by side.
 void merge_shared(const AttentionCall& call, const Rows& rows, const Run& run, int64_t shared) {
   for (int64_t tile = 0; tile < shared; ++tile) {
+    const Tile keys(call, {run.blocks[0].sequence, tile * kKeys, shared * kKeys}, keys_of(call, run.blocks[0], shared));
     Run seeing{run.blocks, 0, run.row};
-    const auto flush = [&] {
-      if (seeing.count > 0)
-        merge(call, rows, seeing, Tile(call, run.blocks[0].sequence, tile * kKeys, shared * kKeys));
-    };
     int64_t row = run.row;
     for (int64_t b = 0; b < run.count; ++b) {
-      const QueryBlock& block = run.blocks[b];
-      row += (block.last - block.first) * call.group;
-      if (first_tile(call, block) <= tile)
+      row += (run.blocks[b].last - run.blocks[b].first) * call.group;
+      if (keys_of(call, run.blocks[b], 0).first <= keys.first) {
         ++seeing.count;
-      else
-        flush(), seeing = {run.blocks + b + 1, 0, row};
+      } else {
+        merge(call, rows, seeing, keys);
+        seeing = {run.blocks + b + 1, 0, row};
+      }
     }
-    flush();
+    merge(call, rows, seeing, keys);
   }
 }
 
-// A block's tiles from `tile` on. Its queries that come before a tile see nothing of it.
-void merge_own(const AttentionCall& call, const Rows& rows, const QueryBlock& block, int64_t row, int64_t tile) {
-  const int64_t own = call.past(block.sequence) + block.first, end = own + block.last - block.first;
-  for (tile = std::max(tile, first_tile(call, block)); tile * kKeys < end; ++tile) {
-    const int64_t key = tile * kKeys, before = std::max<int64_t>(0, key - own);
+// A block's own keys. Its queries that come before a tile see nothing of it.
+void merge_own(const AttentionCall& call, const Rows& rows, const QueryBlock& block, int64_t row, Keys keys,
+               const Keys& then) {
+  for (const int64_t own = keys.end - (block.last - block.first); keys.first < keys.end; keys.first += kKeys) {
+    const int64_t before = std::max<int64_t>(0, keys.first - own);
     const QueryBlock seeing{block.sequence, block.first + before, block.last, 0};
-    merge(call, rows, {&seeing, 1, row + before * call.group}, Tile(call, block.sequence, key, end));
+    merge(call, rows, {&seeing, 1, row + before * call.group}, Tile(call, keys, then));
   }
 }
 
@@ -277,7 +286,9 @@ HWY_INLINE void each_row(const AttentionCall& call, const Rows& rows, const Quer
     });
 }
 
-void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv, int64_t heads) {
+// A task; its thread reads `then`'s keys after it.
+void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, int64_t kv, int64_t heads,
+            const QueryBlock* then) {
   Rows rows{};
   rows.width = call.q.width, rows.columns = padded(rows.width), rows.kv = kv, rows.heads = heads;
   for (int64_t b = 0; b < count; ++b) rows.of_head += (blocks[b].last - blocks[b].first) * call.group;
@@ -297,7 +308,8 @@ void attend(const AttentionCall& call, const QueryBlock* blocks, int64_t count, 
   for (int64_t b = 1; b < count; ++b) shared = b == 1 ? blocks[b].shared : std::min(shared, blocks[b].shared);
   merge_shared(call, rows, {blocks, count, 0}, shared);
   for (int64_t b = 0, row = 0; b < count; ++b) {
-    merge_own(call, rows, blocks[b], row, shared);
+    const Keys after = b + 1 < count ? keys_of(call, blocks[b + 1], shared) : then ? keys_of(call, *then, 0) : Keys{};
+    merge_own(call, rows, blocks[b], row, keys_of(call, blocks[b], shared), after);
     row += (blocks[b].last - blocks[b].first) * call.group;
   }
   each_row(call, rows, blocks, count, [&](int64_t row, int64_t token, int64_t head) {
@@ -380,7 +392,8 @@ void attend_all(const AttentionCall& call, const QueryBlock* blocks, int64_t cou
     for (int64_t i = 0; i < some; ++i) queries += blocks[b + i].last - blocks[b + i].first;
     const int64_t at_once = std::clamp<int64_t>(most / queries, 1, heads);
     for (int64_t h = 0; h < heads; h += at_once)
-      attend_task(call, blocks + b, some, kv + h, std::min(at_once, heads - h));
+      attend_task(call, blocks + b, some, kv + h, std::min(at_once, heads - h),
+                  b + some < count ? blocks + b + some : nullptr);
   }
 }
 
