@@ -65,15 +65,29 @@ struct Keys {
   int64_t in_tile() const { return std::clamp<int64_t>(end - first, 0, kKeys); }
 };
 
-// A tile of keys, and what will be read after it.
+// A tile of keys, of one head after the other, and what will be read after it.
 struct Tile {
   int64_t first, count, after;
-  int64_t rows[kKeys], next[kKeys];
-  Tile(const AttentionCall& call, const Keys& now, const Keys& then) : first(now.first), count(now.in_tile()) {
+  const float *keys[kKeys], *values[kKeys], *next_keys[kKeys], *next_values[kKeys];
+
+  HWY_INLINE Tile(const AttentionCall& call, const Keys& now, const Keys& then, int64_t kv)
+      : first(now.first), count(now.in_tile()) {
     const Keys rest{now.sequence, now.first + kKeys, now.end}, &soon = rest.in_tile() > 0 ? rest : then;
     after = soon.in_tile();
+    int64_t rows[kKeys];
     call.key_rows(now.sequence, first, count, rows);
-    if (after > 0) call.key_rows(soon.sequence, soon.first, after, next);
+    place(call.k, rows, kv, keys), place(call.v, rows, kv, values);
+    if (after > 0) call.key_rows(soon.sequence, soon.first, after, rows);
+    place(call.k, rows, kv, next_keys), place(call.v, rows, kv, next_values);
+  }
+  HWY_INLINE void next_head(const AttentionCall& call) {
+    move(keys, call.k.head_stride), move(values, call.v.head_stride);
+    move(next_keys, call.k.head_stride), move(next_values, call.v.head_stride);
+  }
+
+ private:
+  static HWY_INLINE void move(const float** places, int64_t by) {
+    for (int64_t j = 0; j < kKeys; ++j) places[j] += by;
   }
 };
 
@@ -171,19 +185,12 @@ HWY_NOINLINE void add_values_to_few(const float* const* values, const float* con
   for (; i < width; i += kLanes) add_values<R, 1>(values, next, count, i, width - i, weights, factors, sums, stride);
 }
 
-HWY_INLINE void fetch(const Heads& heads, const Tile& tile, int64_t kv) {
-  for (int64_t j = 0; j < tile.after; ++j)
-    for (int64_t i = 0; i < heads.width; i += 16) fetch(heads.row(tile.next[j], kv) + i);
-}
-
 template <int R>
-void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, int64_t kv, const Tile& tile) {
-  const float *places[kKeys], *next[kKeys];
+void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run, const Tile& tile) {
+  const bool more = tile.after > 0;
   float *const weights = rows.weights + run.row * kKeys, factors[R];
-  place(call.k, tile.rows, kv, places);
-  const float* const* soon = tile.after > 0 ? next : nullptr;
-  if (soon) place(call.k, tile.next, kv, next);
-  scores_of_few<R>(places, soon, tile.count, rows.width, rows.q + run.row * kRowStride, weights);
+  scores_of_few<R>(tile.keys, more ? tile.next_keys : nullptr, tile.count, rows.width, rows.q + run.row * kRowStride,
+                   weights);
   each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
     const auto [first, last] = seen_of(call.scores, own, tile.first);
     for (int64_t r = row; r < row + call.group; ++r) {
@@ -192,21 +199,16 @@ void merge_into_few(const AttentionCall& call, const Rows& rows, const Run& run,
       factors[r - run.row] = weigh(s, rows.peak[r], rows.total[r]);
     }
   });
-  place(call.v, tile.rows, kv, places);
-  if (soon) place(call.v, tile.next, kv, next);
-  add_values_to_few<R>(places, soon, tile.count, rows.width, weights, factors, rows.sums + run.row * rows.columns,
-                       rows.columns);
+  add_values_to_few<R>(tile.values, more ? tile.next_values : nullptr, tile.count, rows.width, weights, factors,
+                       rows.sums + run.row * rows.columns, rows.columns);
 }
 
-void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run, int64_t count, int64_t kv,
-                     const Tile& tile) {
+void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run, int64_t count, const Tile& tile) {
   const int64_t width = rows.width, columns = rows.columns;
-  const float* places[kKeys];
-  place(call.k, tile.rows, kv, places);
-  pack_across(places, width, rows.keys);
-  place(call.v, tile.rows, kv, places);
-  pack_along(places, tile.count, width, columns, columns, rows.values);
-  fetch(call.k, tile, kv), fetch(call.v, tile, kv);
+  pack_across(tile.keys, width, rows.keys);
+  pack_along(tile.values, tile.count, width, columns, columns, rows.values);
+  for (int64_t j = 0; j < tile.after; ++j)
+    for (int64_t i = 0; i < width; i += 16) fetch(tile.next_keys[j] + i), fetch(tile.next_values[j] + i);
   float* weights = rows.weights + run.row * kKeys;
   multiply<Left::rows>(count, rows.q + run.row * kRowStride, rows.keys, kKeys, width, weights, kKeys, kKeys, true);
   each_query(call, run, [&](int64_t row, int64_t, int64_t own) HWY_ATTR {
@@ -221,7 +223,7 @@ void merge_into_many(const AttentionCall& call, const Rows& rows, const Run& run
                          columns, false);
 }
 
-using MergeIntoFew = void (*)(const AttentionCall&, const Rows&, const Run&, int64_t, const Tile&);
+using MergeIntoFew = void (*)(const AttentionCall&, const Rows&, const Run&, const Tile&);
 template <int... R>
 MergeIntoFew merge_of(int64_t count, std::integer_sequence<int, R...>) {
   static constexpr MergeIntoFew all[] = {&merge_into_few<R + 1>...};
@@ -229,16 +231,16 @@ MergeIntoFew merge_of(int64_t count, std::integer_sequence<int, R...>) {
 }
 
 // A tile of keys, for a run's rows of every head: what is read of a token lies together.
-void merge(const AttentionCall& call, const Rows& rows, Run run, const Tile& tile) {
-  if (run.count == 0) return;
+void merge(const AttentionCall& call, const Rows& rows, Run run, Tile tile) {
   int64_t count = 0;
   for (int64_t b = 0; b < run.count; ++b) count += (run.blocks[b].last - run.blocks[b].first) * call.group;
+  if (count == 0) return;
   const auto few = count <= kFewRows ? merge_of(count, std::make_integer_sequence<int, int(kFewRows)>()) : nullptr;
-  for (int64_t kv = rows.kv; kv < rows.kv + rows.heads; ++kv, run.row += rows.of_head)
+  for (int64_t h = 0; h < rows.heads; ++h, run.row += rows.of_head, tile.next_head(call))
     if (few)
-      few(call, rows, run, kv, tile);
+      few(call, rows, run, tile);
     else
-      merge_into_many(call, rows, run, count, kv, tile);
+      merge_into_many(call, rows, run, count, tile);
 }
 
 // The keys that a block reads, from tile `tile` on: the first that counts for any of its queries is in the first tile.
@@ -250,7 +252,8 @@ HWY_INLINE Keys keys_of(const AttentionCall& call, const QueryBlock& block, int6
 // Tiles [0, shared), which all blocks have: of those that see any of one, the rows side by side.
 void merge_shared(const AttentionCall& call, const Rows& rows, const Run& run, int64_t shared) {
   for (int64_t tile = 0; tile < shared; ++tile) {
-    const Tile keys(call, {run.blocks[0].sequence, tile * kKeys, shared * kKeys}, keys_of(call, run.blocks[0], shared));
+    const Tile keys(call, {run.blocks[0].sequence, tile * kKeys, shared * kKeys}, keys_of(call, run.blocks[0], shared),
+                    rows.kv);
     Run seeing{run.blocks, 0, run.row};
     int64_t row = run.row;
     for (int64_t b = 0; b < run.count; ++b) {
@@ -272,7 +275,7 @@ void merge_own(const AttentionCall& call, const Rows& rows, const QueryBlock& bl
   for (const int64_t own = keys.end - (block.last - block.first); keys.first < keys.end; keys.first += kKeys) {
     const int64_t before = std::max<int64_t>(0, keys.first - own);
     const QueryBlock seeing{block.sequence, block.first + before, block.last, 0};
-    merge(call, rows, {&seeing, 1, row + before * call.group}, Tile(call, keys, then));
+    merge(call, rows, {&seeing, 1, row + before * call.group}, Tile(call, keys, then, rows.kv));
   }
 }
 
