@@ -67,7 +67,8 @@ struct AttentionSlopes {
 // Queries [first, last) of a sequence, counted from its first in the batch.
 struct QueryBlock {
   int64_t sequence, first, last;
-  int64_t shared;  // the first tiles of keys, whole and before all the queries, that the block before has in the same rows
+  int64_t
+      shared;  // the first tiles of keys, whole and before all the queries, that the block before has in the same rows
 };
 
 // Of an operation that is to be bound; Unsupported where the kernels cannot serve it.

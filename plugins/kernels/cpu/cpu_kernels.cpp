@@ -36,8 +36,8 @@ DSE_ITEM_NOTE("kernel", "cpu_rope_backward", "1.0", "");
 namespace cpu {
 namespace {
 
-// The instruction sets that may be used, and from then on are. SupportedTargets as it looks at the processor makes all of
-// it the choice of HWY_DYNAMIC_DISPATCH, what is disabled too: so it is asked once, and the choice made after it.
+// The instruction sets that may be used, and from then on are. SupportedTargets as it looks at the processor makes all
+// of it the choice of HWY_DYNAMIC_DISPATCH, what is disabled too: so it is asked once, and the choice made after it.
 int64_t usable_targets() {
   static const int64_t targets = [] {
     const char* most = std::getenv("DSENGINE_INSTRUCTION_SET");
