@@ -328,26 +328,47 @@ void Cases::optimizer(const std::string& shape, int64_t count) {
     });
 }
 
-// Sequences of these lengths after these pasts, in a cache of blocks of 4 in no order.
+// Sequences of these lengths after these pasts, in a cache of blocks of 4 in no order. shared: how many of its first
+// blocks a sequence has of the one before it; empty: none.
 struct Ragged {
-  std::vector<int64_t> lengths, past;
+  std::vector<int64_t> lengths, past, shared{};
   Batch batch() const {
     std::vector<std::vector<int32_t>> tokens;
     for (const auto n : lengths) tokens.emplace_back(size_t(n), 0);
     return pack(Device::host(), {tokens.begin(), tokens.end()}, past);
   }
-  Ragged alone(size_t b) const { return {{lengths[b]}, {past[b]}}; }
+  Ragged alone(size_t b) const { return {{lengths[b]}, {past[b]}, {}}; }
 };
 
-constexpr int64_t kBlockSize = 4, kBlocks = 40;
+// `count` sequences of one new token each, of which the first has `past` keys behind it, the next one more, and so on.
+// The first shares `before` blocks with the sequence before it, the others `shared`.
+struct Samples {
+  int64_t count, past, before, shared;
+};
+Ragged samples(const std::vector<Samples>& of) {
+  Ragged all;
+  for (const auto& [count, past, before, shared] : of)
+    for (int64_t i = 0; i < count; ++i) {
+      all.lengths.push_back(1), all.past.push_back(past + i);
+      all.shared.push_back(i == 0 ? before : shared);
+    }
+  return all;
+}
 
-ops::CachePlaces places_of(const Batch& batch) {
+constexpr int64_t kBlockSize = 4, kBlocks = 160;
+
+ops::CachePlaces places_of(const Batch& batch, const std::vector<int64_t>& shared) {
   const int64_t most = std::max<int64_t>(1, (batch.longest + kBlockSize - 1) / kBlockSize);
   std::vector<int64_t> blocks, counts, rows;
   for (int64_t b = 0, next = 0; b < batch.sequences(); ++b) {
     const int64_t fresh = batch.offsets[size_t(b) + 1] - batch.offsets[size_t(b)], past = batch.past[size_t(b)];
+    const int64_t of_before = shared.empty() ? 0 : shared[size_t(b)];
     counts.push_back(past + fresh);
-    for (int64_t i = 0; i < most; ++i) blocks.push_back(i * kBlockSize < past + fresh ? (7 * next++) % kBlocks : 0);
+    for (int64_t i = 0; i < most; ++i)
+      if (i < of_before)
+        blocks.push_back(blocks[blocks.size() - size_t(most)]);
+      else
+        blocks.push_back(i * kBlockSize < past + fresh ? (7 * next++) % kBlocks : 0);
     for (int64_t j = past; j < past + fresh; ++j)
       rows.push_back(blocks[size_t(b * most + j / kBlockSize)] * kBlockSize + j % kBlockSize);
   }
@@ -381,8 +402,8 @@ Tensor with_keys_alone(const Tensor& cache, const ops::CachePlaces& places) {
 // Of all sequences, or of one. Inputs: q | k | v [N, all heads, D], d_out, a cache's keys and values.
 Run attention_run(Op op, const Heads& h, const Ragged& ragged, std::optional<size_t> only = {}) {
   const Batch all = ragged.batch(), batch = only ? ragged.alone(*only).batch() : all;
-  return [op, h, batch, every = places_of(all), places = places_of(places_of(all), all, only)](const Kernels& kernels,
-                                                                                               const Tensors& in) {
+  return [op, h, batch, every = places_of(all, ragged.shared),
+          places = places_of(places_of(all, ragged.shared), all, only)](const Kernels& kernels, const Tensors& in) {
     const ops::Attention attend(kernels, in[0].scalar_type(), h.heads, h.kv_heads, h.width, h.scores);
     const Tensor q = in[0].narrow(1, 0, h.heads), k = in[0].narrow(1, h.heads, h.kv_heads);
     const Tensor v = in[0].narrow(1, h.heads + h.kv_heads, h.kv_heads);
@@ -411,13 +432,19 @@ Run attention_run(Op op, const Heads& h, const Ragged& ragged, std::optional<siz
 void Cases::attention() {
   const bool cached = op_ == Op::cached_attention || op_ == Op::cache_write;
   const double steep = op_ == Op::attention_backward ? 1.0 : 4.0;  // scores beyond exp's range; slopes magnify rounding
-  const std::vector<Ragged> raggeds{
+  std::vector<Ragged> raggeds{
       {{}, {}},    {{1}, {0}},         {{0, 3}, {0, 0}},        {{5, 1, 9, 2}, {0, 0, 0, 0}}, {{33}, {0}},
       {{70}, {0}}, {{1, 40}, {75, 0}}, {{1, 1, 1}, {6, 0, 11}}, {{3, 0, 4}, {9, 2, 0}}};
+  if (cached) {  // samples of one prompt, and of two that begin alike, some behind others
+    raggeds.push_back(samples({{20, 71, 0, 17}}));
+    raggeds.push_back(samples({{4, 110, 0, 16}, {1, 40, 9, 0}, {7, 75, 9, 18}, {3, 66, 12, 16}}));
+    raggeds.push_back({{2, 0, 5, 1, 3}, {64, 70, 66, 31, 32}, {0, 16, 16, 7, 8}});
+  }
   for (const auto& ragged : raggeds)
     for (const auto& [heads, kv_heads, width, scores] :
          {Heads{4, 2, 8, {0.4, 0, 0}}, Heads{3, 1, 5, {0.4, 4, 0}}, Heads{2, 2, 33, {0.3, 0, 1.5}},
-          Heads{4, 1, 64, {steep, 7, 0}}, Heads{2, 1, 16, {0.4, 3, 2.0}}, Heads{64, 1, 8, {0.4, 0, 0}}}) {
+          Heads{4, 1, 64, {steep, 7, 0}}, Heads{2, 1, 16, {0.4, 3, 2.0}}, Heads{64, 1, 8, {0.4, 0, 0}},
+          Heads{8, 1, 20, {0.3, 37, 0}}, Heads{3, 1, 256, {0.1, 0, 0}}}) {
       if (!cached && std::any_of(ragged.past.begin(), ragged.past.end(), [](auto p) { return p > 0; })) continue;
       const int64_t rows = std::accumulate(ragged.lengths.begin(), ragged.lengths.end(), int64_t{0});
       Operation o = operation(0, 0);
