@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""`dsengine generate` alone and beside loops that keep every core busy.
+"""`dsengine generate` and a step of PPO, alone and beside loops that keep every core busy.
 
   bench/threads/busy_machine.py [--binary FILE] [--before FILE] [--model DIR] [--rounds N] [--loops N] [--tokens N]
   # needs: cmake --build --preset release; numpy, of the environment of scripts/setup
 
 Each round, in turn: alone, and beside the loops; with --before the same with that program first. "fair" is what a fair
-scheduler leaves of the machine: (cores + loops) / cores. "beside_per_alone" is the median of the rounds' ratios. Without
---model a LLaMA of 110M random weights is written to a temporary folder. Results: bench/results/busy_machine.jsonl.
+scheduler leaves of the machine: (cores + loops) / cores. "beside_per_alone" is the median of the rounds' ratios. Of
+generate it is the program's whole time; of PPO a step's, as `dsengine bench ppo` tells it. Without --model a LLaMA of 110M
+random weights is written to a temporary folder. Results: bench/results/busy_machine.jsonl.
 """
 import argparse
 import json
@@ -23,32 +24,47 @@ sys.path.insert(0, str(ROOT / "bench"))
 from random_llama import LLAMA_110M, write_model
 
 
-def seconds(binary, model, tokens, folder, loops):
+def generate_seconds(binary, model, tokens, folder):
     prompt = folder / "prompt.jsonl"
     prompt.write_text(json.dumps({"input_ids": list(range(100, 132))}))
     command = [binary, "generate", "--model", model, "--input", prompt, "--output", folder / "out.jsonl",
                "--max-new-tokens", str(tokens), "--temperature", "0", "--ignore-eos"]
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def ppo_seconds(binary, model, tokens, _):
+    command = [binary, "bench", "ppo", "--model", model, "--batch", "4", "--prompt", "32", "--new", str(tokens),
+               "--repeats", "1"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(told)["step_s"]
+
+
+WORK = {"generate": generate_seconds, "ppo": ppo_seconds}
+
+
+def seconds(work, binary, model, tokens, folder, loops):
     neighbours = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(loops)]
     try:
-        start = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return time.monotonic() - start
+        return WORK[work](binary, model, tokens, folder)
     finally:
         for neighbour in neighbours:
             neighbour.kill()
             neighbour.wait()
 
 
-def measure(options, model, folder):
+def measure(work, options, model, folder):
     programs = {"before": options.before} if options.before else {}
     programs["now"] = options.binary
     times = {name: {"alone": [], "beside": []} for name in programs}
     for _ in range(options.rounds):
         for loops in (0, options.loops):
             for name, binary in programs.items():
-                times[name]["beside" if loops else "alone"].append(seconds(binary, model, options.tokens, folder, loops))
+                times[name]["beside" if loops else "alone"].append(
+                    seconds(work, binary, model, options.tokens, folder, loops))
     cores = len(os.sched_getaffinity(0))
-    result = {"cores": cores, "loops": options.loops, "tokens": options.tokens, "rounds": options.rounds,
+    result = {"work": work, "cores": cores, "loops": options.loops, "tokens": options.tokens, "rounds": options.rounds,
               "fair": round((cores + options.loops) / cores, 2)}
     for name, t in times.items():
         result[name] = {f"{state}_seconds": round(statistics.median(t[state]), 2) for state in t}
@@ -72,12 +88,12 @@ def main():
         folder = Path(folder)
         if not options.model:
             write_model(folder, LLAMA_110M)
-        result = measure(options, options.model or folder, folder)
-    print(json.dumps(result))
+        results = [json.dumps(measure(work, options, options.model or folder, folder)) for work in WORK]
+    print("\n".join(results))
     given = "".join(f" --{name} {getattr(options, name)}" for name in ("rounds", "loops", "tokens"))
     given += " --before BUILD_BEFORE" if options.before else ""
     with open(ROOT / "bench/results/busy_machine.jsonl", "w") as file:
-        file.write(f"# bench/threads/busy_machine.py{given}\n{json.dumps(result)}\n")
+        file.write("\n".join([f"# bench/threads/busy_machine.py{given}", *results, ""]))
 
 
 main()

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "files/hf_directory.h"
 #include "memory/ledger.h"
+#include "run/config.h"
 
 namespace dsengine {
 
@@ -50,6 +51,12 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--batch", options.batch, "sequences")->check(side_by_side());
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"fp32"}));
   add_repeat_options(app, options);
+}
+
+void add_weights_option(CLI::App& app, std::string& weights) {
+  const auto& names = kChoices<WeightFormat>;
+  app.add_option("--weights", weights, "what answers are generated from, as rollout.weights says")
+      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
 }
 
 double Elsewhere::busy_seconds() {

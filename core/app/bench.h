@@ -34,6 +34,7 @@ struct BenchOptions {
 };
 // --model, --batch, --dtype, and the two below.
 void add_bench_options(CLI::App& app, BenchOptions& options);
+void add_weights_option(CLI::App& app, std::string& weights);
 // --threads and --repeats.
 void add_repeat_options(CLI::App& app, BenchOptions& options);
 

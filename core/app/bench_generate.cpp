@@ -7,6 +7,7 @@
 #include "app/shared_options.h"
 #include "generate/scheduler.h"
 #include "model/hf/load.h"
+#include "rl/generation_memory.h"
 
 namespace dsengine {
 
@@ -15,7 +16,7 @@ namespace {
 struct GenerateBench : BenchOptions {
   int64_t prompt = 128, fresh = 128, samples = 1, slots = 0;
   double temperature = 0;
-  std::string lengths = name_of(Lengths::uniform);
+  std::string lengths = name_of(Lengths::uniform), weights = name_of(WeightFormat::fp32);
 };
 
 // One run. A step in which nothing was in flight before reads prompts only: it is the prefill, and ends with the first
@@ -65,9 +66,12 @@ std::vector<GenerationRequest> requests_of(const GenerateBench& o, int64_t vocab
 
 int bench_generate(const GenerateBench& o, const Common& common) {
   const Bench bench("generate", o, common);
-  const Model model = load_model(o.model, bench.session().registry(), bench.session().kernels(), {});
+  Model model = load_model(o.model, bench.session().registry(), bench.session().kernels(), {});
   const auto requests = requests_of(o, model.graph().vocabulary);
   const int64_t slots = o.slots > 0 ? o.slots : o.batch * o.samples;
+  const Packing packing = packing_of(*choice_named<WeightFormat>(o.weights));
+  model.set_rollout_weights(packing);
+  model.pack_rollout_weights();
   Scheduler scheduler(model, {.slots = slots});
   const auto runs = repeated(o.repeats, [&] { return answer(scheduler, requests); });
   const auto rate = each(runs, [](const Answering& r) { return r.rate(); });
@@ -75,13 +79,14 @@ int bench_generate(const GenerateBench& o, const Common& common) {
   const auto decode = each(runs, [](const Answering& r) { return r.decode; });
   const auto& first = runs.warm_up;
   const double step = median(decode) / double(std::max<int64_t>(1, first.steps));
-  const double floor = double(ModelWork::of(model).read_bytes) / 1e9 / bench.machine().read_gb_per_s;
+  const double floor = ModelWork::of(model).read_bytes(packing) / 1e9 / bench.machine().read_gb_per_s;
   return bench.print(
       {{"prompt", o.prompt},
        {"new", o.fresh},
        {"lengths", o.lengths},
        {"samples", o.samples},
        {"slots", slots},
+       {"weights", o.weights},
        {"temperature", o.temperature},
        {"new_tokens", first.tokens},
        {"tokens_per_s", median(rate)},
@@ -108,6 +113,7 @@ Body define_bench_generate(CLI::App& app, Common& common) {
       ->check(CLI::IsMember({"uniform", "exponential"}));
   app.add_option("--samples", o->samples, "answers to each prompt")->check(side_by_side());
   app.add_option("--slots", o->slots, "sequences at once; 0: all")->check(count_or_none());
+  add_weights_option(app, o->weights);
   app.add_option("--temperature", o->temperature, "0: greedy")->check(real(0, 1e6));
   return [o, &common] { return bench_generate(*o, common); };
 }

@@ -9,6 +9,7 @@
 #include "app/shared_options.h"
 #include "base/check.h"
 #include "model/hf/load.h"
+#include "rl/generation_memory.h"
 #include "rl/rollout.h"
 
 namespace dsengine {
@@ -20,6 +21,7 @@ struct RolloutBench : BenchOptions {
   int64_t prompt = 64, fresh = 64, epochs = 1, group = 1, micro_batch = 0;
   double temperature = 1, kl = 0.1;
   bool recompute = false;
+  std::string weights = name_of(WeightFormat::fp32);
   int64_t prompts() const { return batch / group; }
 };
 
@@ -29,6 +31,7 @@ StageConfig stage_of(const RolloutBench& o, const std::string& algorithm) {
   stage.mini_batch_size = o.batch, stage.micro_batch_size = o.micro_batch, stage.ppo_epochs = o.epochs;
   stage.recompute = o.recompute;
   stage.rollout.batch_size = o.prompts(), stage.rollout.samples_per_prompt = o.group;
+  stage.rollout.weights = *choice_named<WeightFormat>(o.weights);
   stage.rollout.max_response_length = o.fresh, stage.rollout.temperature = o.temperature;
   stage.plugin[algorithm]["kl_coef"] = {o.kl, "--kl-coef"};
   return stage;
@@ -42,13 +45,13 @@ class Rollouts {
   Rollouts(BenchStage& stage, const RolloutBench& o, Score score)
       : stage_(stage),
         scheduler_(stage.roles().actor->model, limits_of(stage.config().rollout)),
+        memory_(stage.phases(), scheduler_, stage.roles().actor->model, stage.config().rollout),
         rollout_(scheduler_, stage.text(), stage.config().rollout, 1234),
         score_(std::move(score)),
         examples_(size_t(o.prompts())) {
     const int64_t vocabulary = stage.roles().actor->model.graph().vocabulary;
     const auto prompts = token_rows(std::vector<int64_t>(examples_.size(), o.prompt), vocabulary);
     for (size_t i = 0; i < examples_.size(); ++i) examples_[i].prompt = prompts[i], prompts_.push_back(&examples_[i]);
-    stage.phases().on_leave(Phase::generate, [this] { scheduler_.release(); });
   }
   Rollouts(const Rollouts&) = delete;
   Rollouts& operator=(const Rollouts&) = delete;
@@ -69,6 +72,7 @@ class Rollouts {
  private:
   BenchStage& stage_;
   Scheduler scheduler_;
+  GenerationMemory memory_;
   const Rollout rollout_;
   const Score score_;
   std::vector<Example> examples_;
@@ -126,6 +130,7 @@ int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage,
                       {"epochs", o.epochs},
                       {"micro_batch", o.micro_batch > 0 ? o.micro_batch : o.batch},
                       {"temperature", o.temperature},
+                      {"weights", o.weights},
                       {"kl_coef", o.kl},
                       {"step_s", step},
                       {"samples_per_s", double(o.batch) / step},
@@ -169,6 +174,7 @@ void add_rollout_options(CLI::App& app, RolloutBench& o) {
   app.add_option("--new", o.fresh, "tokens of each answer")->check(count());
   app.add_option("--epochs", o.epochs, "passes over the answers")->check(count());
   app.add_option("--micro-batch", o.micro_batch, "answers a forward; 0: the batch")->check(count_or_none());
+  add_weights_option(app, o.weights);
   app.add_option("--temperature", o.temperature, "0: greedy")->check(real(0, 1e6));
   app.add_option("--kl-coef", o.kl, "of the divergence from the reference")->check(real(0, 1e6));
   app.add_flag("--recompute", o.recompute, "layers anew in the backward");

@@ -10,11 +10,14 @@
 namespace dsengine {
 
 struct ModelWork {
-  int64_t matrices = 0;    // weights of the layers' products
-  int64_t head = 0;        // of the output layer
-  int64_t read_bytes = 0;  // weights that one token reads; of an embedding it reads a row
+  int64_t matrices = 0;  // weights of the layers' products
+  int64_t head = 0;      // of the output layer
+  int64_t others = 0;    // norms and biases
+  int64_t size = 4;      // bytes of a weight
 
   static ModelWork of(const Model& model);
+  // Of weights that one token in the making reads; of an embedding it reads a row.
+  double read_bytes(Packing packing) const;
   // Floating-point operations: of `tokens` through the layers, and of the output layer where it is read. A value
   // model's is none.
   double forward(int64_t tokens, int64_t outputs) const {

@@ -70,7 +70,7 @@ All but ops have:
   floor_share          how much of the time the machine's rates leave as the least: for reading the weights of a
                        decode step (generate), for products: 2 operations a weight and token forward, 6 trained
 generate:
-  prompt, new, lengths, samples, slots, temperature
+  prompt, new, lengths, samples, slots, weights, temperature
   new_tokens           of all answers
   tokens_per_s         new_tokens / (prefill_s + decode_s)
   prefill_s, decode_s  up to the first tokens, and from there on; prefill_tokens_per_s, decode_tokens_per_s
@@ -79,7 +79,7 @@ generate:
 train, ppo, grpo:
   length, lengths, tokens            (train)
   group, prompt, new, epochs         (ppo, grpo)
-  temperature, kl_coef               (ppo, grpo)
+  temperature, weights, kl_coef      (ppo, grpo)
   micro_batch          sequences a forward
   step_s, samples_per_s, tokens_per_s (train)
   generate_s, rest_s, generate_share, decode_tokens_per_s (ppo, grpo)

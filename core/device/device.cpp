@@ -27,4 +27,6 @@ at::Tensor Device::upload(std::span<const int64_t> values) const { return staged
 
 at::Tensor Device::upload(std::span<const float> values) const { return staged(values, at::kFloat).to(where_); }
 
+at::Tensor Device::upload(std::span<const double> values) const { return staged(values, at::kDouble).to(where_); }
+
 }  // namespace dsengine

@@ -32,6 +32,7 @@ class Device {
   // A copy of numbers in host memory, [n].
   at::Tensor upload(std::span<const int64_t> values) const;
   at::Tensor upload(std::span<const float> values) const;
+  at::Tensor upload(std::span<const double> values) const;
 
  private:
   at::Device where_;

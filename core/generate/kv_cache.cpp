@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "memory/ledger.h"
 
@@ -13,7 +11,6 @@ void KvCache::reserve(int64_t blocks) {
   if (blocks <= this->blocks()) return;
   if (free_blocks() == this->blocks()) hand_back();  // nothing of it to keep beside what is larger
   const int64_t before = this->blocks();
-  blocks = std::max(blocks, most_blocks_);
   const MemoryScope scope(MemoryTag::kv_cache);
   const auto layers = model_.graph().attentions();
   keys_.resize(layers.size()), values_.resize(layers.size());
@@ -24,7 +21,6 @@ void KvCache::reserve(int64_t blocks) {
       if (before > 0) larger.narrow(0, 0, before).copy_(arena->narrow(0, 0, before));
       *arena = std::move(larger);
     }
-  most_blocks_ = blocks;
   holders_.resize(size_t(blocks), 0);
   for (int64_t b = blocks; b-- > before;) free_.push_back(b);
 }

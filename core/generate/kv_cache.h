@@ -29,7 +29,7 @@ class KvCache {
 
   int64_t blocks() const { return int64_t(holders_.size()); }
   int64_t free_blocks() const { return int64_t(free_.size()); }
-  // At least so many blocks altogether, and as many as there have been: what was handed back is taken at once.
+  // At least so many blocks altogether.
   void reserve(int64_t blocks);
   // Blocks with one holder each. There are as many free.
   std::vector<int64_t> take(int64_t count);
@@ -49,7 +49,6 @@ class KvCache {
   std::vector<at::Tensor> keys_, values_;
   std::vector<int32_t> holders_;  // of each block
   std::vector<int64_t> free_;
-  int64_t most_blocks_ = 0;
 };
 
 }  // namespace dsengine

@@ -132,33 +132,66 @@ void Scheduler::decode(std::vector<Event>& events) {
   draw(std::exchange(active_, {}), logits, events);
 }
 
-void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vector<Event>& events) {
-  const int64_t vocabulary = logits.size(1);
-  const float* z = logits.const_data_ptr<float>();
-  std::vector<int64_t> next(answers.size());
+// The next tokens of answers, and their log-probabilities. Filters and penalties are the host's.
+std::pair<std::vector<int64_t>, std::vector<float>> Scheduler::next_tokens(const std::vector<Answer>& answers,
+                                                                           const Tensor& logits) const {
+  const Model& model = decoder_.model();
+  const Device& device = model.device();
   std::vector<float> temperatures;
-  for (const auto& answer : answers) temperatures.push_back(float(answer.job->request.sampling.told_temperature()));
-  parallel_for(0, int64_t(answers.size()), 1, [&](int64_t first, int64_t last) {
-    std::vector<int32_t> seen;
+  std::vector<double> draws;
+  std::vector<int64_t> filtered;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const auto& request = answers[i].job->request;
+    const Philox uniforms(request.seed, Purpose::sample, request.step, request.row + uint64_t(answers[i].sample));
+    temperatures.push_back(float(request.sampling.told_temperature()));
+    draws.push_back(uniforms.uniform(answers[i].tokens.size()));
+    if (request.sampling.filters())
+      filtered.push_back(int64_t(i));
+    else if (request.sampling.temperature <= 0)
+      draws.back() = -1;
+  }
+  const auto host = [](const Tensor& t) { return t.cpu(); };
+  const auto [drawn, told] = model.draw(logits, device.upload(temperatures), device.upload(draws));
+  const Tensor drawn_here = host(drawn), told_here = host(told);
+  const auto count = answers.size();
+  std::pair next(std::vector(drawn_here.const_data_ptr<int64_t>(), drawn_here.const_data_ptr<int64_t>() + count),
+                 std::vector(told_here.const_data_ptr<float>(), told_here.const_data_ptr<float>() + count));
+  if (filtered.empty()) return next;
+  const Tensor rows = device.upload(filtered), some = logits.index_select(0, rows), some_here = host(some);
+  std::vector<int64_t> chosen(filtered.size());
+  parallel_for(0, int64_t(filtered.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      const auto& answer = answers[size_t(i)];
-      const auto& request = answer.job->request;
-      if (request.sampling.repetition_penalty != 1) {
-        seen = request.prompt;
-        seen.insert(seen.end(), answer.tokens.begin(), answer.tokens.end());
-      }
-      const Philox draws(request.seed, Purpose::sample, request.step, request.row + uint64_t(answer.sample));
-      next[size_t(i)] =
-          sample({z + i * vocabulary, size_t(vocabulary)}, request.sampling, draws.uniform(answer.tokens.size()), seen);
+      const auto place = size_t(filtered[size_t(i)]);
+      chosen[size_t(i)] = sampled(answers[place], some_here[i], draws[place]);
     }
   });
-  const Device& device = decoder_.model().device();
-  const Tensor told = decoder_.model().log_prob_of(logits, device.upload(temperatures), device.upload(next));
+  std::vector<float> own;
+  for (const auto place : filtered) own.push_back(temperatures[size_t(place)]);
+  const Tensor told_some = host(model.log_prob_of(some, device.upload(own), device.upload(chosen)));
+  for (size_t i = 0; i < filtered.size(); ++i) {
+    next.first[size_t(filtered[i])] = chosen[i];
+    next.second[size_t(filtered[i])] = told_some.const_data_ptr<float>()[i];
+  }
+  return next;
+}
+
+int64_t Scheduler::sampled(const Answer& answer, const Tensor& logits, double draw) {
+  const auto& request = answer.job->request;
+  std::vector<int32_t> seen;
+  if (request.sampling.repetition_penalty != 1) {
+    seen = request.prompt;
+    seen.insert(seen.end(), answer.tokens.begin(), answer.tokens.end());
+  }
+  return sample({logits.const_data_ptr<float>(), size_t(logits.size(0))}, request.sampling, draw, seen);
+}
+
+void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vector<Event>& events) {
+  const auto [next, told] = next_tokens(answers, logits);
   for (size_t i = 0; i < answers.size(); ++i) {
     auto& answer = answers[i];
     const auto& request = answer.job->request;
     const auto token = int32_t(next[i]);
-    const float logp = told.const_data_ptr<float>()[i];
+    const float logp = told[i];
     answer.tokens.push_back(token);
     const bool stop = answer.stops && answer.stops->push(token);
     std::optional<Finish> finish;

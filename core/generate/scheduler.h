@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "generate/decoder.h"
@@ -79,6 +80,9 @@ class Scheduler {
   void reserve(const std::vector<std::shared_ptr<Job>>& unread);
   void read_prompts(const std::vector<std::shared_ptr<Job>>& jobs);
   void decode(std::vector<Event>& events);
+  std::pair<std::vector<int64_t>, std::vector<float>> next_tokens(const std::vector<Answer>& answers,
+                                                                  const at::Tensor& logits) const;
+  static int64_t sampled(const Answer& answer, const at::Tensor& logits_V, double draw);
   // Draws the next token of each answer; those that go on become active.
   void draw(std::vector<Answer> answers, const at::Tensor& logits, std::vector<Event>& events);
 

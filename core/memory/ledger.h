@@ -21,11 +21,22 @@
 
 namespace dsengine {
 
-enum class MemoryTag { weights, gradients, moments, average, kv_cache, activations, workspace, columns, other };
+enum class MemoryTag {
+  weights,
+  gradients,
+  moments,
+  average,
+  rollout_weights,
+  kv_cache,
+  activations,
+  workspace,
+  columns,
+  other
+};
 template <>
 inline constexpr auto kChoices<MemoryTag> = std::to_array<const char*>({"weights", "gradients", "moments", "average",
-                                                                        "kv_cache", "activations", "workspace",
-                                                                        "columns", "other"});
+                                                                        "rollout_weights", "kv_cache", "activations",
+                                                                        "workspace", "columns", "other"});
 
 // What a step does at a time; outside of one it is other.
 enum class Phase { generate, score, actor, critic, other };

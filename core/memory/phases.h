@@ -7,8 +7,9 @@
 //   { const auto phase = phases.enter(Phase::generate); rollout(); }
 //   phases.write_to(line);            // seconds, seconds_generate, …, memory_weights_mb, …
 //
-// Phases nest: at the end of one, what it stands in goes on. Who is told of a phase's end throws nothing, for that may
-// be another error's way out. One thread.
+// Phases nest: at the end of one, what it stands in goes on. Who is told of a phase's begin may throw, which ends it at
+// once, where nothing nests in that phase; who is told of its end throws nothing, for that may be another error's way
+// out. One thread.
 #pragma once
 #include <array>
 #include <chrono>
@@ -24,7 +25,14 @@ class Phases {
  public:
   class Scope {
    public:
-    Scope(Phases& phases, Phase phase) : phases_(phases), before_(phases.current_) { phases.change(phase); }
+    Scope(Phases& phases, Phase phase) : phases_(phases), before_(phases.current_) {
+      try {
+        phases.change(phase);
+      } catch (...) {
+        phases.change(before_);
+        throw;
+      }
+    }
     ~Scope() { phases_.change(before_); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;

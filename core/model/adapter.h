@@ -64,6 +64,7 @@ class Adapter {
   bool row_invariant() const;
   // y [N, out] of block `block` of section `section` on x [N, in], with the pairs' share added; y where it has none.
   at::Tensor add(size_t section, int block, const at::Tensor& x, const at::Tensor& y) const;
+  bool adapts(size_t section, int block) const { return sections_[section].targets.contains(block); }
   // What the pair adds to one part's weight, [out, in]; undefined where it has none.
   at::Tensor delta(size_t section, size_t block, size_t part) const;
 

@@ -75,6 +75,38 @@ void find_last_reads(const Section& section, std::vector<BoundOperator>& bound) 
   }
 }
 
+// The last linear's weight of an operator that ends with one; -1: none.
+int last_weight(const Operator& op) {
+  switch (op.kind) {
+    case Operator::linear:
+      return op.weight;
+    case Operator::attention:
+    case Operator::gated_mlp:
+    case Operator::mlp:
+      return op.out_weight;
+    default:
+      return -1;
+  }
+}
+
+void join_residuals(const Section& section, std::vector<BoundOperator>& bound) {
+  std::set<int> known{section.input};  // values, before the operator at hand
+  for (size_t i = 0; i < section.operators.size(); known.insert(section.operators[i++].output)) {
+    const Operator& op = section.operators[i];
+    const int weight = last_weight(op), made = op.output;
+    if (weight < 0 || section.blocks[size_t(weight)].interleave > 0 || made == section.output) continue;
+    std::vector<size_t> readers;
+    for (size_t j = i + 1; j < section.operators.size(); ++j)
+      for (const int input : section.operators[j].inputs)
+        if (input == made) readers.push_back(j);
+    if (readers.size() != 1 || section.operators[readers[0]].kind != Operator::add) continue;
+    const auto& inputs = section.operators[readers[0]].inputs;
+    const int other = inputs[0] == made ? inputs[1] : inputs[0];
+    if (!known.contains(other)) continue;
+    bound[i].residual = other, bound[readers[0]].sum = made;
+  }
+}
+
 }  // namespace
 
 BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype)
@@ -85,6 +117,7 @@ BoundGraph::BoundGraph(const ModelGraph& graph, const Kernels& kernels, at::Scal
     auto& bound = sections.emplace_back();
     for (const auto& op : section.operators) bound.push_back(binder.bind(op, section));
     find_last_reads(section, bound);
+    join_residuals(section, bound);
   }
 }
 

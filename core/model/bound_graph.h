@@ -24,6 +24,9 @@ struct BoundOperator {
   std::optional<ops::Activate> activate;
   std::optional<ops::GatedActivate> gated_activate;
   std::vector<int> last_reads;  // values that nothing after it reads
+  // A linear's output that an add alone reads is added to as it is made: what the linear adds, and what the add then
+  // is. -1: none.
+  int residual = -1, sum = -1;
 };
 
 struct BoundGraph {

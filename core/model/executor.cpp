@@ -157,23 +157,38 @@ Tensor Executor::run_attention(const Operator& op, const BoundOperator& bound, T
       .reshape({rows, op.heads * op.head_dim});
 }
 
+Tensor Executor::run_linear(size_t section, const ops::Linear& op, const Tensor& x, int weight, int bias,
+                            const Tensor& residual, bool adapted, const RolloutWeights* narrow) const {
+  const ParamStorage& unit = weights_.sections[section];
+  const Parameter w(unit, size_t(weight)), b = bias < 0 ? Parameter() : Parameter(unit, size_t(bias));
+  const Adapter* adapter =
+      adapted && weights_.adapter && weights_.adapter->adapts(section, weight) ? weights_.adapter.get() : nullptr;
+  const Tensor beside = adapter ? Tensor() : residual;
+  const Tensor y = in_part_order(
+      narrow ? narrow->of(section, weight)->forward(x, b.value(), beside) : autograd::linear(op, x, w, b, beside),
+      graph_.sections[section].blocks[size_t(weight)]);
+  if (!adapter) return y;
+  const Tensor sum = adapter->add(section, weight, x, y);
+  return residual.defined() ? sum + residual : sum;
+}
+
 Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
-                             const Tensor& anchor) const {
+                             const Tensor& anchor, const RolloutWeights* narrow) const {
   const Section& s = graph_.sections[section];
   const ParamStorage& unit = weights_.sections[section];
-  const Adapter* adapter = adapted ? weights_.adapter.get() : nullptr;
   const auto block = [&](int i) { return i < 0 ? Parameter() : Parameter(unit, size_t(i)); };
-  const auto linear = [&](const std::optional<ops::Linear>& op, const Tensor& in, int weight, int bias) {
-    const Tensor y = in_part_order(autograd::linear(*op, in, block(weight), block(bias)), s.blocks[size_t(weight)]);
-    return adapter ? adapter->add(section, weight, in, y) : y;
-  };
   std::map<int, Tensor> values{{s.input, std::move(x)}};
   for (size_t i = 0; i < s.operators.size(); ++i) {
     const Operator& op = s.operators[i];
     const BoundOperator& bound = bound_.sections[section][i];
     const Tensor in = op.inputs.empty() ? Tensor() : values.at(op.inputs[0]);
-    const auto first_linear = [&] { return linear(bound.linear, in, op.weight, op.bias); };
-    const auto last_linear = [&](const Tensor& x) { return linear(bound.out_linear, x, op.out_weight, op.out_bias); };
+    const Tensor residual = bound.residual < 0 ? Tensor() : values.at(bound.residual);
+    const auto first_linear = [&](const Tensor& beside = {}) {
+      return run_linear(section, *bound.linear, in, op.weight, op.bias, beside, adapted, narrow);
+    };
+    const auto last_linear = [&](const Tensor& x) {
+      return run_linear(section, *bound.out_linear, x, op.out_weight, op.out_bias, residual, adapted, narrow);
+    };
     Tensor& out = values[op.output];
     switch (op.kind) {
       case Operator::embed:
@@ -190,7 +205,7 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
         out = autograd::layer_norm(*bound.layer_norm, in, block(op.weight), block(op.bias));
         break;
       case Operator::linear:
-        out = first_linear();
+        out = first_linear(residual);
         break;
       case Operator::attention:
         out = last_linear(run_attention(op, bound, first_linear(), batch, unit, attention));
@@ -202,7 +217,7 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
         out = last_linear(autograd::activation(*bound.activate, first_linear()));
         break;
       case Operator::add:
-        out = in + values.at(op.inputs[1]);
+        out = bound.sum < 0 ? in + values.at(op.inputs[1]) : values.at(bound.sum);
         break;
       case Operator::scale:
         out = in * op.factor;
@@ -236,9 +251,19 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i)
     x = hooked(i, x, [&](const Tensor& begin) {
-          return std::pair(run_section(i, begin, batch, attention, true, {}), Tensor());
+          return std::pair(run_section(i, begin, batch, attention, true, {}, weights_.rollout.get()), Tensor());
         }).first;
   return x;
+}
+
+void Executor::pack_rollout_weights() const {
+  const at::NoGradGuard no_grad;
+  for (size_t s = 0; s <= head_section(); ++s) {
+    if (hooks_) hooks_->before_forward(s);
+    const bool own_head = s == head_section() && weights_.head;
+    weights_.rollout->pack(s, own_head ? *weights_.head : weights_.sections[s == head_section() ? 0 : s]);
+    if (hooks_) hooks_->after_forward(s);
+  }
 }
 
 autograd::LogProb Executor::log_prob(const Tensor& hidden, const Tensor& rows, const Tensor& targets,
@@ -256,8 +281,19 @@ Tensor Executor::logits(const Tensor& hidden_TH) const {
   const MemoryScope scope(MemoryTag::activations);
   const at::NoGradGuard no_grad;
   return hooked(head_section(), hidden_TH,
-                [&](const Tensor& x) { return std::pair(bound_.head.logits(x, head().value()), Tensor()); })
+                [&](const Tensor& x) {
+                  if (weights_.rollout)
+                    return std::pair(bound_.head.capped(weights_.rollout->head().forward(x, {}, {})), Tensor());
+                  return std::pair(bound_.head.logits(x, head().value()), Tensor());
+                })
       .first;
+}
+
+std::pair<Tensor, Tensor> Executor::draw(const Tensor& logits_TV, const Tensor& temperatures,
+                                         const Tensor& draws) const {
+  const MemoryScope scope(MemoryTag::activations);
+  const auto drawn = bound_.head.draw(logits_TV, temperatures, draws);
+  return {drawn.tokens, drawn.sums.target_logit - drawn.sums.lse};
 }
 
 Tensor Executor::log_prob_of(const Tensor& logits_TV, const Tensor& temperatures, const Tensor& targets) const {

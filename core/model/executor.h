@@ -66,7 +66,12 @@ class Executor {
   at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
   // log p of targets [T] as log_prob has it, of logits and temperatures [T] float32.
   at::Tensor log_prob_of(const at::Tensor& logits_TV, const at::Tensor& temperatures, const at::Tensor& targets) const;
+  // The next tokens of logits, as LogProb::draw has them: tokens and their log p.
+  std::pair<at::Tensor, at::Tensor> draw(const at::Tensor& logits_TV, const at::Tensor& temperatures,
+                                         const at::Tensor& draws) const;
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;  // of a value head, [T]
+  // Weights::rollout anew; there is one.
+  void pack_rollout_weights() const;
 
  private:
   friend struct RecomputedSection;
@@ -75,8 +80,11 @@ class Executor {
   at::Tensor begin_of(size_t section, const at::Tensor& x) const;
   size_t head_section() const { return weights_.sections.size(); }
   Parameter head() const;
+  // narrow: null, or what its linears read in the weights' place.
   at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
-                         const at::Tensor& anchor) const;
+                         const at::Tensor& anchor, const RolloutWeights* narrow = nullptr) const;
+  at::Tensor run_linear(size_t section, const ops::Linear& op, const at::Tensor& x, int weight, int bias,
+                        const at::Tensor& residual, bool adapted, const RolloutWeights* narrow) const;
   at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,
                            const ParamStorage& unit, AttentionContext& attention) const;
   // A section as the hooks see it: their calls around `body`, which makes two tensors of x (the second may be

@@ -156,11 +156,30 @@ Tensor Model::logits(const Tensor& hidden_TH) const {
 }
 
 bool Model::exact_rollouts() const {
-  return kind_ == ModelKind::language && executor_->row_invariant() && (!adapter() || adapter()->row_invariant());
+  return kind_ == ModelKind::language && !weights_->rollout && executor_->row_invariant() &&
+         (!adapter() || adapter()->row_invariant());
+}
+
+void Model::set_rollout_weights(Packing packing) {
+  DSE_CHECK(kind_ == ModelKind::language, "a value model generates nothing");
+  weights_->rollout =
+      packing == Packing::none ? nullptr : std::make_unique<RolloutWeights>(*graph_, *kernels_, dtype(), packing);
+}
+
+void Model::pack_rollout_weights() const {
+  if (weights_->rollout) executor_->pack_rollout_weights();
+}
+
+void Model::drop_rollout_weights() const {
+  if (weights_->rollout) weights_->rollout->drop();
 }
 
 Tensor Model::log_prob_of(const Tensor& logits_TV, const Tensor& temperatures, const Tensor& targets) const {
   return executor_->log_prob_of(logits_TV, temperatures, targets);
+}
+
+std::pair<Tensor, Tensor> Model::draw(const Tensor& logits_TV, const Tensor& temperatures, const Tensor& draws) const {
+  return executor_->draw(logits_TV, temperatures, draws);
 }
 
 Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {

@@ -77,11 +77,19 @@ class Model {
   autograd::LogProb log_prob(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
                              double temperature, bool entropy) const;
   // Whether a rollout's log-probabilities are, bit for bit, those of a training forward on the same weights: a fact of
-  // the kernels that serve it.
+  // the kernels that serve it, and of weights that are read as they are.
   bool exact_rollouts() const;
+  // From here on generation reads the weights of linears so. They are packed before it begins, and after each change of
+  // the weights; dropped, they take no memory. Without a packing both do nothing.
+  void set_rollout_weights(Packing packing);
+  void pack_rollout_weights() const;
+  void drop_rollout_weights() const;
   at::Tensor logits(const at::Tensor& hidden_TH) const;  // [T, V], for sampling
   // log p of targets [T] as log_prob has it, of logits and temperatures [T] float32.
   at::Tensor log_prob_of(const at::Tensor& logits_TV, const at::Tensor& temperatures, const at::Tensor& targets) const;
+  // The next tokens of logits [T, V], and their log p: draws [T] float64 in [0, 1), below 0 for the likeliest.
+  std::pair<at::Tensor, at::Tensor> draw(const at::Tensor& logits_TV, const at::Tensor& temperatures,
+                                         const at::Tensor& draws) const;
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/adapter.h"
+#include "model/rollout_weights.h"
 #include "param/storage.h"
 
 namespace dsengine {
@@ -16,6 +17,7 @@ struct Weights {
   std::vector<ParamStorage> sections;  // one for each of the graph's
   std::unique_ptr<ParamStorage> head;  // language: an untied head; value: [1, H]
   std::unique_ptr<Adapter> adapter;
+  std::unique_ptr<RolloutWeights> rollout;  // null: generation reads the very weights
 
   // Sections, then the head, then an adapter's; those without parameters left out.
   std::vector<ParamStorage*> units();

@@ -45,7 +45,7 @@ AttentionGradients Attention::backward(const Tensor& d_out, const Tensor& q, con
 }
 
 void Attention::write(const Tensor& k, const Tensor& v, const CachePlaces& places, Tensor& keys, Tensor& values) const {
-  if (write_) return write_.run({k.contiguous(), v.contiguous(), places.rows}, {keys, values}, k.size(0));
+  if (write_) return write_.run({k, v, places.rows}, {keys, values}, k.size(0));
   for (const auto& [from, to] : {std::pair{&k, &keys}, {&v, &values}})
     to->flatten(0, 1).index_copy_(0, places.rows, *from);
 }

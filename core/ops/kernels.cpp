@@ -31,6 +31,8 @@ uint32_t dtype_of(at::ScalarType type) {
       return DSE_I32;
     case at::kLong:
       return DSE_I64;
+    case at::kByte:
+      return DSE_U8;
     default:
       return 0;
   }
@@ -100,7 +102,9 @@ dse_operation described(const Operation& o, const Device& device) {
           .rope_long_after = o.rope.long_after,
           .rope_frequencies = o.rope.frequencies.data(),
           .rope_long_frequencies = o.rope.long_frequencies.empty() ? nullptr : o.rope.long_frequencies.data(),
-          .rope_amplitude = o.rope.amplitude};
+          .rope_amplitude = o.rope.amplitude,
+          .packing = uint32_t(o.packing),
+          .reserved = 0};
 }
 
 }  // namespace

@@ -29,12 +29,14 @@ LogProb::LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, in
   forward_ = kernels.bind(o);
   backward_ = kernels.bind(o.as(Op::log_prob_backward));
   sums_ = kernels.bind(o.as(Op::logit_sums));
+  draw_ = kernels.bind(o.as(Op::draw));
   if (softcap > 0) softcap_kernel_ = kernels.bind(o.as(Op::softcap));
 }
 
 bool LogProb::row_invariant() const {
+  const bool draws = !draw_ || (draw_.row_invariant() && draw_.same_library(sums_));
   const bool apart =
-      linear_.row_invariant() && sums_.row_invariant() && (softcap_ <= 0 || softcap_kernel_.row_invariant());
+      linear_.row_invariant() && sums_.row_invariant() && draws && (softcap_ <= 0 || softcap_kernel_.row_invariant());
   if (!apart || !forward_) return apart;
   return forward_.row_invariant() && forward_.same_library(sums_) && linear_.same_library(forward_) &&
          (softcap_ <= 0 || forward_.same_library(softcap_kernel_));
@@ -54,6 +56,17 @@ LogitSums LogProb::sums(const Tensor& logits, const Tensor& temperatures, const 
   const auto column = [&] { return logits.new_empty({logits.size(0)}); };
   LogitSums r{column(), column(), want_mean ? column() : Tensor()};
   sums_.run({logits.contiguous(), temperatures, targets}, {r.lse, r.target_logit, r.mean_logit}, logits.size(0));
+  return r;
+}
+
+Drawn LogProb::draw(const Tensor& logits, const Tensor& temperatures, const Tensor& draws) const {
+  if (!draw_) {
+    const Tensor tokens = reference::draw(logits / temperatures.unsqueeze(1), draws);
+    return {tokens, sums(logits, temperatures, tokens, false)};
+  }
+  const auto column = [&] { return logits.new_empty({logits.size(0)}); };
+  Drawn r{draws.new_empty({logits.size(0)}, at::kLong), {column(), column(), {}}};
+  draw_.run({logits.contiguous(), temperatures, draws}, {r.tokens, r.sums.lse, r.sums.target_logit}, logits.size(0));
   return r;
 }
 

@@ -24,6 +24,9 @@ struct RopeSpec {
   bool operator==(const RopeSpec&) const = default;
 };
 
+// How a rollout reads weights; the layouts: catalogue.hpp.
+enum class Packing : uint32_t { none = 0, bf16 = DSE_PACKED_BF16, int8 = DSE_PACKED_INT8 };
+
 // What becomes of q·k before the softmax.
 struct AttentionScores {
   double scale = 1;
@@ -43,6 +46,7 @@ struct Operation {
   AttentionScores scores{};
   double softcap = 0;  // of logits
   RopeSpec rope{};
+  Packing packing = Packing::none;
   bool operator==(const Operation&) const = default;
   Operation as(dse::Op other) const {
     Operation copy = *this;

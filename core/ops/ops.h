@@ -33,6 +33,20 @@ class Linear {
   BoundKernel forward_, backward_, weight_backward_;
 };
 
+// A linear whose weight a rollout reads narrower.
+class PackedLinear {
+ public:
+  PackedLinear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t out, Packing packing);
+  at::Tensor pack(const at::Tensor& w) const;  // bytes, as the catalogue lays them out
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& b = {},
+                     const at::Tensor& residual = {}) const;
+
+ private:
+  int64_t in_, out_;
+  Packing packing_;
+  BoundKernel pack_, forward_;
+};
+
 class Embedding {
  public:
   Embedding(const Kernels& kernels, at::ScalarType dtype, int64_t rows, int64_t width);
@@ -157,12 +171,14 @@ class LogProb {
   // forward gives it, where kernels serve both or neither.
   LogitSums sums(const at::Tensor& logits, const at::Tensor& temperatures, const at::Tensor& targets,
                  bool want_mean) const;
+  // The next token of each row, and its sums; draws [N] float64, below 0: the likeliest.
+  Drawn draw(const at::Tensor& logits, const at::Tensor& temperatures, const at::Tensor& draws) const;
   bool row_invariant() const;
 
  private:
   double softcap_;
   Linear linear_;
-  BoundKernel forward_, backward_, sums_, softcap_kernel_;
+  BoundKernel forward_, backward_, sums_, draw_, softcap_kernel_;
 };
 
 class SumOfSquares {

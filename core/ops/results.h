@@ -34,6 +34,11 @@ struct LogitSums {
   at::Tensor lse, target_logit, mean_logit;  // [N]; mean_logit: undefined unless asked for
 };
 
+struct Drawn {
+  at::Tensor tokens;  // [N] int64
+  LogitSums sums;     // of them
+};
+
 struct AdamWNumbers {
   double clip, beta1, beta2, step_size, keep, root2, epsilon;
   int64_t decayed;

@@ -64,6 +64,7 @@ class Cases {
   void rope(const std::string& shape, int64_t rows, int64_t width);
   void head(const std::string& shape, int64_t rows, int64_t width);
   void logits(const std::string& shape, const Operation& o, int64_t rows);
+  void packed(const std::string& shape, int64_t rows, int64_t width);
   void optimizer(const std::string& shape, int64_t count);
   void attention();
 
@@ -82,6 +83,8 @@ void Cases::row_wise(int64_t rows, int64_t width) {
     activation(shape, rows, width);
   else if (op_ <= Op::rope_backward)
     rope(shape, rows, width);
+  else if (op_ >= Op::pack_weights)
+    packed(shape, rows, width);
   else if (op_ <= Op::log_prob_backward || op_ >= Op::logit_sums)
     head(shape, rows, width);
   else
@@ -293,16 +296,47 @@ void Cases::head(const std::string& shape, int64_t rows, int64_t width) {
 
 void Cases::logits(const std::string& shape, const Operation& o, int64_t rows) {
   const Tensor z = numbers({rows, o.out}) * 30, temperatures = at::rand({rows}, at::kDouble) + 0.5;
-  const Tensor targets = at::randint(o.out, {rows}, at::kLong);
+  const Tensor targets = at::randint(o.out, {rows}, at::kLong), draws = at::rand({rows}, at::kDouble) * 1.2 - 0.2;
   for (const bool mean : {false, true})
-    add(shape + (mean ? ", mean" : ""), o, rows, {z, temperatures, targets},
+    add(shape + (mean ? ", mean" : ""), o, rows, {z, temperatures, targets, draws},
         [=, op = op_](const Kernels& k, const Tensors& in) {
           const ops::LogProb head(k, in[0].scalar_type(), 0, o.out, o.softcap);
           if (op == Op::softcap) return Tensors{head.capped(in[0].clone())};
+          if (op == Op::draw) {
+            const auto r = head.draw(in[0], in[1], in[3].to(at::kDouble));
+            return Tensors{r.tokens, r.sums.lse, r.sums.target_logit};
+          }
           const auto r = head.sums(in[0], in[1], in[2], mean);
           return mean ? Tensors{r.lse, r.target_logit, r.mean_logit} : Tensors{r.lse, r.target_logit};
         },
-        {true, true, true});
+        {true, true, true, true});
+}
+
+void Cases::packed(const std::string& shape, int64_t rows, int64_t width) {
+  const int64_t out = width > 500 ? 101 : width % 8 == 0 ? 32 : 19;
+  const Tensor x = numbers({rows, width}), w = numbers({out, width}), b = numbers({out}), more = numbers({rows, out});
+  w[0].zero_();
+  for (const auto packing : {Packing::bf16, Packing::int8}) {
+    const std::string name = fmt::format("{}, {}", shape, packing == Packing::bf16 ? "bf16" : "int8");
+    Operation o = operation(width, out);
+    o.packing = packing;
+    const auto make = [=](const Kernels& k, const Tensors& in) {
+      return ops::PackedLinear(k, in[0].scalar_type(), width, out, packing);
+    };
+    if (op_ == Op::pack_weights) {
+      if (rows == 1)
+        add(name, o, out, {w},
+            [=](const Kernels& k, const Tensors& in) { return Tensors{make(k, in).pack(in[0].contiguous())}; });
+      continue;
+    }
+    add(name, o, rows, {x, w, b, more},
+        [=](const Kernels& k, const Tensors& in) {
+          const Tensor bytes = make(Kernels(), in).pack(in[1]);
+          const auto linear = make(k, in);
+          return Tensors{linear.forward(in[0], bytes), linear.forward(in[0], bytes, in[2], in[3])};
+        },
+        {true, false, false, true});
+  }
 }
 
 void Cases::optimizer(const std::string& shape, int64_t count) {

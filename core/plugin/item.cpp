@@ -16,7 +16,7 @@ constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "ke
 
 constexpr uint32_t kModelMinor = 1;   // DSE_MODEL_REVISION 1 came with it
 constexpr uint32_t kKernelMinor = 2;  // kernel tables say their revision from it on
-static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 3);
+static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 4);
 
 template <class Function>
 void require(Function* function, const std::string& what, const char* name) {
@@ -75,9 +75,9 @@ dse_kernel read_kernel(const void* raw, uint32_t plugin_minor, const std::string
   require(table.run, what, "run");
   DSE_CHECK_USER(table.priority > 0, "{}: its priority is {}; the engine's reference has 0, set it above", what,
                  table.priority);
-  DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_SOFTCAP, "{}: op {} is none of DSE_OP_LINEAR …", what,
-                 table.op);
-  DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_I64, "{}: dtype {} is none of DSE_F32 …", what,
+  DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_PACKED_LINEAR, "{}: op {} is none of DSE_OP_LINEAR …",
+                 what, table.op);
+  DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_U8, "{}: dtype {} is none of DSE_F32 …", what,
                  table.dtype);
   DSE_CHECK_USER(table.device == DSE_CPU || table.device == DSE_CUDA, "{}: device {} is none of DSE_CPU, DSE_CUDA",
                  what, table.device);

@@ -35,18 +35,18 @@ Json RecordSource::evaluate() {
 }
 
 RolloutSource::RolloutSource(const StageConfig& stage, const StageData& data, uint64_t seed, uint64_t key,
-                             const dse_needs& needs, const StageModels& models, const PluginRegistry& registry,
+                             const dse_needs& needs, StageModels& models, const PluginRegistry& registry,
                              const TextModel& text, Phases& phases)
     : stage_(stage),
       data_(data),
       phases_(phases),
       evaluated_(evaluated(stage.rollout)),
       scheduler_(models.roles().actor->model, limits_of(stage.rollout)),
+      memory_(phases, scheduler_, models.roles().actor->model, stage.rollout),
       collector_(stage.rollout, needs.group_size, data.records, seed, key),
       rollout_(scheduler_, text, stage.rollout, seed ^ key),
       heldout_(scheduler_, text, evaluated_, seed ^ uint64_t(Purpose::evaluate)) {
   if (needs.roles & DSE_REWARD) scorer_.emplace(stage.reward_sources(), models.rewards(), registry);
-  phases.on_leave(Phase::generate, [this] { scheduler_.release(); });
   if (sampling_of(stage.rollout).filters())
     spdlog::warn(
         "rollout filters=on note=\"top_k, top_p, min_p and repetition_penalty make log-probs those of another "
@@ -54,7 +54,10 @@ RolloutSource::RolloutSource(const StageConfig& stage, const StageData& data, ui
 }
 
 Experience RolloutSource::next(int64_t step, const StepPlan::Items& items, MetricMeans& means) {
-  return collector_.collect(step, items, rollout_, scorer(), phases_, means);
+  memory_.take_pack_seconds();  // an evaluation's
+  Experience experience = collector_.collect(step, items, rollout_, scorer(), phases_, means);
+  if (stage_.rollout.weights != WeightFormat::fp32) means.add("seconds_pack", memory_.take_pack_seconds());
+  return experience;
 }
 
 Json RolloutSource::evaluate() {

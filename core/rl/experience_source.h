@@ -10,6 +10,7 @@
 #include "memory/phases.h"
 #include "rl/collector.h"
 #include "rl/evaluation.h"
+#include "rl/generation_memory.h"
 #include "rl/stage_data.h"
 #include "rl/stage_models.h"
 
@@ -47,7 +48,7 @@ class RolloutSource : public ExperienceSource {
  public:
   // The actor generates in phases' generate, and gives its memory for that back at the end. All are borrowed.
   RolloutSource(const StageConfig& stage, const StageData& data, uint64_t seed, uint64_t key, const dse_needs& needs,
-                const StageModels& models, const PluginRegistry& registry, const TextModel& text, Phases& phases);
+                StageModels& models, const PluginRegistry& registry, const TextModel& text, Phases& phases);
   Experience next(int64_t step, const StepPlan::Items& items, MetricMeans& means) override;
   Json evaluate() override;
   void set_watch(const CallWatch::Rules& watch) override;
@@ -60,6 +61,7 @@ class RolloutSource : public ExperienceSource {
   Phases& phases_;
   const RolloutConfig evaluated_;  // how held-out prompts are answered
   Scheduler scheduler_;
+  GenerationMemory memory_;
   Collector collector_;
   std::optional<Scorer> scorer_;  // none: the algorithm wants no reward
   const Rollout rollout_, heldout_;

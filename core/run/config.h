@@ -39,6 +39,11 @@ enum class Correction { none, truncate, mask };
 template <>
 inline constexpr auto kChoices<Correction> = std::to_array<const char*>({"none", "truncate", "mask"});
 
+// How answers are generated: from the very weights that are trained, or from narrower copies of them.
+enum class WeightFormat { fp32, bf16, int8 };
+template <>
+inline constexpr auto kChoices<WeightFormat> = std::to_array<const char*>({"fp32", "bf16", "int8"});
+
 // random: config.json alone is read, and weights are drawn from the seed.
 enum class ModelInit { pretrained, random };
 template <>
@@ -107,6 +112,7 @@ struct RolloutConfig {
   int64_t samples_per_prompt = 1;
   int64_t max_response_length = 128;
   int64_t slots = 0;  // sequences generated at once; 0: all of a step
+  WeightFormat weights = WeightFormat::fp32;
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0;
   double min_p = 0.0, repetition_penalty = 1.0;

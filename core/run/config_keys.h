@@ -133,6 +133,10 @@ void describe(Visitor& visit, RolloutConfig& c) {
   visit.value("samples_per_prompt", c.samples_per_prompt, "answers to each prompt", {.min = 1});
   visit.value("max_response_length", c.max_response_length, "tokens", {.min = 1});
   visit.value("slots", c.slots, "sequences generated at once; 0: all of a step", {.min = 0});
+  visit.value("weights", c.weights,
+              "what answers are generated from: fp32, the weights as they are trained; bf16 and int8, copies of the "
+              "linear layers' in so few bits, made anew for each step. Their answers are another policy's: see "
+              "correction");
   visit.value("temperature", c.temperature, "0: greedy", {.min = 0});
   visit.value("top_p", c.top_p, "keep the likeliest tokens up to this probability", {.above = 0, .max = 1});
   visit.value("top_k", c.top_k, "keep so many likeliest tokens; 0: all", {.min = 0});

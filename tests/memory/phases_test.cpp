@@ -6,6 +6,19 @@
 namespace dsengine {
 namespace {
 
+// A phase whose begin fails is not entered: what it stands in goes on, and who waits for its end is told.
+TEST(Phases, ABeginThatFailsIsAnEnd) {
+  Ledger ledger;
+  Phases phases(ledger);
+  int left = 0;
+  phases.on_enter(Phase::generate, [] { throw std::runtime_error("no memory"); });
+  phases.on_leave(Phase::generate, [&] { ++left; });
+  EXPECT_THROW((void)phases.enter(Phase::generate), std::runtime_error);
+  EXPECT_EQ(left, 1);
+  { const auto phase = phases.enter(Phase::score); }
+  EXPECT_EQ(left, 1);
+}
+
 TEST(Phases, WhoWaitsIsToldAtBothEnds) {
   Ledger ledger;
   Phases phases(ledger);

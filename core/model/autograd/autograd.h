@@ -14,8 +14,9 @@
 
 namespace dsengine::autograd {
 
-// x [N, in], weight [out, in], bias [out] or none -> [N, out].
-at::Tensor linear(const ops::Linear& op, const at::Tensor& x, const Parameter& weight, const Parameter& bias);
+// x [N, in], weight [out, in], bias [out] or none, residual [N, out] or none, which is added -> [N, out].
+at::Tensor linear(const ops::Linear& op, const at::Tensor& x, const Parameter& weight, const Parameter& bias,
+                  const at::Tensor& residual = {});
 // table [V, H], ids [N] int64 -> [N, H]. anchor: wants a gradient where anything of the model is trained; else
 // undefined.
 at::Tensor embedding(const ops::Embedding& op, const Parameter& table, const at::Tensor& ids, const at::Tensor& anchor);

@@ -21,6 +21,19 @@ struct Linear : Function<Linear> {
   }
 };
 
+struct LinearBeside : Function<LinearBeside> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& residual, const ops::Linear* op,
+                        const Parameter& weight, const Parameter& bias) {
+    ctx->save_for_backward({x});
+    keep(ctx, op, weight, bias);
+    return op->forward(x, weight.value(), bias.value(), residual);
+  }
+  static Tensors backward(AutogradContext* ctx, Tensors grads) {
+    const Tensor dx = Linear::backward(ctx, grads)[0];
+    return {dx, grads[0], Tensor(), Tensor(), Tensor()};
+  }
+};
+
 struct Embedding : Function<Embedding> {
   static Tensor forward(AutogradContext* ctx, const Tensor&, const ops::Embedding* op, const Parameter& table,
                         const Tensor& ids) {
@@ -102,8 +115,11 @@ struct Rope : Function<Rope> {
 
 }  // namespace
 
-Tensor linear(const ops::Linear& op, const Tensor& x, const Parameter& weight, const Parameter& bias) {
-  return wants_grad(x) ? Linear::apply(x, &op, weight, bias) : op.forward(x, weight.value(), bias.value());
+Tensor linear(const ops::Linear& op, const Tensor& x, const Parameter& weight, const Parameter& bias,
+              const Tensor& residual) {
+  if (residual.defined() && (wants_grad(x) || wants_grad(residual)))
+    return LinearBeside::apply(x, residual, &op, weight, bias);
+  return wants_grad(x) ? Linear::apply(x, &op, weight, bias) : op.forward(x, weight.value(), bias.value(), residual);
 }
 
 Tensor embedding(const ops::Embedding& op, const Parameter& table, const Tensor& ids, const Tensor& anchor) {

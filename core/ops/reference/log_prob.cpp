@@ -12,4 +12,9 @@ ops::LogitSums logit_sums(const Tensor& z, const Tensor& targets, bool want_mean
   return r;
 }
 
+Tensor draw(const Tensor& z, const Tensor& draws) {
+  const Tensor below = at::softmax(z.to(at::kDouble), 1).cumsum_(1).le(draws.unsqueeze(1));
+  return at::where(draws < 0, z.argmax(1), below.sum(1).clamp_max_(z.size(1) - 1));
+}
+
 }  // namespace dsengine::reference

@@ -52,6 +52,13 @@ at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& keys, const a
 // Of logits z [N, V] that are softcapped and divided by the temperature.
 ops::LogitSums logit_sums(const at::Tensor& z, const at::Tensor& targets, bool want_mean);
 
+// Of such logits: tokens [N] for draws [N] float64.
+at::Tensor draw(const at::Tensor& z, const at::Tensor& draws);
+
+// The catalogue's layouts; unpacked: [out, in] float32.
+at::Tensor pack_weights(const at::Tensor& w, Packing packing);
+at::Tensor unpacked_weights(const at::Tensor& packed, int64_t in, int64_t out, Packing packing);
+
 double sum_of_squares(const at::Tensor& x);
 void adamw(const at::Tensor& gradient, at::Tensor w, at::Tensor m, at::Tensor v, const ops::AdamWNumbers& numbers);
 

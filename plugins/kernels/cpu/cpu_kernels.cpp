@@ -14,6 +14,10 @@ DSE_ITEM_NOTE("kernel", "cpu_gated_activation_backward", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_attention", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_attention_backward", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_cached_attention", "1.0", "");
+DSE_ITEM_NOTE("kernel", "cpu_cache_write", "1.0", "");
+DSE_ITEM_NOTE("kernel", "cpu_draw", "1.0", "");
+DSE_ITEM_NOTE("kernel", "cpu_pack_weights", "1.0", "");
+DSE_ITEM_NOTE("kernel", "cpu_packed_linear", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_embedding_weight_backward", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_softcap", "1.0", "");
 DSE_ITEM_NOTE("kernel", "cpu_logit_sums", "1.0", "");
@@ -58,5 +62,6 @@ void check_instruction_set() {
 }  // namespace cpu
 
 DSE_PLUGIN("cpu_kernels", "1.0", cpu::usable_targets(); cpu::add_activations(items); cpu::add_attention(items);
-           cpu::add_embedding(items); cpu::add_head(items); cpu::add_linear(items); cpu::add_norms(items);
-           cpu::add_optimizer(items); cpu::add_rope(items))
+           cpu::add_cache_write(items); cpu::add_draw(items); cpu::add_embedding(items); cpu::add_head(items);
+           cpu::add_linear(items); cpu::add_norms(items); cpu::add_optimizer(items); cpu::add_packed(items);
+           cpu::add_rope(items))

@@ -100,12 +100,30 @@ HWY_EXPORT(sum_tile);
 HWY_EXPORT(merge_tiles);
 HWY_EXPORT(slope_tile);
 
+void sum_head_tiles(const float* logits, const float* temperatures, int64_t rows, int64_t vocabulary, bool weighted,
+                    TileSums* sums) {
+  const int64_t tiles = head_tiles(vocabulary);
+  const auto sum = HWY_DYNAMIC_DISPATCH(sum_tile);
+  dse::parallel_for(0, rows * tiles, 16, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t row = task / tiles, tile = task % tiles;
+      sum(logits + row * vocabulary + tile * kHeadTile, head_tile_size(vocabulary, tile), temperatures[row], weighted,
+          sums[task]);
+    }
+  });
+}
+
+void merge_head_tiles(const TileSums* sums, int64_t rows, int64_t tiles, float* lse, float* mean) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const HeadSums head = HWY_DYNAMIC_DISPATCH(merge_tiles)(sums + n * tiles, tiles);
+    lse[n] = head.lse;
+    if (mean) mean[n] = head.mean_logit;
+  }
+}
+
 namespace {
 
 using dse::Op;
-
-int64_t tiles_of(int64_t vocabulary) { return (vocabulary + kHeadTile - 1) / kHeadTile; }
-int64_t tile_size(int64_t vocabulary, int64_t tile) { return std::min(kHeadTile, vocabulary - tile * kHeadTile); }
 
 // Logits of a tile of the vocabulary for `rows` rows of x, softcapped, at rows of `to` that are `stride` apart.
 struct HeadWeights {
@@ -113,7 +131,7 @@ struct HeadWeights {
   int64_t width, vocabulary;
   float cap;
   void logits(const float* x, int64_t rows, int64_t tile, float* to, int64_t stride) const {
-    const int64_t count = tile_size(vocabulary, tile);
+    const int64_t count = head_tile_size(vocabulary, tile);
     product_here({.rows = rows,
                   .columns = count,
                   .inner = width,
@@ -126,25 +144,16 @@ struct HeadWeights {
   }
 };
 
-// sums [rows, tiles] -> lse and, unless null, mean [rows].
-void merge_rows(const TileSums* sums, int64_t rows, int64_t tiles, float* lse, float* mean) {
-  for (int64_t n = 0; n < rows; ++n) {
-    const HeadSums head = HWY_DYNAMIC_DISPATCH(merge_tiles)(sums + n * tiles, tiles);
-    lse[n] = head.lse;
-    if (mean) mean[n] = head.mean_logit;
-  }
-}
-
 struct Softcap {
   static constexpr dse::KernelTraits traits{.op = Op::softcap, .priority = 1, .row_invariant = true};
   explicit Softcap(const dse_operation& o) : width(o.out), cap(float(o.softcap)) { check_instruction_set(); }
   void run(const dse::Call<traits.op>& call) const {
     float* z = call.out<float>("logits");
     const auto run_row = HWY_DYNAMIC_DISPATCH(cap_logits);
-    dse::parallel_for(0, call.rows() * tiles_of(width), 16, [&](int64_t first, int64_t last) {
+    dse::parallel_for(0, call.rows() * head_tiles(width), 16, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task) {
-        const int64_t row = task / tiles_of(width), tile = task % tiles_of(width);
-        run_row(z + row * width + tile * kHeadTile, tile_size(width, tile), cap);
+        const int64_t row = task / head_tiles(width), tile = task % head_tiles(width);
+        run_row(z + row * width + tile * kHeadTile, head_tile_size(width, tile), cap);
       }
     });
   }
@@ -155,23 +164,16 @@ struct Softcap {
 struct LogitSums {
   static constexpr dse::KernelTraits traits{.op = Op::logit_sums, .priority = 1, .row_invariant = true};
   explicit LogitSums(const dse_operation& o) : vocabulary(o.out) { check_instruction_set(); }
-  int64_t workspace_bytes(int64_t rows) const { return rows * tiles_of(vocabulary) * int64_t(sizeof(TileSums)); }
+  int64_t workspace_bytes(int64_t rows) const { return rows * head_tiles(vocabulary) * int64_t(sizeof(TileSums)); }
   void run(const dse::Call<traits.op>& call) const {
     const float *z = call.in<float>("logits"), *temperatures = call.in<float>("temperatures");
     const int64_t* targets = call.in<int64_t>("targets");
     float *lse = call.out<float>("lse"), *at_target = call.out<float>("target_logit"),
           *mean = call.out<float>("mean_logit");
     auto* sums = static_cast<TileSums*>(call.raw.workspace);
-    const int64_t tiles = tiles_of(vocabulary);
-    const auto sum = HWY_DYNAMIC_DISPATCH(sum_tile);
-    dse::parallel_for(0, call.rows() * tiles, 16, [&](int64_t first, int64_t last) {
-      for (int64_t task = first; task < last; ++task) {
-        const int64_t row = task / tiles, tile = task % tiles;
-        sum(z + row * vocabulary + tile * kHeadTile, tile_size(vocabulary, tile), temperatures[row], mean, sums[task]);
-      }
-    });
+    sum_head_tiles(z, temperatures, call.rows(), vocabulary, mean, sums);
     for (int64_t n = 0; n < call.rows(); ++n) at_target[n] = z[n * vocabulary + targets[n]] / temperatures[n];
-    merge_rows(sums, call.rows(), tiles, lse, mean);
+    merge_head_tiles(sums, call.rows(), head_tiles(vocabulary), lse, mean);
   }
   int64_t vocabulary;
 };
@@ -182,7 +184,7 @@ struct LogProb {
   explicit LogProb(const dse_operation& o) : width(o.in), vocabulary(o.out), cap(float(o.softcap)) {
     check_instruction_set();
   }
-  int64_t workspace_bytes(int64_t rows) const { return rows * tiles_of(vocabulary) * int64_t(sizeof(TileSums)); }
+  int64_t workspace_bytes(int64_t rows) const { return rows * head_tiles(vocabulary) * int64_t(sizeof(TileSums)); }
   void run(const dse::Call<traits.op>& call) const {
     const float* x = call.in<float>("x");
     const HeadWeights head{call.in<float>("head"), width, vocabulary, cap};
@@ -191,11 +193,11 @@ struct LogProb {
           *mean = call.out<float>("mean_logit");
     auto* sums = static_cast<TileSums*>(call.raw.workspace);
     const auto temperature = float(call.real("temperature"));
-    const int64_t tiles = tiles_of(vocabulary), blocks = (call.rows() + kHeadRows - 1) / kHeadRows;
+    const int64_t tiles = head_tiles(vocabulary), blocks = (call.rows() + kHeadRows - 1) / kHeadRows;
     dse::parallel_for(0, blocks * tiles, 1, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task) {
         const int64_t row = task / tiles * kHeadRows, rows = std::min(kHeadRows, call.rows() - row);
-        const int64_t tile = task % tiles, begin = tile * kHeadTile, count = tile_size(vocabulary, tile);
+        const int64_t tile = task % tiles, begin = tile * kHeadTile, count = head_tile_size(vocabulary, tile);
         float* logits = scratch(kHeadRows * kHeadTile, 1);
         head.logits(x + row * width, rows, tile, logits, kHeadTile);
         for (int64_t r = 0; r < rows; ++r) {
@@ -206,7 +208,7 @@ struct LogProb {
         }
       }
     });
-    merge_rows(sums, call.rows(), tiles, lse, mean);
+    merge_head_tiles(sums, call.rows(), tiles, lse, mean);
   }
   int64_t width, vocabulary;
   float cap;
@@ -232,7 +234,7 @@ struct LogProbBackward {
   void run_rows(const dse::Call<traits.op>& call, int64_t row, int64_t rows) const {
     const float *x = call.in<float>("x") + row * width, *head = call.in<float>("head");
     auto* dz = static_cast<float*>(call.raw.workspace);
-    const int64_t tiles = tiles_of(vocabulary), blocks = (rows + kHeadRows - 1) / kHeadRows;
+    const int64_t tiles = head_tiles(vocabulary), blocks = (rows + kHeadRows - 1) / kHeadRows;
     dse::parallel_for(0, blocks * tiles, 1, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task)
         slopes_of(call, row, task / tiles * kHeadRows, std::min(kHeadRows, rows - task / tiles * kHeadRows),
@@ -259,7 +261,7 @@ struct LogProbBackward {
   // Of rows [first, first + rows) of those that begin at `row`.
   void slopes_of(const dse::Call<traits.op>& call, int64_t row, int64_t first, int64_t rows, int64_t tile,
                  float* dz) const {
-    const int64_t begin = tile * kHeadTile, count = tile_size(vocabulary, tile);
+    const int64_t begin = tile * kHeadTile, count = head_tile_size(vocabulary, tile);
     const float *d_entropy = call.in<float>("d_entropy"), *entropy = call.in<float>("entropy");
     float* to = dz + first * vocabulary + begin;
     const HeadWeights head{call.in<float>("head"), width, vocabulary, cap};

@@ -14,11 +14,14 @@ void check_instruction_set();
 // Each file adds its own.
 void add_activations(std::deque<dse::Item>& items);
 void add_attention(std::deque<dse::Item>& items);
+void add_cache_write(std::deque<dse::Item>& items);
+void add_draw(std::deque<dse::Item>& items);
 void add_embedding(std::deque<dse::Item>& items);
 void add_head(std::deque<dse::Item>& items);
 void add_linear(std::deque<dse::Item>& items);
 void add_norms(std::deque<dse::Item>& items);
 void add_optimizer(std::deque<dse::Item>& items);
+void add_packed(std::deque<dse::Item>& items);
 void add_rope(std::deque<dse::Item>& items);
 
 }  // namespace cpu

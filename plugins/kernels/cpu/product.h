@@ -8,6 +8,7 @@
 // It packs what it multiplies into small blocks (Goto and van de Geijn 2008), a thread into memory of its own.
 #pragma once
 #include <cstdint>
+#include <functional>
 
 namespace cpu {
 
@@ -28,8 +29,15 @@ struct Product {
   bool accumulate = false;          // the chain begins with what C holds
 };
 
+// Part of a product that one thread computes: panels [first, last) of columns, of the rows [row, row + rows).
+struct ProductPart {
+  int64_t row, rows, first, last;
+};
+
 void product(const Product& p);
 // The same on this thread alone, for a few rows: all of them are packed at once.
 void product_here(const Product& p);
+// What product calls for each of its parts, on several threads: one that packs its right side itself may stand there.
+void each_part(const Product& p, const std::function<void(const Product&, const ProductPart&)>& multiply);
 
 }  // namespace cpu

@@ -43,7 +43,7 @@ extern "C" {
 #define DSE_ABI_MAJOR 1u
 #define DSE_ABI_MINOR 3u
 #define DSE_MODEL_REVISION 1u  /* since 1.1 */
-#define DSE_KERNEL_REVISION 3u /* since 1.2 */
+#define DSE_KERNEL_REVISION 4u /* since 1.3 */
 
 #if defined(__GNUC__)
 #define DSE_EXPORT __attribute__((visibility("default")))
@@ -368,7 +368,7 @@ typedef struct dse_model {
 /* ------------------------------------------------------------------------------------------ kernel ---- */
 /* UNSTABLE until frozen: of DSE_KERNEL_REVISION. */
 
-enum { DSE_F32 = 1, DSE_F64 = 2, DSE_BF16 = 3, DSE_I32 = 4, DSE_I64 = 5 };
+enum { DSE_F32 = 1, DSE_F64 = 2, DSE_BF16 = 3, DSE_I32 = 4, DSE_I64 = 5, DSE_U8 = 6 };
 enum { DSE_CPU = 1, DSE_CUDA = 2 };
 enum { DSE_SILU = 0, DSE_RELU = 1, DSE_GELU = 2, DSE_GELU_TANH = 3 };
 
@@ -400,8 +400,14 @@ enum {
   DSE_OP_SUM_OF_SQUARES = 24,
   DSE_OP_ADAMW = 25,
   DSE_OP_LOGIT_SUMS = 26,
-  DSE_OP_SOFTCAP = 27
+  DSE_OP_SOFTCAP = 27,
+  DSE_OP_DRAW = 28,
+  DSE_OP_PACK_WEIGHTS = 29,
+  DSE_OP_PACKED_LINEAR = 30
 };
+
+/* Weights that a rollout reads narrower than they are trained; their layout: the catalogue. */
+enum { DSE_PACKED_BF16 = 1, DSE_PACKED_INT8 = 2 };
 
 /* One operation as it is bound: what does not change from call to call. What an operation does not read means nothing.
  */
@@ -424,6 +430,8 @@ typedef struct dse_operation {
   const float* rope_frequencies;
   const float* rope_long_frequencies;
   double rope_amplitude; /* of cosine and sine */
+  uint32_t packing;      /* DSE_PACKED_… */
+  uint32_t reserved;
 } dse_operation;
 
 /* A borrowed tensor, laid out like DLPack's DLTensor: strides in elements. */

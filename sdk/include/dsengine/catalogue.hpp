@@ -38,8 +38,11 @@ enum class Op : uint32_t {
   adamw,
   logit_sums,
   softcap,
+  draw,
+  pack_weights,
+  packed_linear,
 };
-static_assert(uint32_t(Op::softcap) == DSE_OP_SOFTCAP);
+static_assert(uint32_t(Op::packed_linear) == DSE_OP_PACKED_LINEAR);
 
 // An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
 // is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; the
@@ -94,13 +97,12 @@ inline constexpr OpEntry kCatalogue[] = {
     {Op::attention_backward, "attention.backward", "d_out q* k* v* out lse offsets:i", "dq dk dv", "", "longest"},
     // The cache is blocks of S tokens: keys and values [P, S, Hk, D]. Key j of sequence b stands in block
     // blocks[b, j / S] (blocks [B, M]) at j % S. k, v [N, Hk, D] go to rows [N] of [P S, Hk, D].
-    {Op::cache_write, "cache_write", "k v rows:i", "keys= values=", "", ""},
+    {Op::cache_write, "cache_write", "k* v* rows:i", "keys= values=", "", ""},
     // Each sequence's new tokens are the last of its key_counts [B] keys.
     {Op::cached_attention, "cached_attention", "q* keys values blocks:i offsets:i key_counts:i", "out", "", "longest"},
     // z = softcap(x headᵀ) / temperature, head [V, I], targets [N]: lse [N] = log of the sum of exp(z),
     // target_logit [N] = z[target], mean_logit [N] = mean of z under softmax(z). Those of parts of the vocabulary can
-    // be
-    // merged.
+    // be merged.
     {Op::log_prob, "log_prob", "x head targets:i", "lse target_logit mean_logit?", "temperature", ""},
     // For d_logp and d_entropy [N], of logp = target_logit - lse and entropy = lse - mean_logit.
     {Op::log_prob_backward, "log_prob.backward", "d_logp d_entropy? x head targets:i lse entropy?", "dx dhead+?",
@@ -115,6 +117,17 @@ inline constexpr OpEntry kCatalogue[] = {
     {Op::logit_sums, "logit_sums", "logits temperatures targets:i", "lse target_logit mean_logit?", "", ""},
     // logits [N, V] become softcap tanh(logits / softcap).
     {Op::softcap, "softcap", "", "logits=", "", ""},
+    // The next token of each row of logits [N, V], softcapped where there is one: the first at which the sum of
+    // softmax(z), z = logits / temperature, ids ascending, passes draws [N] float64 in [0, 1); of a draw below 0 the
+    // likeliest, the lowest id among equals. lse and target_logit [N] as logit_sums has them of those tokens.
+    {Op::draw, "draw", "logits temperatures draws", "tokens:i lse target_logit", "", ""},
+    // w [O, I] as a rollout reads it, narrower, in panels of 32 outputs; outputs beyond O are 0.
+    // bf16: [ceil(O / 32), I, 32], rounded to the nearest even. int8: [ceil(O / 32), ceil(I / 32)] of blocks: int8
+    // [32 inputs, 32 outputs], inputs beyond I 0, then float16 [32 outputs]: a scale, by which the bytes are multiplied
+    // in float32, the largest of the block being 127.
+    {Op::pack_weights, "pack_weights", "w", "packed", "", ""},
+    // y = x wᵀ + b + residual of packed weights, unpacked to float32: the bits that linear gives of those.
+    {Op::packed_linear, "packed_linear", "x packed b? residual?", "y", "", ""},
 };
 
 constexpr const OpEntry& entry(Op op) { return kCatalogue[uint32_t(op) - 1]; }
@@ -139,7 +152,7 @@ consteval bool catalogue_is_in_order() {
   uint32_t next = 1;
   for (const auto& e : kCatalogue)
     if (uint32_t(e.op) != next++) return false;
-  return next == uint32_t(DSE_OP_SOFTCAP) + 1;
+  return next == uint32_t(DSE_OP_PACKED_LINEAR) + 1;
 }
 static_assert(catalogue_is_in_order());
 

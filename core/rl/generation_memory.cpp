@@ -1,0 +1,28 @@
+#include "rl/generation_memory.h"
+
+#include <chrono>
+
+namespace dsengine {
+
+Packing packing_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::bf16:
+      return Packing::bf16;
+    case WeightFormat::int8:
+      return Packing::int8;
+    default:
+      return Packing::none;
+  }
+}
+
+GenerationMemory::GenerationMemory(Phases& phases, Scheduler& scheduler, Model& model, const RolloutConfig& config) {
+  model.set_rollout_weights(packing_of(config.weights));
+  phases.on_enter(Phase::generate, [this, &model] {
+    const auto began = std::chrono::steady_clock::now();
+    model.pack_rollout_weights();
+    pack_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  });
+  phases.on_leave(Phase::generate, [&scheduler, &model] { scheduler.release(), model.drop_rollout_weights(); });
+}
+
+}  // namespace dsengine
