@@ -5,7 +5,8 @@
   # needs: cmake --build --preset release. --python: an interpreter with transformers (.deps/venv/bin/python), and for the
   # rows of llama.cpp with llama-cpp-python and gguf. The models are made in FOLDER, which is kept.
 
-Each round runs the peer's script of bench/peers and `dsengine bench`, the order alternating. Before anything is timed the
+Each round runs the peer's script of bench/peers and `dsengine bench`, the order alternating; of some rows both sides are
+dsengine, at other work. Before anything is timed the
 results are compared: greedy tokens, or the first step's loss to 1e-4. Results: bench/results/peers.jsonl and the table of
 bench/README.md.
 """
@@ -23,28 +24,37 @@ RESULTS = ROOT / "bench/results/peers.jsonl"
 GENERATE, TRAIN = "transformers_generate.py", "transformers_train.py"
 
 
-def case(what, peer, script, command, model, key, more="", peer_more=""):
+def case(what, peer, script, command, model, key, more="", peer_more="", own=""):
+    """more: options of both sides. Without a script the peer is dsengine too."""
     return {"what": what, "peer": peer, "script": script, "command": command, "model": model, "key": key,
-            "options": more.split(), "peer_options": peer_more.split()}
+            "options": more.split(), "peer_options": peer_more.split(), "own_options": own.split()}
 
 
-def generate(model, batch, prompt, new, peers=("transformers",), key="decode_tokens_per_s"):
+def generate(model, batch, prompt, new, peers=("transformers",), key="decode_tokens_per_s", weights="fp32"):
     shape = f"--batch {batch} --prompt {prompt} --new {new}"
     name = {"decode_tokens_per_s": "decode", "prefill_tokens_per_s": "prefill", "tokens_per_s": "generate"}[key]
     for peer in peers:
         script = GENERATE if peer == "transformers" else "llamacpp_generate.py"
-        yield case(f"{name} {model} B={batch} {prompt}+{new}", peer, script, "generate", model, key, shape,
-                   "" if peer == "transformers" else "--type " + peer.split()[1])
+        narrow = "" if weights == "fp32" else " " + weights
+        yield case(f"{name} {model} B={batch} {prompt}+{new}{narrow}", peer, script, "generate", model, key, shape,
+                   "" if peer == "transformers" else "--type " + peer.split()[1], f"--weights {weights}")
 
 
 CASES = [
     *generate("llama-110m", 1, 128, 128, ("transformers", "llama.cpp f32")),
     *generate("opt-125m", 1, 128, 128),
     *generate("llama-110m", 8, 128, 128, ("transformers", "llama.cpp f32")),
+    *generate("llama-110m", 1, 128, 128, ("llama.cpp f16",), weights="bf16"),
+    *generate("llama-110m", 1, 128, 128, ("llama.cpp q8_0",), weights="int8"),
+    *generate("llama-110m", 8, 128, 128, ("llama.cpp q8_0",), weights="int8"),
     *generate("opt-30m", 16, 64, 64),
     *generate("llama-110m", 1, 512, 2, ("transformers", "llama.cpp f32"), "prefill_tokens_per_s"),
     case("SFT step llama-110m 4x256", "transformers", TRAIN, "train", "llama-110m", "tokens_per_s", "--batch 4 --length 256"),
     case("SFT step opt-30m 16x128", "transformers", TRAIN, "train", "opt-30m", "tokens_per_s", "--batch 16 --length 128"),
+    case("16 samples of a prompt, opt-30m 256+128", "16 prompts of their own", None, "generate", "opt-30m", "tokens_per_s",
+         "--prompt 256 --new 128 --temperature 1", "--batch 16", "--batch 1 --samples 16"),
+    case("64 prompts, answers of uneven lengths, opt-30m 64+256, 16 slots", "answers of one length", None, "generate",
+         "opt-30m", "tokens_per_s", "--batch 64 --prompt 64 --slots 16", "--new 64", "--new 256 --lengths exponential"),
 ]
 
 
@@ -57,13 +67,17 @@ def run(command):
 
 def sides(c, options):
     model, threads = options.models / c["model"], ["--threads", 2, "--repeats", options.repeats]
-    peer = [options.python, ROOT / "bench/peers" / c["script"], "--model", model, *c["options"], *c["peer_options"], *threads]
-    ours = [options.binary, "bench", c["command"], "--model", model, *c["options"], *threads]
+    bench = [options.binary, "bench", c["command"]]
+    begin = [options.python, ROOT / "bench/peers" / c["script"]] if c["script"] else bench
+    peer = [*begin, "--model", model, *c["options"], *c["peer_options"], *threads]
+    ours = [*bench, "--model", model, *c["options"], *c["own_options"], *threads]
     return {"peer": peer, "dsengine": ours}
 
 
 def same(c, peer, ours):
     """What shows that both did the same work."""
+    if not c["script"]:
+        return "the same program"
     if c["command"] == "train":
         if abs(peer["loss_first"] - ours["loss_first"]) > 1e-4:
             sys.exit(f"{c['what']}: losses {peer['loss_first']} and {ours['loss_first']}")
@@ -128,7 +142,7 @@ def main():
     readme = ROOT / "bench/README.md"
     before, _, rest = readme.read_text().partition("<!-- peers -->\n")
     _, _, after = rest.partition("<!-- end -->\n")
-    readme.write_text(before + "<!-- peers -->\n" + f"{machine}, two threads, float32.\n\n" + table(rows) + "<!-- end -->\n" + after)
+    readme.write_text(before + "<!-- peers -->\n" + f"{machine}, two threads; float32 unless said.\n\n" + table(rows) + "<!-- end -->\n" + after)
 
 
 main()
