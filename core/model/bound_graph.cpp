@@ -76,18 +76,7 @@ void find_last_reads(const Section& section, std::vector<BoundOperator>& bound) 
 }
 
 // The last linear's weight of an operator that ends with one; -1: none.
-int last_weight(const Operator& op) {
-  switch (op.kind) {
-    case Operator::linear:
-      return op.weight;
-    case Operator::attention:
-    case Operator::gated_mlp:
-    case Operator::mlp:
-      return op.out_weight;
-    default:
-      return -1;
-  }
-}
+int last_weight(const Operator& op) { return op.kind == Operator::linear ? op.weight : op.out_weight; }
 
 void join_residuals(const Section& section, std::vector<BoundOperator>& bound) {
   std::set<int> known{section.input};  // values, before the operator at hand

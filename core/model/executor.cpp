@@ -165,7 +165,7 @@ Tensor Executor::run_linear(size_t section, const ops::Linear& op, const Tensor&
       adapted && weights_.adapter && weights_.adapter->adapts(section, weight) ? weights_.adapter.get() : nullptr;
   const Tensor beside = adapter ? Tensor() : residual;
   const Tensor y = in_part_order(
-      narrow ? narrow->of(section, weight)->forward(x, b.value(), beside) : autograd::linear(op, x, w, b, beside),
+      narrow ? narrow->of(section, weight).forward(x, b.value(), beside) : autograd::linear(op, x, w, b, beside),
       graph_.sections[section].blocks[size_t(weight)]);
   if (!adapter) return y;
   const Tensor sum = adapter->add(section, weight, x, y);
@@ -260,8 +260,7 @@ void Executor::pack_rollout_weights() const {
   const at::NoGradGuard no_grad;
   for (size_t s = 0; s <= head_section(); ++s) {
     if (hooks_) hooks_->before_forward(s);
-    const bool own_head = s == head_section() && weights_.head;
-    weights_.rollout->pack(s, own_head ? *weights_.head : weights_.sections[s == head_section() ? 0 : s]);
+    weights_.rollout->pack(s, s < head_section() ? weights_.sections[s] : *weights_.of_section(s)[0]);
     if (hooks_) hooks_->after_forward(s);
   }
 }

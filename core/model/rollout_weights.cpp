@@ -8,7 +8,10 @@ namespace dsengine {
 using at::Tensor;
 
 RolloutWeights::RolloutWeights(const ModelGraph& graph, const Kernels& kernels, at::ScalarType dtype, Packing packing)
-    : graph_(graph), kernels_(kernels), dtype_(dtype), packing_(packing) {
+    : graph_(graph) {
+  const auto add = [&](size_t section, int block, int64_t in, int64_t out) {
+    linears_.emplace(std::pair(section, block), Linear(ops::PackedLinear(kernels, dtype, in, out, packing)));
+  };
   for (size_t s = 0; s < graph.sections.size(); ++s)
     for (const auto& op : graph.sections[s].operators) {
       const bool linear = op.kind == Operator::linear || op.out_weight >= 0;
@@ -20,18 +23,9 @@ RolloutWeights::RolloutWeights(const ModelGraph& graph, const Kernels& kernels, 
   add(graph.sections.size(), 0, graph.width, graph.vocabulary);
 }
 
-void RolloutWeights::add(size_t section, int block, int64_t in, int64_t out) {
-  linears_.emplace(std::pair(section, block), Linear(ops::PackedLinear(kernels_, dtype_, in, out, packing_)));
-}
-
 Tensor RolloutWeights::Linear::forward(const Tensor& x, const Tensor& bias, const Tensor& residual) const {
   DSE_CHECK(packed_.defined(), "rollout weights are read before they are packed");
   return op_.forward(x, packed_, bias, residual);
-}
-
-const RolloutWeights::Linear* RolloutWeights::of(size_t section, int block) const {
-  const auto found = linears_.find({section, block});
-  return found == linears_.end() ? nullptr : &found->second;
 }
 
 void RolloutWeights::pack(size_t section, const ParamStorage& unit) {

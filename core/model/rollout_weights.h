@@ -4,7 +4,7 @@
 //
 //   RolloutWeights narrow(graph, kernels, at::kFloat, Packing::int8);
 //   narrow.pack(section, storage);                       // of each section; the head's index is the number of sections
-//   narrow.of(section, block)->forward(x, bias, residual)
+//   narrow.of(section, block).forward(x, bias, residual)
 //
 // Borrows the graph and the kernels.
 #pragma once
@@ -31,21 +31,16 @@ class RolloutWeights {
     ops::PackedLinear op_;
     at::Tensor packed_;
   };
-  // Null: the block is none that is packed.
-  const Linear* of(size_t section, int block) const;
-  const Linear& head() const { return linears_.at({graph_.sections.size(), 0}); }
+  // Of a linear's weight.
+  const Linear& of(size_t section, int block) const { return linears_.at({section, block}); }
+  const Linear& head() const { return of(graph_.sections.size(), 0); }
 
   // From the storage that a section's linears, or the head, are blocks of.
   void pack(size_t section, const ParamStorage& unit);
   void drop();
 
  private:
-  void add(size_t section, int block, int64_t in, int64_t out);
-
   const ModelGraph& graph_;
-  const Kernels& kernels_;
-  at::ScalarType dtype_;
-  Packing packing_;
   std::map<std::pair<size_t, int>, Linear> linears_;  // of the head: block 0
 };
 

@@ -17,9 +17,7 @@ PackedLinear::PackedLinear(const Kernels& kernels, at::ScalarType dtype, int64_t
 
 Tensor PackedLinear::pack(const Tensor& w) const {
   if (!pack_) return reference::pack_weights(w, packing_);
-  const int64_t panels = (out_ + 31) / 32, blocks = (in_ + 31) / 32;
-  const int64_t bytes = packing_ == Packing::bf16 ? panels * in_ * 64 : panels * blocks * (32 * 32 + 64);
-  Tensor packed = at::empty({bytes}, w.options().dtype(at::kByte));
+  Tensor packed = at::empty({reference::packed_bytes(in_, out_, packing_)}, w.options().dtype(at::kByte));
   pack_.run({w}, {packed}, out_);
   return packed;
 }

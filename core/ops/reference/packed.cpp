@@ -16,6 +16,10 @@ Tensor bytes_of(const Tensor& t) { return t.contiguous().view(at::kByte); }
 
 }  // namespace
 
+int64_t packed_bytes(int64_t in, int64_t out, Packing packing) {
+  return parts(out) * (packing == Packing::int8 ? parts(in) * kBlockBytes : in * kSide * 2);
+}
+
 Tensor pack_weights(const Tensor& w, Packing packing) {
   const int64_t panels = parts(w.size(0)), blocks = parts(w.size(1));
   const bool int8 = packing == Packing::int8;

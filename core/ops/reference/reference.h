@@ -55,7 +55,8 @@ ops::LogitSums logit_sums(const at::Tensor& z, const at::Tensor& targets, bool w
 // Of such logits: tokens [N] for draws [N] float64.
 at::Tensor draw(const at::Tensor& z, const at::Tensor& draws);
 
-// The catalogue's layouts; unpacked: [out, in] float32.
+// The catalogue's layouts: how many bytes, what they hold. unpacked: [out, in] float32.
+int64_t packed_bytes(int64_t in, int64_t out, Packing packing);
 at::Tensor pack_weights(const at::Tensor& w, Packing packing);
 at::Tensor unpacked_weights(const at::Tensor& packed, int64_t in, int64_t out, Packing packing);
 

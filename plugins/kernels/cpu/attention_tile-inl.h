@@ -98,10 +98,6 @@ HWY_INLINE void each_query(const AttentionCall& call, const Run& run, const F& f
   }
 }
 
-// Asks for a line that is read a tile later, to the second level of the cache: for so many misses the first has no
-// room.
-HWY_INLINE void fetch(const float* line) { __builtin_prefetch(line, 0, 2); }
-
 // s = scores of R rows, one chain each along the width: keys are transposed on the way. next: of the next tile.
 template <int R>
 HWY_NOINLINE void scores_of_few(const float* const* keys, const float* const* next, int64_t count, int64_t width,
@@ -114,12 +110,10 @@ HWY_NOINLINE void scores_of_few(const float* const* keys, const float* const* ne
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
     const auto add = [&](int64_t i, const float* from) HWY_ATTR {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const V qs = hn::Set(d, q[r * kRowStride + i]);
+      V ks[kVectors];
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(qs, hn::Load(d, from + v * kLanes), sums[r][v]);
-      }
+      for (int v = 0; v < kVectors; ++v) ks[v] = hn::Load(d, from + v * kLanes);
+      add_products<R, kRowStride>(q + i, ks, sums);
     };
     int64_t i = n < count ? 0 : width;  // of keys that are none, zeros do
     for (; i + kStep <= width; i += kStep) {

@@ -71,12 +71,7 @@ HWY_NOINLINE void multiply_unpacked(const float* HWY_RESTRICT a, int64_t floats,
       V ws[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) ws[v] = panel.w(k, v);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const V x = hn::Set(d, as[r * kRowStride + k]);
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(x, ws[v], sums[r][v]);
-      }
+      add_products<R, kRowStride>(as + k, ws, sums);
     }
   }
 #pragma GCC unroll 16

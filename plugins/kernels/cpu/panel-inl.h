@@ -17,9 +17,8 @@ namespace HWY_NAMESPACE {
 
 constexpr int64_t kDepth = kWidest;  // of a packed block
 
-// Into the second level of the cache: the first would be full before it is used.
-HWY_INLINE void prefetch_step(const float* from) {
-  for (int64_t i = 0; i < kLanes * kStep; i += 16) __builtin_prefetch(from + i, 0, 2);
+HWY_INLINE void fetch_step(const float* from) {
+  for (int64_t i = 0; i < kLanes * kStep; i += 16) fetch(from + i);
 }
 
 // to [depth, kColumns] = columns of `from`, whose rows [column, k] are dense along k. next: what is wanted after it.
@@ -28,7 +27,7 @@ HWY_INLINE void pack_transposed(const float* from, int64_t stride, int64_t depth
   int64_t k = 0;
   for (; columns == kColumns && k + kStep <= depth; k += kStep) {
     if (next)
-      for (int64_t i = 0; i < kVectors; ++i) prefetch_step(next + (k * kVectors + i * kStep) * kLanes);
+      for (int64_t i = 0; i < kVectors; ++i) fetch_step(next + (k * kVectors + i * kStep) * kLanes);
     for (int64_t n = 0; n < kColumns; n += kLanes)
       transpose_step([&](int64_t row) { return from + (n + row) * stride + k; }, to + k * kColumns + n, kColumns);
   }

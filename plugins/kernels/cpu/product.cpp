@@ -49,7 +49,7 @@ HWY_NOINLINE void multiply_few(const float* HWY_RESTRICT a, int64_t block, const
       };
       int64_t k = 0;
       for (; k + kStep <= depth; k += kStep) {
-        if (next) prefetch_step(next + n * inner + (first + k) * kLanes);
+        if (next) fetch_step(next + n * inner + (first + k) * kLanes);
         transpose_step([&](int64_t i) { return bs + i * b_stride + k; }, step, kLanes);
 #pragma GCC unroll 4
         for (int64_t i = 0; i < kStep; ++i) add(k + i, hn::Load(d, step + i * kLanes));

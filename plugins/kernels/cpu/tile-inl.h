@@ -34,6 +34,20 @@ constexpr float kLowest = -1e30f;                 // a score, or a logit, that d
 constexpr int64_t kWidest = 256;                  // of a packed row
 constexpr int64_t kRowStride = kWidest + 16;      // between packed rows, which so meet in no set of the cache
 
+// sums [R, kColumns] += a bᵀ, the step of every chain: row r's number is a[r * a_row], known to the compiler.
+template <int R, int64_t a_row>
+HWY_INLINE void add_products(const float* HWY_RESTRICT a, const V (&b)[kVectors], V (&sums)[R][kVectors]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const V as = hn::Set(d, a[r * a_row]);
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(as, b[v], sums[r][v]);
+  }
+}
+
+// Asks for what is read later, to the second level of the cache: for so many misses the first has no room.
+HWY_INLINE void fetch(const float* line) { __builtin_prefetch(line, 0, 2); }
+
 // C [rows, kColumns] = or += A [rows, depth] B [depth, kColumns], rows <= kRows. A's element (r, k) is
 // a[r * a_row + k * a_column], both known to the compiler. B's rows are aligned to a vector.
 template <int R, int64_t a_row, int64_t a_column>
@@ -49,12 +63,7 @@ HWY_NOINLINE void multiply_rows(const float* HWY_RESTRICT a, const float* HWY_RE
     V bs[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) bs[v] = hn::Load(d, b + v * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const V as = hn::Set(d, a[r * a_row + k * a_column]);
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(as, bs[v], sums[r][v]);
-    }
+    add_products<R, a_row>(a + k * a_column, bs, sums);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
