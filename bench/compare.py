@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """dsengine beside what else does the same work on this machine, in turn: how many times as fast it is.
 
-  bench/compare.py --models FOLDER [--python FILE] [--rounds N] [--only TEXT]…
-  # needs: cmake --build --preset release. --python: an interpreter with transformers (.deps/venv/bin/python), and for the
-  # rows of llama.cpp with llama-cpp-python and gguf. The models are made in FOLDER, which is kept.
+  bench/compare.py --models FOLDER [--peers FOLDER] [--rounds N] [--only TEXT]…
+  # needs: cmake --build --preset release; linux-perf for the profiles. --peers: what bench/peers/setup has filled; without
+  # it, transformers of .deps/venv alone. The models are made in FOLDER, which is kept.
 
 Each round runs the peer's script of bench/peers and `dsengine bench`, the order alternating; of some rows both sides are
-dsengine, at other work. Before anything is timed the
-results are compared: greedy tokens, or the first step's loss to 1e-4. Results: bench/results/peers.jsonl and the table of
-bench/README.md.
+dsengine, at other work. Before anything is timed the results are compared: greedy tokens, the first step's loss to 1e-4, or
+the loss of the prompts to 1e-4. Results, a row as soon as it is measured, in place of an older one: bench/results/peers.jsonl
+and the table of bench/README.md.
 """
 import argparse
 import json
@@ -19,9 +19,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hot_spots import profile
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results/peers.jsonl"
 GENERATE, TRAIN = "transformers_generate.py", "transformers_train.py"
+PACKAGES = {"trl_ppo.py": "trl-ppo", "deepspeed_ppo.py": "deepspeed"}  # folders beside the peers' environment
 
 
 def case(what, peer, script, command, model, key, more="", peer_more="", own=""):
@@ -40,6 +43,7 @@ def generate(model, batch, prompt, new, peers=("transformers",), key="decode_tok
                    "" if peer == "transformers" else "--type " + peer.split()[1], f"--weights {weights}")
 
 
+ROLLOUT = "--batch 16 --prompt 64 --new 64"
 CASES = [
     *generate("llama-110m", 1, 128, 128, ("transformers", "llama.cpp f32")),
     *generate("opt-125m", 1, 128, 128),
@@ -49,44 +53,71 @@ CASES = [
     *generate("llama-110m", 8, 128, 128, ("llama.cpp q8_0",), weights="int8"),
     *generate("opt-30m", 16, 64, 64),
     *generate("llama-110m", 1, 512, 2, ("transformers", "llama.cpp f32"), "prefill_tokens_per_s"),
-    case("SFT step llama-110m 4x256", "transformers", TRAIN, "train", "llama-110m", "tokens_per_s", "--batch 4 --length 256"),
-    case("SFT step opt-30m 16x128", "transformers", TRAIN, "train", "opt-30m", "tokens_per_s", "--batch 16 --length 128"),
-    case("16 samples of a prompt, opt-30m 256+128", "16 prompts of their own", None, "generate", "opt-30m", "tokens_per_s",
-         "--prompt 256 --new 128 --temperature 1", "--batch 16", "--batch 1 --samples 16"),
-    case("64 prompts, answers of uneven lengths, opt-30m 64+256, 16 slots", "answers of one length", None, "generate",
-         "opt-30m", "tokens_per_s", "--batch 64 --prompt 64 --slots 16", "--new 64", "--new 256 --lengths exponential"),
+    case("64 answers of uneven lengths, opt-30m 64+256, 16 slots", "padded waves", None, "generate", "opt-30m",
+         "tokens_per_s", "--batch 64 --prompt 64 --new 256 --lengths exponential --slots 16", "--padded-waves"),
+    case("64 answers of uneven lengths, opt-30m 64+256, 16 slots", "answers of one length", None, "generate", "opt-30m",
+         "tokens_per_s", "--batch 64 --prompt 64 --slots 16", "--new 64", "--new 256 --lengths exponential"),
+    *(case(f"16 samples of a prompt, {model} 256+128", "16 prompts of their own", None, "generate", model, "tokens_per_s",
+           "--prompt 256 --new 128 --temperature 1", "--batch 16", "--batch 1 --samples 16")
+      for model in ("opt-30m", "llama-110m")),
+    *(case(f"SFT step {model} {lengths} {batch}x{length}", "transformers", TRAIN, "train", model, "tokens_per_s",
+           f"--batch {batch} --length {length} --lengths {lengths}")
+      for model, batch, length in (("llama-110m", 4, 256), ("opt-30m", 16, 128)) for lengths in ("uniform", "ragged")),
+    case("PPO step opt-30m B=16 64+64", "TRL", "trl_ppo.py", "ppo", "opt-30m", "samples_per_s", ROLLOUT,
+         own="--temperature 0.7"),
+    case("PPO step opt-30m B=16 64+64", "DeepSpeed ZeRO-2", "deepspeed_ppo.py", "ppo", "opt-30m", "samples_per_s", ROLLOUT,
+         own="--temperature 0"),
+    case("GRPO step opt-30m B=16 64+64 G=4", "TRL", "trl_grpo.py", "grpo", "opt-30m", "samples_per_s",
+         ROLLOUT + " --group 4"),
 ]
 
 
-def run(command):
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(command, packages=None):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **({"PYTHONPATH": str(packages)} if packages else {})}
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=environment)
     if done.returncode != 0:
         sys.exit(f"{command}: {done.stderr[-1000:]}")
     return json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
 
 
+def packages_of(c, options):
+    return options.peers and PACKAGES.get(c["script"]) and options.peers / PACKAGES[c["script"]]
+
+
+def python_of(options):
+    return options.peers / "venv/bin/python" if options.peers else ROOT / ".deps/venv/bin/python"
+
+
 def sides(c, options):
     model, threads = options.models / c["model"], ["--threads", 2, "--repeats", options.repeats]
     bench = [options.binary, "bench", c["command"]]
-    begin = [options.python, ROOT / "bench/peers" / c["script"]] if c["script"] else bench
+    begin = [python_of(options), ROOT / "bench/peers" / c["script"]] if c["script"] else bench
     peer = [*begin, "--model", model, *c["options"], *c["peer_options"], *threads]
     ours = [*bench, "--model", model, *c["options"], *c["own_options"], *threads]
     return {"peer": peer, "dsengine": ours}
+
+
+def equal_tokens(c, peer, ours):
+    equal = next((i for i, (a, b) in enumerate(zip(peer, ours)) if a != b), len(ours))
+    if not c["peer"].startswith("llama.cpp") and equal < len(ours):
+        sys.exit(f"{c['what']}: greedy tokens differ from {equal} on")
+    return f"the first {equal} of {len(ours)} greedy tokens"
 
 
 def same(c, peer, ours):
     """What shows that both did the same work."""
     if not c["script"]:
         return "the same program"
-    if c["command"] == "train":
-        if abs(peer["loss_first"] - ours["loss_first"]) > 1e-4:
-            sys.exit(f"{c['what']}: losses {peer['loss_first']} and {ours['loss_first']}")
-        return "loss of the first step"
-    ids = ours["output_ids"]
-    equal = next((i for i, (a, b) in enumerate(zip(peer["output_ids"], ids)) if a != b), len(ids))
-    if c["peer"] == "transformers" and equal < len(ids):
-        sys.exit(f"{c['what']}: greedy tokens differ from {equal} on")
-    return f"the first {equal} of {len(ids)} greedy tokens"
+    shown = []
+    for key, name in (("loss_first", "loss of the first step"), ("prompt_loss", "loss of the prompts")):
+        if key in peer:
+            if abs(peer[key] - ours[key]) > 1e-4:
+                sys.exit(f"{c['what']}: {key} is {peer[key]} and {ours[key]}")
+            shown.append(name)
+    if "output_ids" in peer:
+        shown.append(equal_tokens(c, peer["output_ids"], ours["output_ids"]))
+    return ", ".join(shown)
 
 
 def spread(values):
@@ -98,7 +129,7 @@ def measure(c, options):
     for round_ in range(options.rounds):
         lines = {}
         for side in ("peer", "dsengine") if round_ % 2 == 0 else ("dsengine", "peer"):
-            lines[side] = run(commands[side])
+            lines[side] = run(commands[side], packages_of(c, options) if side == "peer" else None)
         checked = checked or same(c, lines["peer"], lines["dsengine"])
         for side, line in lines.items():
             got[side].append(line)
@@ -107,42 +138,67 @@ def measure(c, options):
     return {"what": c["what"], "peer": c["peer"], "unit": c["key"], "ratio": spread([b / a for a, b in zip(*values.values())]),
             "peer_value": spread(values["peer"]), "dsengine_value": spread(values["dsengine"]),
             "floor_share": spread([line["floor_share"] for line in got["dsengine"]])["median"],
-            "memory_share": round(memory["dsengine"] / memory["peer"], 3), "same": checked}
+            "memory_mb": round(memory["dsengine"]), "memory_share": round(memory["dsengine"] / memory["peer"], 3),
+            "same": checked, "profile": profile(commands["dsengine"]), "rounds": options.rounds,
+            "repeats": options.repeats,
+            "command": " ".join(["dsengine", *(str(part) for part in commands["dsengine"][1:3]), c["model"],
+                                 *(str(part) for part in commands["dsengine"][5:])])}
 
 
 def table(rows):
-    lines = ["| what | beside | times as fast | tokens/s | share of the floor | peak memory |", "|---|---|---|---|---|---|"]
+    lines = ["| what | beside | times as fast | a second | share of the floor | profile | memory, MB | of the peer's |",
+             "|---|---|---|---|---|---|---|---|"]
     for r in rows:
-        ratio = r["ratio"]
+        ratio, value = r["ratio"], r["dsengine_value"]["median"]
+        parts = ", ".join(f"{name} {100 * share:.0f}" for name, share in r["profile"].items() if share >= 0.02)
         lines.append(f"| {r['what']} | {r['peer']} | {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) | "
-                     f"{r['dsengine_value']['median']:.0f} | {100 * r['floor_share']:.0f} % | {r['memory_share']:.2f} |")
+                     f"{value:.{0 if value >= 10 else 2}f} {r['unit'].split('_')[-4 if 'decode' in r['unit'] or 'prefill' in r['unit'] else 0]} | "
+                     f"{100 * r['floor_share']:.0f} % | {parts} | {r['memory_mb']} | {r['memory_share']:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def machine():
+    flags = set(re.findall(r"\bavx2\b|\bavx512f\b|\bavx512_bf16\b", Path("/proc/cpuinfo").read_text()))
+    limit = os.environ.get("DSENGINE_INSTRUCTION_SET")
+    return f"{len(os.sched_getaffinity(0))} cores, {' '.join(sorted(flags))}" + (f", dsengine held to {limit}" if limit else "")
+
+
+def write(rows, options):
+    options.results.write_text(f"# bench/compare.py; {machine()}, two threads\n"
+                               + "".join(json.dumps(row) + "\n" for row in rows))
+    if options.results != RESULTS:
+        return
+    readme = ROOT / "bench/README.md"
+    before, _, rest = readme.read_text().partition("<!-- peers -->\n")
+    _, _, after = rest.partition("<!-- end -->\n")
+    readme.write_text(before + "<!-- peers -->\n" + f"{machine()}, two threads; float32 unless said.\n\n" + table(rows)
+                      + "<!-- end -->\n" + after)
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--models", type=Path, required=True)
-    arguments.add_argument("--python", default=ROOT / ".deps/venv/bin/python")
+    arguments.add_argument("--peers", type=Path)
     arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--repeats", type=int, default=2)
     arguments.add_argument("--only", action="append", help="cases that have this in their name or peer")
+    arguments.add_argument("--results", type=Path, default=RESULTS, help="elsewhere, without the table: of another machine")
     options = arguments.parse_args()
-    subprocess.run([str(options.python), str(ROOT / "bench/peers/make_models.py"), str(options.models)], check=True)
-    rows = []
+    subprocess.run([str(python_of(options)), str(ROOT / "bench/peers/make_models.py"), str(options.models)], check=True)
+    old = [json.loads(line) for line in options.results.read_text().splitlines()[1:]] if options.results.exists() else []
+    rows = {(row["what"], row["peer"]): row for row in old}
     for c in CASES:
-        if options.only and not any(part in c["what"] + " " + c["peer"] for part in options.only):
+        key = (c["what"], c["peer"])
+        if options.only and not any(part in " beside ".join(key) for part in options.only):
             continue
-        rows.append(measure(c, options))
-        print(json.dumps(rows[-1]), flush=True)
-    flags = set(re.findall(r"\bavx2\b|\bavx512f\b|\bavx512_bf16\b", Path("/proc/cpuinfo").read_text()))
-    machine = f"{len(os.sched_getaffinity(0))} cores, {' '.join(sorted(flags))}"
-    head = f"# bench/compare.py --rounds {options.rounds} --repeats {options.repeats}; {machine}\n"
-    RESULTS.write_text(head + "".join(json.dumps(row) + "\n" for row in rows))
-    readme = ROOT / "bench/README.md"
-    before, _, rest = readme.read_text().partition("<!-- peers -->\n")
-    _, _, after = rest.partition("<!-- end -->\n")
-    readme.write_text(before + "<!-- peers -->\n" + f"{machine}, two threads; float32 unless said.\n\n" + table(rows) + "<!-- end -->\n" + after)
+        if not options.peers and c["script"] not in (None, GENERATE, TRAIN):
+            print(f"{' beside '.join(key)}: left out, for there is no --peers", flush=True)
+            continue
+        rows[key] = measure(c, options)
+        print(json.dumps(rows[key]), flush=True)
+        order = [(one["what"], one["peer"]) for one in CASES]
+        write([rows[one] for one in order if one in rows], options)
 
 
 main()

@@ -6,22 +6,31 @@ import resource
 import statistics
 
 
-def token_rows(count, length, vocabulary):
-    """Those of core/app/bench_inputs.h: s = 6364136223846793005 s + 1442695040888963407 mod 2^64, (s >> 33) % n."""
-    low, high, state = (1000 if vocabulary > 1000 else 0), min(30000, vocabulary), 1234
-    rows = []
-    for _ in range(count):
-        rows.append([])
-        for _ in range(length):
-            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-            rows[-1].append(low + (state >> 33) % (high - low))
-    return rows
+class Draws:
+    """s = 6364136223846793005 s + 1442695040888963407 mod 2^64, (s >> 33) % n: core/app/bench_inputs.h."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def below(self, n):
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return (self.state >> 33) % n
 
 
-def options(description, **numbers):
+def token_rows(lengths, vocabulary):
+    low, high, draws = (1000 if vocabulary > 1000 else 0), min(30000, vocabulary), Draws(1234)
+    return [[low + draws.below(high - low) for _ in range(length)] for length in lengths]
+
+
+def ragged_lengths(count, most):
+    draws, quarter = Draws(4321), max(1, most // 4)
+    return [quarter + draws.below(most - quarter + 1) for _ in range(count)]
+
+
+def options(description, **defaults):
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("--model", required=True)
-    for name, default in {**numbers, "threads": 2, "repeats": 3}.items():
+    for name, default in {**defaults, "threads": 2, "repeats": 3}.items():
         arguments.add_argument("--" + name, type=type(default), default=default)
     parsed = arguments.parse_args()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before anything reads them
@@ -36,3 +45,46 @@ def emit(**fields):
 
 def median(values):
     return round(statistics.median(values), 5)
+
+
+def prompt_loss(model, prompts):
+    """The mean of -log p of all tokens but the first: what shows that both sides hold one model and one input."""
+    import torch
+    ids = torch.tensor(prompts)
+    with torch.no_grad():
+        return round(model(input_ids=ids, labels=ids, use_cache=False).loss.item(), 6)
+
+
+class Enough(Exception):
+    """Ends a trainer's loop from one of its callbacks."""
+
+
+def step_clock(repeats):
+    """A callback of transformers' trainers: seconds of each step behind the first; Enough after `repeats` of them."""
+    import time
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        seconds, begun, warm = [], None, False
+
+        def on_train_begin(self, *_, **__):
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            now = time.perf_counter()
+            if self.warm:
+                self.seconds.append(now - self.begun)
+            self.warm, self.begun = True, now
+            if len(self.seconds) == repeats:
+                raise Enough
+
+    return Clock()
+
+
+def word_tokenizer(vocabulary):
+    """Of trainers that take texts: the word t7 is the token 7."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(vocabulary)}, unk_token="t0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="t1", eos_token="t2", padding_side="left")

@@ -69,7 +69,7 @@ if not file.exists():
     write_gguf(model, file.with_suffix(".part"))
     file.with_suffix(".part").rename(file)
 vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
-prompts = token_rows(o.batch, o.prompt, vocabulary)
+prompts = token_rows([o.prompt] * o.batch, vocabulary)
 silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 L.llama_log_set(silent, ctypes.c_void_p(0))
 L.llama_backend_init()

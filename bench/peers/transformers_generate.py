@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 
 torch.set_num_threads(o.threads)
 model = AutoModelForCausalLM.from_pretrained(o.model, dtype=torch.float32).eval()
-ids = torch.tensor(token_rows(o.batch, o.prompt, model.config.vocab_size))
+ids = torch.tensor(token_rows([o.prompt] * o.batch, model.config.vocab_size))
 
 
 class FirstToken(LogitsProcessor):

@@ -16,6 +16,7 @@ namespace {
 struct GenerateBench : BenchOptions {
   int64_t prompt = 128, fresh = 128, samples = 1, slots = 0;
   double temperature = 0;
+  bool padded_waves = false;
   std::string lengths = name_of(Lengths::uniform), weights = name_of(WeightFormat::fp32);
 };
 
@@ -29,8 +30,8 @@ struct Answering {
   double decode_rate() const { return decode > 0 ? double(decoded) / decode : 0; }
 };
 
-Answering answer(Scheduler& scheduler, const std::vector<GenerationRequest>& requests) {
-  Answering run;
+void answer(Scheduler& scheduler, const std::vector<GenerationRequest>& requests, Answering& run) {
+  const bool told = !run.first.empty();
   Lap lap;
   std::vector<RequestId> ids;
   for (const auto& request : requests) ids.push_back(scheduler.submit(request));
@@ -41,13 +42,32 @@ Answering answer(Scheduler& scheduler, const std::vector<GenerationRequest>& req
     in_flight = 0;
     for (const auto& event : events) {
       in_flight += !event.finish;
-      if (event.request == ids[0] && event.sample == 0) run.first.push_back(event.token);
+      if (!told && event.request == ids[0] && event.sample == 0) run.first.push_back(event.token);
     }
     run.tokens += int64_t(events.size());
     if (decodes) run.decoded += int64_t(events.size()), ++run.steps;
     (decodes ? run.decode : run.prefill) += lap();
   }
-  return run;
+}
+
+// What a batch without a scheduler does: so many at once, and all of them until the longest of them has ended. What
+// goes beyond the length asked for is not counted.
+void answer_in_waves(Scheduler& scheduler, const std::vector<GenerationRequest>& requests, int64_t at_once,
+                     Answering& run) {
+  for (size_t first = 0; first < requests.size(); first += size_t(at_once)) {
+    const auto begin = requests.begin() + int64_t(first);
+    std::vector<GenerationRequest> wave(begin, begin + std::min<int64_t>(at_once, requests.end() - begin));
+    int64_t longest = 0;
+    for (const auto& request : wave) longest = std::max(longest, request.max_new_tokens);
+    for (auto& request : wave) request.max_new_tokens = longest;
+    answer(scheduler, wave, run);
+  }
+  run.tokens = run.decoded = 0;
+  for (const auto& request : requests) {
+    run.tokens += request.samples * request.max_new_tokens;
+    run.decoded += request.samples * (request.max_new_tokens - 1);
+  }
+  run.first.resize(size_t(requests[0].max_new_tokens));
 }
 
 std::vector<GenerationRequest> requests_of(const GenerateBench& o, int64_t vocabulary) {
@@ -73,7 +93,14 @@ int bench_generate(const GenerateBench& o, const Common& common) {
   model.set_rollout_weights(packing);
   model.pack_rollout_weights();
   Scheduler scheduler(model, {.slots = slots});
-  const auto runs = repeated(o.repeats, [&] { return answer(scheduler, requests); });
+  const auto runs = repeated(o.repeats, [&] {
+    Answering run;
+    if (o.padded_waves)
+      answer_in_waves(scheduler, requests, std::max<int64_t>(1, slots / o.samples), run);
+    else
+      answer(scheduler, requests, run);
+    return run;
+  });
   const auto rate = each(runs, [](const Answering& r) { return r.rate(); });
   const auto prefill = each(runs, [](const Answering& r) { return r.prefill; });
   const auto decode = each(runs, [](const Answering& r) { return r.decode; });
@@ -86,6 +113,7 @@ int bench_generate(const GenerateBench& o, const Common& common) {
        {"lengths", o.lengths},
        {"samples", o.samples},
        {"slots", slots},
+       {"padded_waves", o.padded_waves},
        {"weights", o.weights},
        {"temperature", o.temperature},
        {"new_tokens", first.tokens},
@@ -113,6 +141,7 @@ Body define_bench_generate(CLI::App& app, Common& common) {
       ->check(CLI::IsMember({"uniform", "exponential"}));
   app.add_option("--samples", o->samples, "answers to each prompt")->check(side_by_side());
   app.add_option("--slots", o->slots, "sequences at once; 0: all")->check(count_or_none());
+  app.add_flag("--padded-waves", o->padded_waves, "for comparison: --slots at once, all as long as the longest");
   add_weights_option(app, o->weights);
   app.add_option("--temperature", o->temperature, "0: greedy")->check(real(0, 1e6));
   return [o, &common] { return bench_generate(*o, common); };

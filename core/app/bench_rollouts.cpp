@@ -62,12 +62,14 @@ class Rollouts {
       const auto phase = stage_.phases().enter(Phase::generate);
       answers = rollout_.generate(prompts_, stage_.steps());
     }
+    if (first_.empty()) first_ = answers[0].answer.tokens;
     for (const auto& a : answers)
       DSE_CHECK(int64_t(a.answer.tokens.size()) == stage_.config().rollout.max_response_length, "{} tokens",
                 a.answer.tokens.size());
     const auto phase = stage_.phases().enter(Phase::score);
     return Rollout::experience(answers, score_(rollout_, answers));
   }
+  const std::vector<int32_t>& first_answer() const { return first_; }  // of the first step
 
  private:
   BenchStage& stage_;
@@ -77,6 +79,7 @@ class Rollouts {
   const Score score_;
   std::vector<Example> examples_;
   std::vector<const Example*> prompts_;
+  std::vector<int32_t> first_;
 };
 
 // The language model's layers under a head of drawn weights.
@@ -119,6 +122,9 @@ double least_flops(const RolloutBench& o, const Roles& roles, bool reward_model)
 
 int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage, Rollouts& rollouts,
                    bool reward_model) {
+  const Model& actor = stage.roles().actor->model;
+  const double prompt_loss = mean_loss(
+      actor, examples_of(token_rows(std::vector<int64_t>(size_t(o.prompts()), o.prompt), actor.graph().vocabulary)));
   const auto runs = repeated(o.repeats, [&] { return stage.step([&] { return rollouts.next(); }); });
   const auto number = [](const char* key) { return [key](const Json& line) { return line.at(key).get<double>(); }; };
   const auto seconds = each(runs, number("seconds")), generate = each(runs, number("seconds_generate"));
@@ -143,7 +149,10 @@ int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage,
                       {"floor_share", gflop / bench.machine().product_gflops / step},
                       {"loss_first", runs.warm_up.at("loss")},
                       {"loss_last", last.at("loss")},
+                      {"prompt_loss", prompt_loss},
+                      {"output_ids", rollouts.first_answer()},
                       {"memory_peak_mb", last.at("memory_peak_mb")},
+                      {"memory_mb", memory_by_tag(last)},
                       {"spread", {{"step_s", spread(seconds)}, {"generate_s", spread(generate)}}},
                       {"other_cores", runs.other_cores}});
 }

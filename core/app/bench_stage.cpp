@@ -4,6 +4,8 @@
 
 #include "app/bench.h"
 #include "rl/config_checks.h"
+#include "rl/example_stream.h"
+#include "rl/forward.h"
 #include "rl/objective.h"
 
 namespace dsengine {
@@ -59,6 +61,24 @@ Json BenchStage::step(const std::function<Experience()>& rows) {
   return line;
 }
 
+std::vector<Example> examples_of(const std::vector<std::vector<int32_t>>& rows) {
+  std::vector<Example> examples(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    examples[i].prompt = {rows[i][0]};
+    examples[i].answer.tokens = {rows[i].begin() + 1, rows[i].end()};
+    examples[i].answer.mask.assign(rows[i].size() - 1, 1);
+  }
+  return examples;
+}
+
+double mean_loss(const Model& model, const std::vector<Example>& examples) {
+  std::vector<const Example*> borrowed;
+  for (const auto& example : examples) borrowed.push_back(&example);
+  const at::NoGradGuard no_grad;
+  const auto out = forward(model, select(experience_of(borrowed, DSE_SOURCE_RECORDS), model.device()), 1, false, false);
+  return -out.logp.mean().item<double>();
+}
+
 Json median_phases(const std::vector<Json>& lines) {
   Json phases = Json::object();
   for (const char* name : kChoices<Phase>) {
@@ -67,6 +87,12 @@ Json median_phases(const std::vector<Json>& lines) {
     phases[name] = median(seconds);
   }
   return phases;
+}
+
+Json memory_by_tag(const Json& line) {
+  Json memory = Json::object();
+  for (const char* tag : kChoices<MemoryTag>) memory[tag] = line.at(fmt::format("memory_{}_mb", tag));
+  return memory;
 }
 
 }  // namespace dsengine

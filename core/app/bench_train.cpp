@@ -20,17 +20,6 @@ struct TrainBench : BenchOptions {
   std::string lengths = name_of(Lengths::uniform);
 };
 
-// The first token is the prompt, the others the answer to it.
-std::vector<Example> examples_of(const std::vector<std::vector<int32_t>>& rows) {
-  std::vector<Example> examples(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    examples[i].prompt = {rows[i][0]};
-    examples[i].answer.tokens = {rows[i].begin() + 1, rows[i].end()};
-    examples[i].answer.mask.assign(rows[i].size() - 1, 1);
-  }
-  return examples;
-}
-
 int bench_train(const TrainBench& o, const Common& common) {
   const Bench bench("train", o, common);
   StageConfig config;
@@ -63,6 +52,7 @@ int bench_train(const TrainBench& o, const Common& common) {
                       {"loss_first", runs.warm_up.at("loss")},
                       {"loss_last", runs.runs.back().at("loss")},
                       {"memory_peak_mb", runs.runs.back().at("memory_peak_mb")},
+                      {"memory_mb", memory_by_tag(runs.runs.back())},
                       {"spread", {{"step_s", spread(seconds)}}},
                       {"other_cores", runs.other_cores}});
 }

@@ -70,7 +70,7 @@ All but ops have:
   floor_share          how much of the time the machine's rates leave as the least: for reading the weights of a
                        decode step (generate), for products: 2 operations a weight and token forward, 6 trained
 generate:
-  prompt, new, lengths, samples, slots, weights, temperature
+  prompt, new, lengths, samples, slots, padded_waves, weights, temperature
   new_tokens           of all answers
   tokens_per_s         new_tokens / (prefill_s + decode_s)
   prefill_s, decode_s  up to the first tokens, and from there on; prefill_tokens_per_s, decode_tokens_per_s
@@ -85,7 +85,10 @@ train, ppo, grpo:
   generate_s, rest_s, generate_share, decode_tokens_per_s (ppo, grpo)
   phases_s             {generate, score, actor, critic, other}
   gflop_per_step       of products, at least; gflops and parameters too (train)
-  loss_first, loss_last, memory_peak_mb (of what the engine holds)
+  loss_first, loss_last
+  prompt_loss          mean of -log p of the prompts' tokens but the first, before the first step (ppo, grpo)
+  output_ids           the first answer of the first step (ppo, grpo)
+  memory_peak_mb       of what the engine holds; memory_mb: {weights, activations, ...}, the most of each
 ops:
   shapes               [{rows, in, out, forward, backward, weight_backward}], each {seconds, gflops, gb_per_s, spread},
                        gb_per_s of weights)";

@@ -99,7 +99,7 @@ HWY_INLINE void multiply_packed(const Product& p, const uint8_t* packed, const P
     }
   };
   if (part.rows > kRows || p.inner == 0) return multiply_panels(p, part, unpack);
-  const float* a = pack_few(p, part);
+  const float* a = pack_few(p, part, 0).a;
   const auto multiply = multiply_unpacked_of<Panel>(part.rows, std::make_integer_sequence<int, int(kRows)>());
   HWY_ALIGN float edge[kRows * kColumns];
   for (int64_t index = part.first; index < part.last; ++index) {
@@ -168,7 +168,7 @@ void pack_panel(const float* w, int64_t outputs, int64_t inner, bool int8, int64
   for (int64_t first = 0; first < inner; first += kSide) {
     const int64_t depth = std::min(kSide, inner - first);
     if (columns > 0)
-      pack_transposed(w + column * inner + first, inner, depth, columns, nullptr, block);
+      pack_transposed(w + column * inner + first, inner, depth, columns, block);
     else
       std::fill_n(block, depth * kColumns, 0.0f);
     if (!int8) {

@@ -21,16 +21,13 @@ HWY_INLINE void fetch_step(const float* from) {
   for (int64_t i = 0; i < kLanes * kStep; i += 16) fetch(from + i);
 }
 
-// to [depth, kColumns] = columns of `from`, whose rows [column, k] are dense along k. next: what is wanted after it.
-HWY_INLINE void pack_transposed(const float* from, int64_t stride, int64_t depth, int64_t columns, const float* next,
+// to [depth, kColumns] = columns of `from`, whose rows [column, k] are dense along k.
+HWY_INLINE void pack_transposed(const float* from, int64_t stride, int64_t depth, int64_t columns,
                                 float* HWY_RESTRICT to) {
   int64_t k = 0;
-  for (; columns == kColumns && k + kStep <= depth; k += kStep) {
-    if (next)
-      for (int64_t i = 0; i < kVectors; ++i) fetch_step(next + (k * kVectors + i * kStep) * kLanes);
+  for (; columns == kColumns && k + kStep <= depth; k += kStep)
     for (int64_t n = 0; n < kColumns; n += kLanes)
       transpose_step([&](int64_t row) { return from + (n + row) * stride + k; }, to + k * kColumns + n, kColumns);
-  }
   for (; k < depth; ++k)
     for (int64_t n = 0; n < kColumns; ++n) to[k * kColumns + n] = n < columns ? from[n * stride + k] : 0.0f;
 }
@@ -137,14 +134,19 @@ HWY_INLINE void multiply_panels(const Product& p, const ProductPart& part, const
   }
 }
 
-// The rows of A that are dense along k, all blocks of k of them: floats apart as block_floats says.
-HWY_INLINE const float* pack_few(const Product& p, const ProductPart& part) {
+// The rows of A that are dense along k, all blocks of k of them, floats apart as block_floats says; and behind them,
+// aligned, room for `beside` floats.
+struct PackedRows {
+  const float* a;
+  float* beside;
+};
+HWY_INLINE PackedRows pack_few(const Product& p, const ProductPart& part, int64_t beside) {
   const int64_t blocks = depth_blocks(p.inner), floats = block_floats(part.rows);
-  float* const a = scratch(blocks * floats, 0);
+  float* const a = scratch(blocks * floats + beside, 0);
   for (int64_t block = 0; block < blocks; ++block)
     pack_a(p.a, part.row, part.rows, block * kDepth, std::min(kDepth, p.inner - block * kDepth), false,
            a + block * floats);
-  return a;
+  return {a, a + blocks * floats};
 }
 
 }  // namespace HWY_NAMESPACE
