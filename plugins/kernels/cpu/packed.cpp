@@ -18,12 +18,14 @@ namespace cpu {
 namespace HWY_NAMESPACE {
 
 // Of a panel of outputs, kColumns of them: w(k, v) are the weights at input k of the block that was opened, the v-th
-// vector of outputs.
+// vector of outputs. kLine bytes hold an input's weights of kSide outputs; line(k) is where.
 struct Bf16Panel {
+  static constexpr int64_t kLine = 2 * kSide;
   const uint16_t *panel, *block = nullptr;
   Bf16Panel(const uint8_t* packed, int64_t inner, int64_t column)
       : panel(reinterpret_cast<const uint16_t*>(packed) + column / kSide * inner * kSide + column % kSide) {}
   HWY_INLINE void open(int64_t index) { block = panel + index * kSide * kSide; }
+  HWY_INLINE const uint8_t* line(int64_t k) const { return reinterpret_cast<const uint8_t*>(panel + k * kSide); }
   HWY_INLINE V w(int64_t k, int64_t v) const {
     const hn::Rebind<uint16_t, D> narrow;
     const hn::RebindToUnsigned<D> bits;
@@ -33,6 +35,7 @@ struct Bf16Panel {
 };
 
 struct Int8Panel {
+  static constexpr int64_t kLine = kSide;
   const uint8_t *panel, *block = nullptr;
   int64_t column;
   V scales[kVectors];
@@ -46,6 +49,7 @@ struct Int8Panel {
 #pragma GCC unroll 2
     for (int64_t v = 0; v < kVectors; ++v) scales[v] = hn::PromoteTo(d, hn::LoadU(half, scale + v * kLanes));
   }
+  HWY_INLINE const uint8_t* line(int64_t k) const { return panel + k / kSide * kBlockBytes + k % kSide * kSide; }
   HWY_INLINE V w(int64_t k, int64_t v) const {
     const hn::Rebind<int8_t, D> narrow;
     const hn::RebindToSigned<D> whole;
@@ -54,10 +58,22 @@ struct Int8Panel {
   }
 };
 
+// What stands kSide outputs on, while the panel before it is read; at the end of them, this one again.
+template <class Panel>
+HWY_INLINE Panel next_panel(const Product& p, const uint8_t* packed, int64_t column) {
+  column = column / kSide * kSide;
+  return Panel(packed, p.inner, column + kSide < p.columns ? column + kSide : column);
+}
+template <class Panel>
+HWY_INLINE void fetch_lines(const Panel& panel, int64_t k, int64_t depth) {
+  const uint8_t* from = panel.line(k);
+  for (int64_t i = 0; i < depth * Panel::kLine; i += 64) fetch(from + i);
+}
+
 // A panel's sums of so few rows that they stay in registers. a: pack_few's, `floats` a block.
 template <int R, class Panel>
-HWY_NOINLINE void multiply_unpacked(const float* HWY_RESTRICT a, int64_t floats, Panel panel, int64_t inner,
-                                    float* HWY_RESTRICT c, int64_t c_stride) {
+HWY_NOINLINE void multiply_unpacked(const float* HWY_RESTRICT a, int64_t floats, Panel panel, const Panel& next,
+                                    int64_t inner, float* HWY_RESTRICT c, int64_t c_stride) {
   V sums[R][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -67,6 +83,7 @@ HWY_NOINLINE void multiply_unpacked(const float* HWY_RESTRICT a, int64_t floats,
     const float* as = a + first / kDepth * floats + first % kDepth;
     const int64_t depth = std::min(kSide, inner - first);
     panel.open(first / kSide);
+    if constexpr (R >= 4) fetch_lines(next, first, depth);  // below, the time goes to unpacking
     for (int64_t k = 0; k < depth; ++k) {
       V ws[kVectors];
 #pragma GCC unroll 2
@@ -82,10 +99,26 @@ HWY_NOINLINE void multiply_unpacked(const float* HWY_RESTRICT a, int64_t floats,
 
 template <class Panel, int... R>
 auto multiply_unpacked_of(int64_t rows, std::integer_sequence<int, R...>) {
-  using Multiply = void (*)(const float*, int64_t, Panel, int64_t, float*, int64_t);
+  using Multiply = void (*)(const float*, int64_t, Panel, const Panel&, int64_t, float*, int64_t);
   static constexpr Multiply all[] = {&multiply_unpacked<R + 1, Panel>...};
   return all[rows - 1];
 }
+
+// The v-th vector of a panel's outputs, as multiply_few reads them.
+template <class Panel>
+struct UnpackedColumns {
+  Panel panel, next;
+  int64_t v;
+  HWY_INLINE void step(int64_t k, float* to) {
+    if (k % kSide == 0) panel.open(k / kSide);
+    if (v == 0) fetch_lines(next, k, kStep);
+    for (int64_t i = 0; i < kStep; ++i) hn::Store(panel.w(k % kSide + i, v), d, to + i * kLanes);
+  }
+  HWY_INLINE void one(int64_t k, float* to) {
+    if (k % kSide == 0) panel.open(k / kSide);
+    hn::Store(panel.w(k % kSide, v), d, to);
+  }
+};
 
 template <class Panel>
 HWY_INLINE void multiply_packed(const Product& p, const uint8_t* packed, const ProductPart& part) {
@@ -98,7 +131,14 @@ HWY_INLINE void multiply_packed(const Product& p, const uint8_t* packed, const P
         for (int64_t v = 0; v < kVectors; ++v) hn::Store(panel.w(i, v), d, to + (first + i) * kColumns + v * kLanes);
     }
   };
-  if (part.rows > kRows || p.inner == 0) return multiply_panels(p, part, unpack);
+  if (part.rows > kRows) {
+    const auto columns_at = [&](int64_t column) {
+      return UnpackedColumns<Panel>{Panel(packed, p.inner, column / kColumns * kColumns),
+                                    next_panel<Panel>(p, packed, column), column / kLanes % kVectors};
+    };
+    return multiply_columns(p, part, columns_at, unpack);
+  }
+  if (p.inner == 0) return multiply_panels(p, part, unpack);
   const float* a = pack_few(p, part, 0).a;
   const auto multiply = multiply_unpacked_of<Panel>(part.rows, std::make_integer_sequence<int, int(kRows)>());
   HWY_ALIGN float edge[kRows * kColumns];
@@ -106,8 +146,8 @@ HWY_INLINE void multiply_packed(const Product& p, const uint8_t* packed, const P
     const int64_t column = index * kColumns, columns = std::min(kColumns, p.columns - column);
     const bool whole = columns == kColumns;
     float* c = p.c + part.row * p.c_stride + column;
-    multiply(a, block_floats(part.rows), Panel(packed, p.inner, column), p.inner, whole ? c : edge,
-             whole ? p.c_stride : kColumns);
+    multiply(a, block_floats(part.rows), Panel(packed, p.inner, column), next_panel<Panel>(p, packed, column), p.inner,
+             whole ? c : edge, whole ? p.c_stride : kColumns);
     for (int64_t r = 0; r < part.rows && !whole; ++r)
       std::memcpy(c + r * p.c_stride, edge + r * kColumns, size_t(columns) * sizeof(float));
     finish_panel(p, part, index);

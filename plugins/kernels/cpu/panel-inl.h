@@ -149,6 +149,89 @@ HWY_INLINE PackedRows pack_few(const Product& p, const ProductPart& part, int64_
   return {a, a + blocks * floats};
 }
 
+// So many rows' sums of a vector of columns stay in registers while B goes by once, laid out on the way: of few rows,
+// reading it is the work. Of more, the first block of rows keeps what was laid out for the others. AVX2, where a
+// broadcast is an instruction of its own, then multiplies faster in tiles of two vectors.
+constexpr int64_t kFewRows = kLanes >= 16 ? 28 : 12;
+constexpr int64_t kSomeRows = kLanes >= 16 ? INT64_MAX : 2 * kFewRows;
+constexpr int64_t kWholeA = 1024 * 1024;  // floats of A's rows, all of k, that are read for each vector of columns
+
+// a: pack_few's, `block` floats apart. columns.step(k, to): to [kStep, kLanes] becomes B's at k and after; one(k, to):
+// [kLanes], at k. kept [inner, kLanes]: where they are left, or null; from_kept: they are there.
+template <int R, bool from_kept, class Columns>
+HWY_NOINLINE void multiply_few(const float* HWY_RESTRICT a, int64_t block, Columns columns, int64_t inner, float* kept,
+                               float* HWY_RESTRICT c, int64_t c_stride, bool from_zero) {
+  HWY_ALIGN float step[kStep * kLanes];
+  V sums[R];
+#pragma GCC unroll 28
+  for (int r = 0; r < R; ++r) sums[r] = from_zero ? hn::Zero(d) : hn::LoadU(d, c + r * c_stride);
+  for (int64_t first = 0; first < inner; first += kDepth, a += block) {
+    const int64_t depth = std::min(kDepth, inner - first);
+    const auto add = [&](int64_t k, const float* from) HWY_ATTR {
+      const V v = hn::Load(d, from);
+#pragma GCC unroll 28
+      for (int r = 0; r < R; ++r) sums[r] = hn::MulAdd(hn::Set(d, a[r * kRowStride + k]), v, sums[r]);
+    };
+    const auto place = [&](int64_t k) { return kept ? kept + (first + k) * kLanes : step; };
+    if constexpr (from_kept) {
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < depth; ++k) add(k, place(k));
+      continue;
+    }
+    int64_t k = 0;
+    for (; k + kStep <= depth; k += kStep) {
+      float* to = place(k);
+      columns.step(first + k, to);
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kStep; ++i) add(k + i, to + i * kLanes);
+    }
+    for (; k < depth; ++k) {
+      float* to = place(k);
+      columns.one(first + k, to);
+      add(k, to);
+    }
+  }
+#pragma GCC unroll 28
+  for (int r = 0; r < R; ++r) hn::StoreU(sums[r], d, c + r * c_stride);
+}
+
+template <bool from_kept, class Columns, int... R>
+auto multiply_few_of(int64_t rows, std::integer_sequence<int, R...>) {
+  using Multiply = void (*)(const float*, int64_t, Columns, int64_t, float*, float*, int64_t, bool);
+  static constexpr Multiply all[] = {&multiply_few<R + 1, from_kept, Columns>...};
+  return all[rows - 1];
+}
+
+// A's rows are dense along k. columns_at(column) are the `Columns` of multiply_few from that column on, a vector of
+// them; pack_b as of multiply_panels.
+template <class ColumnsAt, class PackB>
+HWY_INLINE void multiply_columns(const Product& p, const ProductPart& part, const ColumnsAt& columns_at,
+                                 const PackB& pack_b) {
+  using Columns = decltype(columns_at(0));
+  constexpr auto all = std::make_integer_sequence<int, int(kFewRows)>();
+  const int64_t floats = block_floats(part.rows);
+  if (part.rows > kSomeRows || depth_blocks(p.inner) * floats > kWholeA || p.inner == 0)
+    return multiply_panels(p, part, pack_b);
+  const int64_t blocks = (part.rows + kFewRows - 1) / kFewRows, each = (part.rows + blocks - 1) / blocks;
+  const auto [a, beside] = pack_few(p, part, blocks > 1 ? p.inner * kLanes : 0);
+  float* const kept = blocks > 1 ? beside : nullptr;
+  const int64_t whole = std::min(part.last, p.columns / kColumns);
+  for (int64_t panel = part.first; panel < whole; ++panel) {
+    for (int64_t column = panel * kColumns; column < (panel + 1) * kColumns; column += kLanes) {
+      const Columns columns = columns_at(column);
+      for (int64_t row = 0; row < part.rows; row += each) {
+        const int64_t rows = std::min(each, part.rows - row);
+        const auto multiply =
+            row == 0 ? multiply_few_of<false, Columns>(rows, all) : multiply_few_of<true, Columns>(rows, all);
+        multiply(a + row * kRowStride, floats, columns, p.inner, kept, p.c + (part.row + row) * p.c_stride + column,
+                 p.c_stride, !p.accumulate);
+      }
+    }
+    finish_panel(p, part, panel);
+  }
+  if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace cpu
 HWY_AFTER_NAMESPACE();

@@ -26,90 +26,19 @@ HWY_INLINE void pack_rows(const float* from, int64_t stride, int64_t depth, int6
   }
 }
 
-// So many rows' sums of a vector of columns stay in registers while B goes by once, transposed on the way: of few rows,
-// reading it is the work. Of more, the first block of rows keeps what it has transposed for the others. AVX2, where a
-// broadcast is an instruction of its own, then multiplies faster in tiles of two vectors.
-constexpr int64_t kFewRows = kLanes >= 16 ? 28 : 12;
-constexpr int64_t kSomeRows = kLanes >= 16 ? INT64_MAX : 2 * kFewRows;
-constexpr int64_t kWholeA = 1024 * 1024;  // floats of A's rows, all of k, that are read for each vector of columns
-
-// The columns of B that one vector holds, its rows [column, k]: where they stand, or kept, [k, kLanes].
-struct FewColumns {
+// The columns of B that a vector holds, where its rows [column, k] are dense along k.
+struct TransposedColumns {
   const float* b;
-  int64_t stride, inner;
+  int64_t stride;
   const float* next;  // what is wanted after them, or null
-  float* kept;        // [inner, kLanes], or null where one block of rows is all there is
+  HWY_INLINE void step(int64_t k, float* to) {
+    if (next) fetch_step(next + k * kLanes);
+    transpose_step([&](int64_t i) { return b + i * stride + k; }, to, kLanes);
+  }
+  HWY_INLINE void one(int64_t k, float* to) {
+    for (int64_t i = 0; i < kLanes; ++i) to[i] = b[i * stride + k];
+  }
 };
-
-// a: pack_few's, `block` floats apart. Whether the columns are kept already.
-template <int R, bool from_kept>
-HWY_NOINLINE void multiply_few(const float* HWY_RESTRICT a, int64_t block, const FewColumns& columns,
-                               float* HWY_RESTRICT c, int64_t c_stride, bool from_zero) {
-  HWY_ALIGN float step[kStep * kLanes];
-  V sums[R];
-#pragma GCC unroll 28
-  for (int r = 0; r < R; ++r) sums[r] = from_zero ? hn::Zero(d) : hn::LoadU(d, c + r * c_stride);
-  for (int64_t first = 0; first < columns.inner; first += kDepth) {
-    const int64_t depth = std::min(kDepth, columns.inner - first);
-    const float* as = a + first / kDepth * block;
-    float* const kept = columns.kept ? columns.kept + first * kLanes : nullptr;
-    const auto add = [&](int64_t k, V v) HWY_ATTR {
-#pragma GCC unroll 28
-      for (int r = 0; r < R; ++r) sums[r] = hn::MulAdd(hn::Set(d, as[r * kRowStride + k]), v, sums[r]);
-    };
-    if constexpr (from_kept) {
-#pragma GCC unroll 4
-      for (int64_t k = 0; k < depth; ++k) add(k, hn::Load(d, kept + k * kLanes));
-      continue;
-    }
-    const float* bs = columns.b + first;
-    int64_t k = 0;
-    for (; k + kStep <= depth; k += kStep) {
-      float* to = kept ? kept + k * kLanes : step;
-      if (columns.next) fetch_step(columns.next + (first + k) * kLanes);
-      transpose_step([&](int64_t i) { return bs + i * columns.stride + k; }, to, kLanes);
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < kStep; ++i) add(k + i, hn::Load(d, to + i * kLanes));
-    }
-    for (; k < depth; ++k) {
-      float* to = kept ? kept + k * kLanes : step;
-      for (int64_t i = 0; i < kLanes; ++i) to[i] = bs[i * columns.stride + k];
-      add(k, hn::Load(d, to));
-    }
-  }
-#pragma GCC unroll 28
-  for (int r = 0; r < R; ++r) hn::StoreU(sums[r], d, c + r * c_stride);
-}
-
-using MultiplyFew = void (*)(const float*, int64_t, const FewColumns&, float*, int64_t, bool);
-template <bool from_kept, int... R>
-MultiplyFew multiply_few_of(int64_t rows, std::integer_sequence<int, R...>) {
-  static constexpr MultiplyFew all[] = {&multiply_few<R + 1, from_kept>...};
-  return all[rows - 1];
-}
-
-// Panels [part.first, whole), none of which B's columns end in.
-void multiply_few_panels(const Product& p, const ProductPart& part, int64_t whole) {
-  constexpr auto all = std::make_integer_sequence<int, int(kFewRows)>();
-  const int64_t blocks = (part.rows + kFewRows - 1) / kFewRows, floats = block_floats(part.rows);
-  const int64_t each = (part.rows + blocks - 1) / blocks;
-  const auto [a, beside] = pack_few(p, part, blocks > 1 ? p.inner * kLanes : 0);
-  float* const kept = blocks > 1 ? beside : nullptr;
-  for (int64_t panel = part.first; panel < whole; ++panel) {
-    for (int64_t column = panel * kColumns; column < (panel + 1) * kColumns; column += kLanes) {
-      const float* b = p.b.data + column * p.b.column;
-      const bool more = column + kColumns + kLanes <= p.columns;
-      const FewColumns columns{b, p.b.column, p.inner, more ? b + kColumns * p.b.column : nullptr, kept};
-      for (int64_t row = 0; row < part.rows; row += each) {
-        const int64_t rows = std::min(each, part.rows - row);
-        const auto multiply = row == 0 ? multiply_few_of<false>(rows, all) : multiply_few_of<true>(rows, all);
-        multiply(a + row * kRowStride, floats, columns, p.c + (part.row + row) * p.c_stride + column, p.c_stride,
-                 !p.accumulate);
-      }
-    }
-    finish_panel(p, part, panel);
-  }
-}
 
 int64_t column_panels(int64_t columns) { return (columns + kColumns - 1) / kColumns; }
 int64_t rows_of_part(int64_t rows) {
@@ -125,11 +54,13 @@ void multiply_part(const Product& p, const ProductPart& part) {
     if (!transposed) return pack_rows(p.b.data + k * p.b.row + column, p.b.row, depth, columns, to);
     pack_transposed(p.b.data + column * p.b.column + k, p.b.column, depth, columns, to);
   };
-  const bool fits = part.rows <= kSomeRows && depth_blocks(p.inner) * block_floats(part.rows) <= kWholeA;
-  if (!fits || p.a.column != 1 || !transposed || p.inner == 0) return multiply_panels(p, part, pack_b);
-  const int64_t whole = std::min(part.last, p.columns / kColumns);
-  multiply_few_panels(p, part, whole);
-  if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
+  if (p.a.column != 1 || !transposed) return multiply_panels(p, part, pack_b);
+  const auto columns_at = [&](int64_t column) {
+    const float* b = p.b.data + column * p.b.column;
+    const bool more = column + kColumns + kLanes <= p.columns;
+    return TransposedColumns{b, p.b.column, more ? b + kColumns * p.b.column : nullptr};
+  };
+  multiply_columns(p, part, columns_at, pack_b);
 }
 
 }  // namespace HWY_NAMESPACE

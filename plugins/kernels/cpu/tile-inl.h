@@ -46,7 +46,7 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT a, const V (&b)[kVectors]
 }
 
 // Asks for what is read later, to the second level of the cache: for so many misses the first has no room.
-HWY_INLINE void fetch(const float* line) { __builtin_prefetch(line, 0, 2); }
+HWY_INLINE void fetch(const void* line) { __builtin_prefetch(line, 0, 2); }
 
 // C [rows, kColumns] = or += A [rows, depth] B [depth, kColumns], rows <= kRows. A's element (r, k) is
 // a[r * a_row + k * a_column], both known to the compiler. B's rows are aligned to a vector.
