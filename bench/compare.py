@@ -6,8 +6,8 @@
   # it, transformers of .deps/venv alone. The models are made in FOLDER, which is kept.
 
 Each round runs the peer's script of bench/peers and `dsengine bench`, the order alternating; of some rows both sides are
-dsengine, at other work. Before anything is timed the results are compared: greedy tokens, the first step's loss to 1e-4, or
-the loss of the prompts to 1e-4. Results, a row as soon as it is measured, in place of an older one: bench/results/peers.jsonl
+dsengine, at other work. A row counts only where both computed the same: greedy tokens, the first step's loss to 1e-4, or the
+loss of the prompts to 1e-4. Results, a row as soon as it is measured, in place of an older one: bench/results/peers.jsonl
 and the table of bench/README.md.
 """
 import argparse
@@ -61,10 +61,13 @@ CASES = [
            "--prompt 256 --new 128 --temperature 1", "--batch 16", "--batch 1 --samples 16")
       for model in ("opt-30m", "llama-110m")),
     *(case(f"SFT step {model} {lengths} {batch}x{length}", "transformers", TRAIN, "train", model, "tokens_per_s",
-           f"--batch {batch} --length {length} --lengths {lengths}")
-      for model, batch, length in (("llama-110m", 4, 256), ("opt-30m", 16, 128)) for lengths in ("uniform", "ragged")),
+           f"--batch {batch} --length {length} --lengths {lengths}", own=f"--micro-batch {micro}")
+      for model, batch, length, micro in (("llama-110m", 4, 256, 2), ("opt-30m", 16, 128, 8))
+      for lengths in ("uniform", "ragged")),
     case("PPO step opt-30m B=16 64+64", "TRL", "trl_ppo.py", "ppo", "opt-30m", "samples_per_s", ROLLOUT,
          own="--temperature 0.7"),
+    case("PPO step opt-30m B=16 64+64, micro-batches of 4", "TRL", "trl_ppo.py", "ppo", "opt-30m", "samples_per_s", ROLLOUT,
+         own="--temperature 0.7 --micro-batch 4"),
     case("PPO step opt-30m B=16 64+64", "DeepSpeed ZeRO-2", "deepspeed_ppo.py", "ppo", "opt-30m", "samples_per_s", ROLLOUT,
          own="--temperature 0"),
     case("GRPO step opt-30m B=16 64+64 G=4", "TRL", "trl_grpo.py", "grpo", "opt-30m", "samples_per_s",
@@ -99,6 +102,8 @@ def sides(c, options):
 
 
 def equal_tokens(c, peer, ours):
+    if len(peer) != len(ours):
+        sys.exit(f"{c['what']}: {len(peer)} and {len(ours)} tokens")
     equal = next((i for i, (a, b) in enumerate(zip(peer, ours)) if a != b), len(ours))
     if not c["peer"].startswith("llama.cpp") and equal < len(ours):
         sys.exit(f"{c['what']}: greedy tokens differ from {equal} on")
@@ -139,7 +144,7 @@ def measure(c, options):
             "peer_value": spread(values["peer"]), "dsengine_value": spread(values["dsengine"]),
             "floor_share": spread([line["floor_share"] for line in got["dsengine"]])["median"],
             "memory_mb": round(memory["dsengine"]), "memory_share": round(memory["dsengine"] / memory["peer"], 3),
-            "same": checked, "profile": profile(commands["dsengine"]), "rounds": options.rounds,
+            "same": checked, "profile": profile([*commands["dsengine"], "--repeats", 4], 4), "machine": machine(), "rounds": options.rounds,
             "repeats": options.repeats,
             "command": " ".join(["dsengine", *(str(part) for part in commands["dsengine"][1:3]), c["model"],
                                  *(str(part) for part in commands["dsengine"][5:])])}
@@ -151,8 +156,8 @@ def table(rows):
     for r in rows:
         ratio, value = r["ratio"], r["dsengine_value"]["median"]
         parts = ", ".join(f"{name} {100 * share:.0f}" for name, share in r["profile"].items() if share >= 0.02)
-        lines.append(f"| {r['what']} | {r['peer']} | {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) | "
-                     f"{value:.{0 if value >= 10 else 2}f} {r['unit'].split('_')[-4 if 'decode' in r['unit'] or 'prefill' in r['unit'] else 0]} | "
+        rate = f"{value:.{0 if value >= 10 else 2}f} {'samples' if 'samples' in r['unit'] else 'tokens'}"
+        lines.append(f"| {r['what']} | {r['peer']} | {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) | {rate} | "
                      f"{100 * r['floor_share']:.0f} % | {parts} | {r['memory_mb']} | {r['memory_share']:.2f} |")
     return "\n".join(lines) + "\n"
 
@@ -163,16 +168,16 @@ def machine():
     return f"{len(os.sched_getaffinity(0))} cores, {' '.join(sorted(flags))}" + (f", dsengine held to {limit}" if limit else "")
 
 
-def write(rows, options):
-    options.results.write_text(f"# bench/compare.py; {machine()}, two threads\n"
-                               + "".join(json.dumps(row) + "\n" for row in rows))
+def write(measured, options):
+    rows = [measured[key] for c in CASES if (key := (c["what"], c["peer"])) in measured]
+    options.results.write_text("# bench/compare.py\n" + "".join(json.dumps(row) + "\n" for row in rows))
     if options.results != RESULTS:
         return
     readme = ROOT / "bench/README.md"
     before, _, rest = readme.read_text().partition("<!-- peers -->\n")
     _, _, after = rest.partition("<!-- end -->\n")
-    readme.write_text(before + "<!-- peers -->\n" + f"{machine()}, two threads; float32 unless said.\n\n" + table(rows)
-                      + "<!-- end -->\n" + after)
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
+    readme.write_text(f"{before}<!-- peers -->\n{machines}; two threads, float32 unless said.\n\n{table(rows)}<!-- end -->\n{after}")
 
 
 def main():
@@ -197,8 +202,8 @@ def main():
             continue
         rows[key] = measure(c, options)
         print(json.dumps(rows[key]), flush=True)
-        order = [(one["what"], one["peer"]) for one in CASES]
-        write([rows[one] for one in order if one in rows], options)
+        write(rows, options)
+    write(rows, options)
 
 
 main()

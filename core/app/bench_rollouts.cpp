@@ -70,6 +70,13 @@ class Rollouts {
     return Rollout::experience(answers, score_(rollout_, answers));
   }
   const std::vector<int32_t>& first_answer() const { return first_; }  // of the first step
+  // By the actor as it is; null where prompts are a token each.
+  Json prompt_loss() const {
+    std::vector<std::vector<int32_t>> rows;
+    for (const auto& example : examples_) rows.push_back(example.prompt);
+    if (rows[0].size() == 1) return nullptr;
+    return mean_loss(stage_.roles().actor->model, examples_of(rows));
+  }
 
  private:
   BenchStage& stage_;
@@ -122,9 +129,7 @@ double least_flops(const RolloutBench& o, const Roles& roles, bool reward_model)
 
 int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage, Rollouts& rollouts,
                    bool reward_model) {
-  const Model& actor = stage.roles().actor->model;
-  const double prompt_loss = mean_loss(
-      actor, examples_of(token_rows(std::vector<int64_t>(size_t(o.prompts()), o.prompt), actor.graph().vocabulary)));
+  const Json prompt_loss = rollouts.prompt_loss();
   const auto runs = repeated(o.repeats, [&] { return stage.step([&] { return rollouts.next(); }); });
   const auto number = [](const char* key) { return [key](const Json& line) { return line.at(key).get<double>(); }; };
   const auto seconds = each(runs, number("seconds")), generate = each(runs, number("seconds_generate"));

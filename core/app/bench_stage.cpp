@@ -52,7 +52,7 @@ Json BenchStage::step(const std::function<Experience()>& rows) {
   MetricMeans means;
   Experience e = rows();
   learner_.allocate(e);
-  learner_.fill_columns(e, means);
+  learner_.fill_columns(e, means, true);
   prepare(algorithm_, e, means);
   learner_.update(
       e, run_.seed, steps_++, [](const OptimizerConfig& o) { return o.learning_rate; }, means);

@@ -86,7 +86,7 @@ train, ppo, grpo:
   phases_s             {generate, score, actor, critic, other}
   gflop_per_step       of products, at least; gflops and parameters too (train)
   loss_first, loss_last
-  prompt_loss          mean of -log p of the prompts' tokens but the first, before the first step (ppo, grpo)
+  prompt_loss          mean of -log p of the prompts' tokens but the first, before any step (ppo, grpo)
   output_ids           the first answer of the first step (ppo, grpo)
   memory_peak_mb       of what the engine holds; memory_mb: {weights, activations, ...}, the most of each
 ops:

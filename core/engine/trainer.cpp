@@ -149,7 +149,7 @@ std::map<std::string, double> Trainer::step(const std::vector<Reply>& replies, c
   auto e = experience_of(replies, scores);
   i.learner->allocate(e);
   dsengine::MetricMeans means;
-  i.learner->fill_columns(e, means);
+  i.learner->fill_columns(e, means, true);
   dsengine::prepare(i.algorithm, e, means);
   i.learner->update(
       e, i.seed, i.steps++, [&](const dsengine::OptimizerConfig& o) { return o.learning_rate * rate_factor; }, means);

@@ -60,7 +60,7 @@ Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_o
     Experience e =
         experience_of({examples.begin() + int64_t(first), examples.begin() + int64_t(last)}, algorithm.needs().source);
     learner.allocate(e);
-    learner.fill_columns(e, means);
+    learner.fill_columns(e, means, false);
     const std::string state = algorithm.save();
     prepare(algorithm, e, means);
     learner.evaluate(e, means);

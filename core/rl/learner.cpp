@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -30,27 +30,6 @@ void add_entropy(const Outputs& out, MetricSink& means) {
 }
 
 }  // namespace
-
-double learning_rate_at(const OptimizerConfig& s, int64_t step, int64_t steps) {
-  if (step < s.warmup_steps) return s.learning_rate * double(step + 1) / double(s.warmup_steps);
-  if (s.schedule == Schedule::constant) return s.learning_rate;
-  const double span = double(std::max<int64_t>(1, steps - s.warmup_steps));
-  const double done = std::min(1.0, double(step - s.warmup_steps) / span);
-  const double fall = s.schedule == Schedule::cosine ? 0.5 * (1 + std::cos(std::numbers::pi * done)) : 1 - done;
-  return s.learning_rate * (s.min_lr_ratio + (1 - s.min_lr_ratio) * fall);
-}
-
-Batching batching_of(const StageConfig& stage, const dse_needs& needs) {
-  const int64_t micro = stage.micro_batch_size > 0 ? stage.micro_batch_size : stage.mini_batch_size;
-  const bool sampled = needs.source == DSE_SOURCE_ROLLOUT;
-  return {.mini_batch_size = stage.mini_batch_size,
-          .micro_batch_size = std::min(micro, stage.mini_batch_size),
-          .epochs = sampled ? stage.ppo_epochs : 1,
-          .temperature = sampled && stage.rollout.temperature > 0 ? stage.rollout.temperature : 1.0,
-          .target_kl = stage.target_kl,
-          .correction = {sampled ? stage.rollout.correction : Correction::none, stage.rollout.correction_bound},
-          .own_rollouts = sampled && stage.rollout.replay.empty()};
-}
 
 Learner::Learner(AlgorithmInstance& algorithm, Roles& roles, Batching batching, Phases& phases, Communicator& ranks)
     : algorithm_(algorithm), roles_(roles), batching_(batching), phases_(phases), ranks_(ranks) {
@@ -96,25 +75,35 @@ void Learner::allocate(Experience& e) const {
   e.allocate(needs);
 }
 
-void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, bool told_logp) {
-  const uint32_t wanted = columns();
+void Learner::fill_part(Experience& e, const std::vector<int64_t>& rows, bool told_logp, bool ahead) {
+  const uint32_t wanted = columns(), trained = ahead ? algorithm_.needs().columns : 0;
   const Device& device = roles_.device();
   const Experience part = e.subset(rows);
   const Selection s = select(part, device);
   std::vector<float> column;
-  const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted) {
+  // keep: where the outputs are left for the update, attached to their graph; or null.
+  const auto fill = [&](const Model& model, uint32_t bit, std::vector<float>& to, Phase phase, bool adapted,
+                        Outputs* keep) {
     if (!(wanted & bit)) return;
     const auto scope = phases_.enter(phase);
-    const bool critic = bit == DSE_COLUMN_OLD_VALUE;
-    const Outputs out =
-        forward(model, critic ? select(part, device, true) : s, batching_.temperature, false, false, adapted);
+    const at::AutoGradMode grad(keep != nullptr);
+    const bool critic = bit == DSE_COLUMN_OLD_VALUE, entropy = keep && !critic && tells_entropy(e);
+    Outputs out =
+        forward(model, critic ? select(part, device, true) : s, batching_.temperature, entropy, false, adapted);
     to_column(out.value.defined() ? out.value : out.logp, column);
     put_entries(e.offsets, rows, column, to);
+    if (keep) *keep = std::move(out);
   };
-  if (roles_.actor && !told_logp) fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true);
-  if (roles_.critic) fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true);
-  if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true);
-  if (roles_.reference_is_base) fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false);
+  // The reference first: then nothing is kept yet.
+  if (roles_.reference) fill(roles_.reference->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, true, nullptr);
+  if (roles_.reference_is_base)
+    fill(roles_.actor->model, DSE_COLUMN_REF_LOGP, e.ref_logp, Phase::score, false, nullptr);
+  if (roles_.actor && !told_logp)
+    fill(roles_.actor->model, DSE_COLUMN_OLD_LOGP, e.old_logp, Phase::actor, true,
+         trained & DSE_COLUMN_LOGP ? &ahead_.actor : nullptr);
+  if (roles_.critic)
+    fill(roles_.critic->model, DSE_COLUMN_OLD_VALUE, e.old_value, Phase::critic, true,
+         trained & DSE_COLUMN_VALUE ? &ahead_.critic : nullptr);
 }
 
 bool Learner::takes_rollout_logp(const Experience& e) const {
@@ -124,17 +113,24 @@ bool Learner::takes_rollout_logp(const Experience& e) const {
          });
 }
 
-void Learner::fill_columns(Experience& e, MetricMeans& means) {
+bool Learner::tells_entropy(const Experience& e) const {
+  return algorithm_.needs().source == DSE_SOURCE_ROLLOUT && !e.old_logp.empty();
+}
+
+void Learner::fill_columns(Experience& e, MetricMeans& means, bool then_update) {
   at::NoGradGuard no_grad;
+  ahead_ = {};
   const bool told_logp = takes_rollout_logp(e);
   std::vector<std::vector<int64_t>> rows(size_t(ranks_.size()));
   ranks_.together([&] {
-    for (const auto& minibatch : minibatches(e, 0, 0, 0)) {
+    const auto all = minibatches(e, 0, 0, 0);
+    for (const auto& minibatch : all) {
       const Dealing dealing = dealt(e, minibatch);
+      const bool ahead = then_update && all.size() == 1 && dealing.micro_batches == 1;
       for (size_t r = 0; r < rows.size(); ++r)
         rows[r].insert(rows[r].end(), dealing.rows[r].begin(), dealing.rows[r].end());
       for (int64_t m = 0; m < dealing.micro_batches; ++m)
-        fill_part(e, dealing.micro_batch(ranks_.rank(), m), told_logp);
+        fill_part(e, dealing.micro_batch(ranks_.rank(), m), told_logp, ahead);
     }
   });
   gather_rows(ranks_, e.offsets, rows, {&e.old_logp, &e.old_value, &e.ref_logp});
@@ -152,16 +148,24 @@ Learner::Part Learner::forward_part(const Experience& minibatch, const std::vect
   Experience& micro = part.rows;
   const Selection s = select(micro, roles_.device());
   const bool entropy = needs.columns & DSE_COLUMN_ENTROPY;
+  const auto training = [](Outputs& ahead, const auto& anew) {
+    const bool made = at::GradMode::is_enabled() && (ahead.logp.defined() || ahead.value.defined());
+    return made ? std::exchange(ahead, {}) : anew();
+  };
   if (roles_.actor && (needs.columns & DSE_COLUMN_LOGP)) {
     const auto phase = phases_.enter(Phase::actor);
-    part.actor = forward(roles_.actor->model, s, batching_.temperature, entropy || report.entropy, false);
+    part.actor = training(ahead_.actor, [&] {
+      return forward(roles_.actor->model, s, batching_.temperature, entropy || report.entropy, false);
+    });
     to_column(part.actor.logp, micro.logp);
     if (entropy) to_column(part.actor.entropy, micro.entropy);
     if (report.entropy) add_entropy(part.actor, means);
   }
   if (roles_.critic && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::critic);
-    part.critic = forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
+    part.critic = training(ahead_.critic, [&] {
+      return forward(roles_.critic->model, select(micro, roles_.device(), true), 1.0, false, false);
+    });
     to_column(part.critic.value, micro.value);
   } else if (roles_.reward && (needs.columns & DSE_COLUMN_VALUE)) {
     const auto phase = phases_.enter(Phase::actor);
@@ -305,7 +309,7 @@ void Learner::update(Experience& e, uint64_t seed, uint64_t step,
   bool going = true;
   double skipped = 0;
   const bool sampled = algorithm_.needs().source == DSE_SOURCE_ROLLOUT;
-  MinibatchReport report{.entropy = sampled && !e.old_logp.empty(), .rollout = sampled && !e.logp.empty()};
+  MinibatchReport report{.entropy = tells_entropy(e), .rollout = sampled && !e.logp.empty()};
   for (int64_t epoch = 0; epoch < batching_.epochs; ++epoch, report = {})
     for (const auto& rows : minibatches(e, seed, step, epoch)) {
       Experience minibatch = e.subset(rows);
@@ -313,6 +317,7 @@ void Learner::update(Experience& e, uint64_t seed, uint64_t step,
       skipped += !going;
       report.rollout = false;
     }
+  ahead_ = {};
   if (batching_.target_kl > 0) means.add("minibatches_skipped", skipped);
 }
 

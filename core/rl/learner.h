@@ -1,14 +1,14 @@
 // One training step: an algorithm's loss on rows of answers, through the models it trains, to their weights.
 //
 //   Learner learner(algorithm, {.actor = &actor, .critic = &critic}, batching, phases, ranks);
-//   learner.allocate(experience), learner.fill_columns(experience, means);  // old_logp, old_value, ref_logp
+//   learner.allocate(experience), learner.fill_columns(experience, means, true);  // old_logp, old_value, ref_logp
 //   prepare(algorithm, experience, means);  learner.update(experience, rows, learning rates, means);
 //
 // The loss is divided by counts over the whole minibatch, known before its first micro-batch, so that
 // micro_batch_size changes no loss, gradient or metric beyond rounding. The probability ratio is exactly 1 before the
 // first update: old log-probabilities are the rollout's where those are a training forward's bit for bit
 // (Model::exact_rollouts), else they and the other old columns are computed in the very micro-batches of the first
-// epoch.
+// epoch. Where that epoch is one micro-batch, they are the training forward's itself, which is made once.
 //
 // Every rank has the whole experience, makes the same minibatches, computes its own rows of each (rl/dealing.h), in as
 // many micro-batches as the others, and ends with the same columns, metrics, gradients and weights. Where one fails,
@@ -20,6 +20,7 @@
 #include "memory/phases.h"
 #include "plugin/instance.h"
 #include "rl/agreement.h"
+#include "rl/batching.h"
 #include "rl/dealing.h"
 #include "rl/experience.h"
 #include "rl/forward.h"
@@ -28,27 +29,12 @@
 
 namespace dsengine {
 
-struct Batching {
-  int64_t mini_batch_size = 32, micro_batch_size = 32;  // rows
-  int64_t epochs = 1;
-  double temperature = 1.0;
-  double target_kl = 0;  // updates on a rollout end once a minibatch's KL passes 1.5 times this; 0: never
-  ImportanceCorrection correction = {};  // of rollouts
-  bool own_rollouts = false;             // answers come from the actor as it is before the update, at this temperature
-};
-
-// As the stage has it for an algorithm of these needs.
-Batching batching_of(const StageConfig& stage, const dse_needs& needs);
-
 // Language-model loss on texts, added to the actor's at every update: coefficient times the mean over its tokens of
 // -log p (PPO-ptx; Ouyang et al. 2022).
 struct TextMixture {
   double coefficient;
   std::function<Experience(int64_t update)> texts;  // by the number of updates before
 };
-
-// Learning rate at `step` of `steps`: linear warm-up, then the schedule down to min_lr_ratio.
-double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t steps);
 
 // What is told of a minibatch beside its loss and KL.
 struct MinibatchReport {
@@ -66,8 +52,9 @@ class Learner {
                                                 int64_t epoch) const;
   // Sizes the columns that the algorithm asks for, and those that a correction reads.
   void allocate(Experience& experience) const;
-  // Fills the old and reference columns among them, and means of the KL and of the correction's ratios.
-  void fill_columns(Experience& experience, MetricMeans& means);
+  // Fills the old and reference columns among them, and means of the KL and of the correction's ratios. then_update:
+  // update() of the same experience comes next; a training forward that fills a column is kept for it.
+  void fill_columns(Experience& experience, MetricMeans& means, bool then_update);
   // All epochs and minibatches; `learning_rate` maps a role's settings to the rate of this step. The first minibatch's
   // training forward is compared with what the rollout told of the same tokens.
   void update(Experience& experience, uint64_t seed, uint64_t step,
@@ -88,7 +75,10 @@ class Learner {
   uint32_t columns() const;
   // Some rows of an experience, dealt.
   Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
-  void fill_part(Experience& experience, const std::vector<int64_t>& rows, bool told_logp);
+  // Whether updates on it tell the actor's entropy.
+  bool tells_entropy(const Experience& experience) const;
+  // ahead: by the training forward of these rows, which is kept.
+  void fill_part(Experience& experience, const std::vector<int64_t>& rows, bool told_logp, bool ahead);
   // Whether old_logp is what the rollout told.
   bool takes_rollout_logp(const Experience& experience) const;
   // A micro-batch between its forward, which fills its columns, and its backward.
@@ -115,6 +105,9 @@ class Learner {
   Phases& phases_;
   Communicator& ranks_;
   std::optional<TextMixture> mixture_;
+  struct {
+    Outputs actor, critic;
+  } ahead_;  // training forwards made before their loss, until it is computed
 };
 
 }  // namespace dsengine

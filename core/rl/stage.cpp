@@ -185,7 +185,7 @@ Json StageRunner::step(int64_t step) {
   Experience e = source_->next(step, plan_[step], means);
   learner_.allocate(e);
   const Charge columns(Ledger::host(), MemoryTag::columns, e.bytes());
-  learner_.fill_columns(e, means);
+  learner_.fill_columns(e, means, true);
   prepare(algorithm_, e, means);
   learner_.update(
       e, run_.seed ^ key_, uint64_t(step), [&](const OptimizerConfig& o) { return learning_rate_at(o, step, steps()); },

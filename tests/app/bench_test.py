@@ -74,6 +74,15 @@ def generate(model):
     assert len(set(lengths)) > 1 and line["new_tokens"] == 2 * sum(lengths), (line, lengths)
     assert len(line["output_ids"]) == lengths[0] and line["slots"] == 3, line
 
+    # A wave of two takes the steps of its longer answer; the tokens are those asked for.
+    waves = bench("generate", "--model", model, "--batch", 5, "--prompt", 9, "--new", 20, "--slots", 2, "--padded-waves",
+                  "--lengths", "exponential", "--repeats", 1)
+    assert waves["new_tokens"] == sum(lengths) and waves["padded_waves"], waves
+    assert waves["decode_steps"] == sum(max(lengths[i:i + 2]) - 1 for i in (0, 2, 4)), (waves, lengths)
+    greedy = bench("generate", "--model", model, "--batch", 5, "--prompt", 9, "--new", 20, "--lengths", "exponential",
+                   "--repeats", 1)
+    assert waves["output_ids"] == greedy["output_ids"], (waves, greedy)
+
 
 def transformers_loss(model, lengths):
     reader = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
@@ -92,6 +101,7 @@ def train(model):
     assert math.isclose(sum(line["phases_s"].values()), line["step_s"], rel_tol=0.5) and list(line["phases_s"]) == PHASES
     assert abs(line["loss_first"] - transformers_loss(model, [16] * 3)) < 1e-4, line
     assert line["loss_last"] < line["loss_first"] and line["memory_peak_mb"] > 0, line
+    assert 0 < line["memory_mb"]["weights"] < line["memory_peak_mb"] <= sum(line["memory_mb"].values()) + 0.1, line
 
     line = bench("train", "--model", model, "--batch", 3, "--length", 16, "--lengths", "ragged", "--micro-batch", 1,
                  "--recompute", "--repeats", 1)
@@ -108,10 +118,14 @@ def rollouts(model):
     for line in (ppo, grpo):
         check_common(line, "step_s", 2)
         assert list(line["phases_s"]) == PHASES and line["phases_s"]["generate"] > 0 and line["phases_s"]["score"] > 0, line
+        assert line["memory_mb"]["kv_cache"] > 0 and len(line["output_ids"]) == 5, line
         assert line["samples_per_s"] > 0 and line["generate_s"] < line["step_s"] and line["gflop_per_step"] > 0, line
     # A critic that begins at zero has to learn from a reward model whose head does not.
     assert ppo["phases_s"]["critic"] > 0 and ppo["loss_first"] != 0 and ppo["epochs"] == 2 and ppo["group"] == 1, ppo
     assert grpo["group"] == 3 and grpo["kl_coef"] == 0, grpo
+    for line, prompts in ((ppo, 4), (grpo, 2)):
+        assert abs(line["prompt_loss"] - transformers_loss(model, [6] * prompts)) < 1e-4, line
+    assert bench("ppo", "--model", model, "--prompt", 1, "--new", 3, "--batch", 2, "--repeats", 1)["prompt_loss"] is None
 
 
 def ops():

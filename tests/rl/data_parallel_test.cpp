@@ -107,7 +107,7 @@ struct Rank {
   }
 
   Outcome step() {
-    learner.fill_columns(e, means);
+    learner.fill_columns(e, means, true);
     prepare(algorithm, e, means);
     learner.update(
         e, 1, 2, [](const OptimizerConfig& o) { return o.learning_rate; }, means);

@@ -51,7 +51,7 @@ struct TrainingStep {
     learner = std::make_unique<Learner>(algorithm, roles, batching, phases, alone);
   }
   void step() {
-    learner->fill_columns(e, means);
+    learner->fill_columns(e, means, true);
     prepare(algorithm, e, means);
     learner->update(e, 0, 0, constant_rate, means);
   }
@@ -63,7 +63,7 @@ TEST(LoraTraining, TheReferenceIsTheBase) {
   setup.step();
   const auto old_logp = setup.e.old_logp, ref_logp = setup.e.ref_logp;
   EXPECT_EQ(old_logp, ref_logp);  // B is zero
-  setup.learner->fill_columns(setup.e, setup.means);
+  setup.learner->fill_columns(setup.e, setup.means, true);
   EXPECT_EQ(setup.e.ref_logp, ref_logp);
   double moved = 0;
   for (size_t t = 0; t < old_logp.size(); ++t)
@@ -79,7 +79,7 @@ TEST(TextMixture, AddsItsLossToTheActors) {
   const auto gradients = [](double coefficient, bool algorithm) {
     TrainingStep setup({});
     if (!algorithm) std::fill(setup.e.score.begin(), setup.e.score.end(), 0.0f);
-    setup.learner->fill_columns(setup.e, setup.means);
+    setup.learner->fill_columns(setup.e, setup.means, true);
     if (algorithm) prepare(setup.algorithm, setup.e, setup.means);  // else every advantage is zero
     Experience texts = rows(setup.algorithm.needs(), 5);
     std::fill(texts.mask.begin(), texts.mask.begin() + 3, 0.0f);
@@ -131,7 +131,7 @@ TEST(TextMixture, ItsTextsStandAlone) {
   learner.mix({1, [texts](int64_t) { return texts; }});
   Experience pairs = rows(dpo.needs(), 4);
   MetricMeans means;
-  learner.fill_columns(pairs, means);
+  learner.fill_columns(pairs, means, true);
   prepare(dpo, pairs, means);
   learner.update(pairs, 0, 0, constant_rate, means);
   EXPECT_GT(means.mean("ptx_loss"), 0);

@@ -149,7 +149,7 @@ struct PpoStep {
       add_row(e, row.at("prompt_ids"), row.at("response_ids"), e.row_count(),
               row.at("finish_reason") == "eos" ? Finish::eos : Finish::length, row.at("score"));
     e.allocate(ppo.needs());
-    learner.fill_columns(e, means);
+    learner.fill_columns(e, means, true);
     prepare(ppo, e, means);
   }
 };
@@ -217,6 +217,30 @@ TEST(PpoStep, ASkippedUpdateIsNoticed) {
   }
 }
 
+struct CountedForwards : SectionHooks {
+  int forwards = 0;
+  void before_forward(size_t section) override { forwards += section == 0; }
+};
+
+// Of one micro-batch the old values are the training forward's own; of several each is made twice. Nothing is kept for
+// an evaluation. (The old log-probabilities, of answers that no rollout told, are taken likewise.)
+TEST(PpoStep, OfOneMicroBatchMakesNoForwardTwice) {
+  for (const auto& [micro_batch, then_update, times] : {std::tuple{6, true, 1}, {3, true, 4}, {6, false, 2}}) {
+    PpoStep step(micro_batch);
+    const auto first = step.e.old_value;
+    CountedForwards actor, critic;
+    step.roles.actor->model.set_hooks(&actor), step.roles.critic->model.set_hooks(&critic);
+    step.learner.fill_columns(step.e, step.means, then_update);
+    EXPECT_EQ(step.e.old_value, first);
+    prepare(step.ppo, step.e, step.means);
+    step.learner.update(step.e, 0, 0, constant_rate, step.means);
+    EXPECT_EQ(step.means.mean("ratio"), 1.0);
+    EXPECT_EQ(actor.forwards, times) << micro_batch;
+    EXPECT_EQ(critic.forwards, times) << micro_batch;
+    step.roles.actor->model.set_hooks(nullptr), step.roles.critic->model.set_hooks(nullptr);
+  }
+}
+
 // micro_batch_size changes neither losses nor gradients beyond rounding.
 TEST(PpoStep, MicroBatchSizeDoesNotChangeTheStep) {
   PpoStep whole(6), single(1);
@@ -253,7 +277,7 @@ TEST(SftStep, LossGradientsAndWeightChangeAreTheReferences) {
       add_row(e, row.at("prompt_ids"), row.at("completion_ids"), e.row_count(), Finish::record, 0);
     e.allocate(sft.needs());
     MetricMeans means;
-    learner.fill_columns(e, means), prepare(sft, e, means);
+    learner.fill_columns(e, means, true), prepare(sft, e, means);
     const auto before = copy_of_weights(roles.actor->model);
     learner.update(e, 0, 0, constant_rate, means);
     const Model averaged = roles.actor->averaged();
@@ -291,7 +315,7 @@ TEST(RewardStep, LossGradientsAndWeightChangeAreTheReferences) {
       EXPECT_NEAR(values[i], x.at(i % 2 ? "rejected" : "chosen").at(i / 2).get<double>(), kColumnTolerance);
     e.allocate(reward.needs());
     MetricMeans means;
-    learner.fill_columns(e, means), prepare(reward, e, means);
+    learner.fill_columns(e, means, true), prepare(reward, e, means);
     const auto before = copy_of_weights(roles.reward->model);
     learner.update(e, 0, 0, constant_rate, means);
     EXPECT_NEAR(means.mean("loss"), x.at("loss").get<double>(), kLossTolerance);

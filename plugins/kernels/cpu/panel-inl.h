@@ -152,8 +152,8 @@ HWY_INLINE PackedRows pack_few(const Product& p, const ProductPart& part, int64_
 // So many rows' sums of a vector of columns stay in registers while B goes by once, laid out on the way: of few rows,
 // reading it is the work. Of more, the first block of rows keeps what was laid out for the others. AVX2, where a
 // broadcast is an instruction of its own, then multiplies faster in tiles of two vectors.
-constexpr int64_t kFewRows = kLanes >= 16 ? 28 : 12;
-constexpr int64_t kSomeRows = kLanes >= 16 ? INT64_MAX : 2 * kFewRows;
+constexpr int64_t kRowsInRegisters = kLanes >= 16 ? 28 : 12;
+constexpr int64_t kSomeRows = kLanes >= 16 ? INT64_MAX : 2 * kRowsInRegisters;
 constexpr int64_t kWholeA = 1024 * 1024;  // floats of A's rows, all of k, that are read for each vector of columns
 
 // a: pack_few's, `block` floats apart. columns.step(k, to): to [kStep, kLanes] becomes B's at k and after; one(k, to):
@@ -208,14 +208,16 @@ template <class ColumnsAt, class PackB>
 HWY_INLINE void multiply_columns(const Product& p, const ProductPart& part, const ColumnsAt& columns_at,
                                  const PackB& pack_b) {
   using Columns = decltype(columns_at(0));
-  constexpr auto all = std::make_integer_sequence<int, int(kFewRows)>();
+  constexpr auto all = std::make_integer_sequence<int, int(kRowsInRegisters)>();
   const int64_t floats = block_floats(part.rows);
   if (part.rows > kSomeRows || depth_blocks(p.inner) * floats > kWholeA || p.inner == 0)
     return multiply_panels(p, part, pack_b);
-  const int64_t blocks = (part.rows + kFewRows - 1) / kFewRows, each = (part.rows + blocks - 1) / blocks;
+  const int64_t whole = std::min(part.last, p.columns / kColumns);
+  if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
+  if (whole <= part.first) return;
+  const int64_t blocks = (part.rows + kRowsInRegisters - 1) / kRowsInRegisters, each = (part.rows + blocks - 1) / blocks;
   const auto [a, beside] = pack_few(p, part, blocks > 1 ? p.inner * kLanes : 0);
   float* const kept = blocks > 1 ? beside : nullptr;
-  const int64_t whole = std::min(part.last, p.columns / kColumns);
   for (int64_t panel = part.first; panel < whole; ++panel) {
     for (int64_t column = panel * kColumns; column < (panel + 1) * kColumns; column += kLanes) {
       const Columns columns = columns_at(column);
@@ -229,7 +231,6 @@ HWY_INLINE void multiply_columns(const Product& p, const ProductPart& part, cons
     }
     finish_panel(p, part, panel);
   }
-  if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
 }
 
 }  // namespace HWY_NAMESPACE
