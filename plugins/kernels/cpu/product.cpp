@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "panel-inl.h"
 
@@ -40,6 +41,81 @@ struct TransposedColumns {
   }
 };
 
+// Rows that fill a vector, or half of one, go across its lanes: then B is read as it stands, and each of its numbers is
+// multiplied with all rows at once.
+using HalfTag = hn::CappedTag<float, size_t(kLanes / 2)>;
+constexpr int64_t kTile = kLanes;  // columns
+constexpr int64_t kTogether = 4;   // k, after which the tile's next column is turned to
+
+// to [inner, kLanes]: rows that A does not have are its last once more.
+HWY_INLINE void lay_across(const Strided& a, int64_t row, int64_t rows, int64_t inner, float* HWY_RESTRICT to) {
+  const auto row_at = [&](int64_t i) { return a.data + (row + std::min(i, rows - 1)) * a.row; };
+  int64_t k = 0;
+  for (; k + kStep <= inner; k += kStep)
+    transpose_step([&](int64_t i) { return row_at(i) + k; }, to + k * kLanes, kLanes);
+  for (; k < inner; ++k)
+    for (int64_t i = 0; i < kLanes; ++i) to[k * kLanes + i] = row_at(i)[k];
+}
+
+// A tile of kTile columns, of as many rows as A's tag `across` has lanes or fewer. a: lay_across's. b: rows
+// [column, k]; next: the tile that is wanted after it, or null.
+template <class Across>
+HWY_NOINLINE void multiply_across(const float* HWY_RESTRICT a, const float* b, int64_t b_stride, int64_t inner,
+                                  const float* next, int64_t rows, float* HWY_RESTRICT c, int64_t c_stride,
+                                  bool from_zero) {
+  constexpr Across across;
+  HWY_ALIGN float tile[kTile * kLanes] = {}, turned[kTile * kLanes];  // [column, row], [row, column]
+  hn::Vec<Across> sums[kTile];
+  for (int64_t n = 0; n < kTile && !from_zero; ++n)
+    for (int64_t r = 0; r < kLanes; ++r) tile[n * kLanes + r] = c[std::min(r, rows - 1) * c_stride + n];
+#pragma GCC unroll 16
+  for (int64_t n = 0; n < kTile; ++n) sums[n] = from_zero ? hn::Zero(across) : hn::Load(across, tile + n * kLanes);
+  const auto add = [&](int64_t k, auto together) HWY_ATTR {
+    constexpr int64_t count = decltype(together)::value;
+    hn::Vec<Across> as[count];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < count; ++i) as[i] = hn::Load(across, a + (k + i) * kLanes);
+    const float* from = b + k;
+#pragma GCC unroll 16
+    for (int64_t n = 0; n < kTile; ++n, from += b_stride)
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < count; ++i) sums[n] = hn::MulAdd(hn::Set(across, from[i]), as[i], sums[n]);
+  };
+  int64_t k = 0;
+  for (; k + kTogether <= inner; k += kTogether) {
+    for (int64_t i = 0; next && i < kTile * kTogether; i += 16) fetch(next + k * kTile + i);
+    add(k, std::integral_constant<int64_t, kTogether>());
+  }
+  for (; k < inner; ++k) add(k, std::integral_constant<int64_t, 1>());
+#pragma GCC unroll 16
+  for (int64_t n = 0; n < kTile; ++n) hn::Store(sums[n], across, tile + n * kLanes);
+  transpose_step([&](int64_t n) { return tile + n * kLanes; }, turned, kTile);
+  for (int64_t r = 0; r < rows; ++r) std::memcpy(c + r * c_stride, turned + r * kTile, kTile * sizeof(float));
+}
+
+// Up to a quarter of the lanes may be idle. Where B's rows lie a multiple of 2 KiB apart, a tile's meet in so few sets
+// of the cache that they drive each other out.
+bool goes_across(const Product& p, int64_t rows) {
+  const int64_t lanes = rows <= kLanes / 2 ? kLanes / 2 : kLanes;
+  return rows <= lanes && 4 * rows >= 3 * lanes && p.inner > 0 && (kTile < 16 || p.b.column % 512 != 0);
+}
+
+// Panels [part.first, whole), none of which B's columns end in.
+void multiply_across_panels(const Product& p, const ProductPart& part, int64_t whole) {
+  float* const a = scratch(p.inner * kLanes, 0);
+  lay_across(p.a, part.row, part.rows, p.inner, a);
+  const auto multiply = part.rows > kLanes / 2 ? multiply_across<D> : multiply_across<HalfTag>;
+  for (int64_t panel = part.first; panel < whole; ++panel) {
+    for (int64_t column = panel * kColumns; column < (panel + 1) * kColumns; column += kTile) {
+      const float* b = p.b.data + column * p.b.column;
+      const bool more = column + 2 * kTile <= p.columns;
+      multiply(a, b, p.b.column, p.inner, more ? b + kTile * p.b.column : nullptr, part.rows,
+               p.c + part.row * p.c_stride + column, p.c_stride, !p.accumulate);
+    }
+    finish_panel(p, part, panel);
+  }
+}
+
 int64_t column_panels(int64_t columns) { return (columns + kColumns - 1) / kColumns; }
 int64_t rows_of_part(int64_t rows) {
   constexpr int64_t most = kPackedA / kRowStride / kRows * kRows;
@@ -55,6 +131,12 @@ void multiply_part(const Product& p, const ProductPart& part) {
     pack_transposed(p.b.data + column * p.b.column + k, p.b.column, depth, columns, to);
   };
   if (p.a.column != 1 || !transposed) return multiply_panels(p, part, pack_b);
+  if (goes_across(p, part.rows)) {
+    const int64_t whole = std::min(part.last, p.columns / kColumns);
+    if (part.first < whole) multiply_across_panels(p, part, whole);
+    if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
+    return;
+  }
   const auto columns_at = [&](int64_t column) {
     const float* b = p.b.data + column * p.b.column;
     const bool more = column + kColumns + kLanes <= p.columns;
