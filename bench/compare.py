@@ -129,6 +129,10 @@ def spread(values):
     return {"min": round(min(values), 3), "median": round(statistics.median(values), 3), "max": round(max(values), 3)}
 
 
+def profile_of(command):
+    return profile([*command[:-1], 4], 4)  # of more repeats
+
+
 def measure(c, options):
     commands, got, checked = sides(c, options), {"peer": [], "dsengine": []}, ""
     for round_ in range(options.rounds):
@@ -144,7 +148,7 @@ def measure(c, options):
             "peer_value": spread(values["peer"]), "dsengine_value": spread(values["dsengine"]),
             "floor_share": spread([line["floor_share"] for line in got["dsengine"]])["median"],
             "memory_mb": round(memory["dsengine"]), "memory_share": round(memory["dsengine"] / memory["peer"], 3),
-            "same": checked, "profile": profile([*commands["dsengine"], "--repeats", 4], 4), "machine": machine(), "rounds": options.rounds,
+            "same": checked, "profile": profile_of(commands["dsengine"]), "machine": machine(), "rounds": options.rounds,
             "repeats": options.repeats,
             "command": " ".join(["dsengine", *(str(part) for part in commands["dsengine"][1:3]), c["model"],
                                  *(str(part) for part in commands["dsengine"][5:])])}
@@ -187,6 +191,7 @@ def main():
     arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--profiles", action="store_true", help="the profiles of rows that are there, and nothing else")
     arguments.add_argument("--only", action="append", help="cases that have this in their name or peer")
     arguments.add_argument("--results", type=Path, default=RESULTS, help="elsewhere, without the table: of another machine")
     options = arguments.parse_args()
@@ -200,7 +205,10 @@ def main():
         if not options.peers and c["script"] not in (None, GENERATE, TRAIN):
             print(f"{' beside '.join(key)}: left out, for there is no --peers", flush=True)
             continue
-        rows[key] = measure(c, options)
+        if options.profiles:
+            rows[key]["profile"] = profile_of(sides(c, options)["dsengine"])
+        else:
+            rows[key] = measure(c, options)
         print(json.dumps(rows[key]), flush=True)
         write(rows, options)
     write(rows, options)
