@@ -117,6 +117,11 @@ struct BoundKernel::Instance {
   void* self = nullptr;
   const Device* device = nullptr;
   std::vector<SlotForm> inputs{}, outputs{};
+  struct Told {
+    spdlog::level::level_enum level;
+    std::string line;
+  };
+  std::vector<Told> told{};
 };
 
 bool BoundKernel::row_invariant() const { return instance_ && instance_->table->flags & DSE_KERNEL_ROW_INVARIANT; }
@@ -192,8 +197,12 @@ std::string Kernels::description() const {
 BoundKernel Kernels::bind(const Operation& operation) const {
   const auto list = candidates().find(operation.op);
   if (list == candidates_.end()) return {};
+  const auto served = [this](const BoundKernel::Instance& by) {
+    for (const auto& [level, line] : by.told) announce(level, line);
+    return by.table ? BoundKernel(&by) : BoundKernel();
+  };
   for (const auto& instance : instances_)
-    if (instance.operation == operation) return instance.table ? BoundKernel(&instance) : BoundKernel();
+    if (instance.operation == operation) return served(instance);
   BoundKernel::Instance instance{.operation = operation};
   const char* op = dse::entry(operation.op).name;
   const bool contest = list->second.size() > 1;
@@ -203,8 +212,9 @@ BoundKernel Kernels::bind(const Operation& operation) const {
     try {
       call_plugin(candidate.label, candidate.table->create, &description, &instance.self);
     } catch (const UserError& e) {
-      announce(spdlog::level::info, fmt::format("kernel operation={} passed_over={} file={} reason=\"{}\"", op,
-                                                candidate.name, candidate.file, e.what()));
+      instance.told.push_back(
+          {spdlog::level::info, fmt::format("kernel operation={} passed_over={} file={} reason=\"{}\"", op,
+                                            candidate.name, candidate.file, e.what())});
       continue;
     }
     instance.label = candidate.label, instance.table = candidate.table, instance.device = device_;
@@ -212,17 +222,17 @@ BoundKernel Kernels::bind(const Operation& operation) const {
     instance.outputs = forms_of(dse::entry(operation.op).outputs);
     instance.library = candidate.sha256;
     const bool claims = candidate.table->flags & DSE_KERNEL_ROW_INVARIANT;
-    announce(contest ? spdlog::level::info : spdlog::level::debug,
-             fmt::format("kernel operation={} winner={} file={}{}", op, candidate.name, candidate.file,
-                         claims ? "" : " note=\"a row's bits may depend on its neighbours\""));
+    instance.told.push_back({contest ? spdlog::level::info : spdlog::level::debug,
+                             fmt::format("kernel operation={} winner={} file={}{}", op, candidate.name, candidate.file,
+                                         claims ? "" : " note=\"a row's bits may depend on its neighbours\"")});
     break;
   }
-  const auto& kept = instances_.emplace_back(std::move(instance));
-  return kept.table ? BoundKernel(&kept) : BoundKernel();
+  return served(instances_.emplace_back(std::move(instance)));
 }
 
+// Once, as soon as the log takes it: while inputs are checked it does not.
 void Kernels::announce(spdlog::level::level_enum level, const std::string& line) const {
-  if (announced_.insert(line).second) spdlog::log(level, "{}", line);
+  if (spdlog::should_log(level) && announced_.insert(line).second) spdlog::log(level, "{}", line);
 }
 
 }  // namespace dsengine

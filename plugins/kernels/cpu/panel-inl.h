@@ -215,7 +215,8 @@ HWY_INLINE void multiply_columns(const Product& p, const ProductPart& part, cons
   const int64_t whole = std::min(part.last, p.columns / kColumns);
   if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
   if (whole <= part.first) return;
-  const int64_t blocks = (part.rows + kRowsInRegisters - 1) / kRowsInRegisters, each = (part.rows + blocks - 1) / blocks;
+  const int64_t blocks = (part.rows + kRowsInRegisters - 1) / kRowsInRegisters,
+                each = (part.rows + blocks - 1) / blocks;
   const auto [a, beside] = pack_few(p, part, blocks > 1 ? p.inner * kLanes : 0);
   float* const kept = blocks > 1 ? beside : nullptr;
   for (int64_t panel = part.first; panel < whole; ++panel) {
