@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 GROUPS = (
-    ("products", r"multiply_|transpose|pack_panel|panels"),
+    ("products", r"multiply_|lay_across|transpose|pack_panel|panels"),
     ("attention", r"attend|scores_of|add_values|merge_into"),
     ("head", r"sum_tile|merge_tiles|place_in_tile|cap_logits|Draw|LogProb|log_prob"),
     ("norms, activations", r"norm|activate|rotate|rope|Activation"),

@@ -5,7 +5,7 @@ bfloat16 and gradient checkpointing, which TRL sets by default, are off: both ma
 """
 import tempfile
 
-from inputs import Enough, emit, median, options, prompt_loss, step_clock, token_rows, word_tokenizer
+from inputs import emit, options, prompt_loss, step_seconds, token_rows, word_tokenizer
 
 o = options(__doc__, batch=16, group=4, prompt=64, new=64)
 import datasets
@@ -19,7 +19,7 @@ transformers.logging.set_verbosity_error()
 actor = AutoModelForCausalLM.from_pretrained(o.model, dtype=torch.float32)
 prompts = token_rows([o.prompt] * (o.batch // o.group), actor.config.vocab_size)
 texts = [" ".join(f"t{token}" for token in row) for row in prompts]
-loss, clock = prompt_loss(actor, prompts), step_clock(o.repeats)
+loss = prompt_loss(actor, prompts)
 
 
 def variety(completion_ids, **_):
@@ -35,9 +35,6 @@ with tempfile.TemporaryDirectory() as folder:
         logging_steps=1000, generation_kwargs={"min_new_tokens": o.new})
     trainer = GRPOTrainer(model=actor, reward_funcs=variety, args=settings,
                           train_dataset=datasets.Dataset.from_dict({"prompt": texts * (o.repeats + 2)}),
-                          processing_class=word_tokenizer(actor.config.vocab_size), callbacks=[clock])
-    try:
-        trainer.train()
-    except Enough:
-        pass
-emit(peer="TRL", step_s=median(clock.seconds), samples_per_s=round(o.batch / median(clock.seconds), 4), prompt_loss=loss)
+                          processing_class=word_tokenizer(actor.config.vocab_size))
+    step = step_seconds(trainer, o.repeats)
+emit(peer="TRL", step_s=step, samples_per_s=round(o.batch / step, 4), prompt_loss=loss)

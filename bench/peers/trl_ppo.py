@@ -6,7 +6,7 @@ make a step on a processor slower. Sampling is at temperature 0.7, as TRL does i
 """
 import tempfile
 
-from inputs import Enough, emit, median, options, prompt_loss, step_clock, token_rows, word_tokenizer
+from inputs import emit, options, prompt_loss, step_seconds, token_rows, word_tokenizer
 
 o = options(__doc__, batch=16, prompt=64, new=64, epochs=1)
 import datasets
@@ -22,7 +22,7 @@ reward, value = (AutoModelForSequenceClassification.from_pretrained(o.model, num
                  for _ in range(2))
 prompts = token_rows([o.prompt] * o.batch, actor.config.vocab_size)
 data = datasets.Dataset.from_dict({"input_ids": prompts})
-loss, clock, generate = prompt_loss(actor, prompts), step_clock(o.repeats), ppo_trainer.batch_generation
+loss, generate = prompt_loss(actor, prompts), ppo_trainer.batch_generation
 
 
 def whole_answers(*arguments, **named):
@@ -40,9 +40,6 @@ with tempfile.TemporaryDirectory() as folder:
         use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1000)
     trainer = PPOTrainer(args=settings, processing_class=word_tokenizer(actor.config.vocab_size), model=actor,
                          ref_model=reference, reward_model=reward, value_model=value, train_dataset=data,
-                         eval_dataset=data, callbacks=[clock])
-    try:
-        trainer.train()
-    except Enough:
-        pass
-emit(peer="TRL", step_s=median(clock.seconds), samples_per_s=round(o.batch / median(clock.seconds), 4), prompt_loss=loss)
+                         eval_dataset=data)
+    step = step_seconds(trainer, o.repeats)
+emit(peer="TRL", step_s=step, samples_per_s=round(o.batch / step, 4), prompt_loss=loss)

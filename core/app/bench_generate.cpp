@@ -30,8 +30,8 @@ struct Answering {
   double decode_rate() const { return decode > 0 ? double(decoded) / decode : 0; }
 };
 
-void answer(Scheduler& scheduler, const std::vector<GenerationRequest>& requests, Answering& run) {
-  const bool told = !run.first.empty();
+Answering answer(Scheduler& scheduler, const std::vector<GenerationRequest>& requests) {
+  Answering run;
   Lap lap;
   std::vector<RequestId> ids;
   for (const auto& request : requests) ids.push_back(scheduler.submit(request));
@@ -42,32 +42,34 @@ void answer(Scheduler& scheduler, const std::vector<GenerationRequest>& requests
     in_flight = 0;
     for (const auto& event : events) {
       in_flight += !event.finish;
-      if (!told && event.request == ids[0] && event.sample == 0) run.first.push_back(event.token);
+      if (event.request == ids[0] && event.sample == 0) run.first.push_back(event.token);
     }
     run.tokens += int64_t(events.size());
     if (decodes) run.decoded += int64_t(events.size()), ++run.steps;
     (decodes ? run.decode : run.prefill) += lap();
   }
+  return run;
 }
 
 // What a batch without a scheduler does: so many at once, and all of them until the longest of them has ended. What
 // goes beyond the length asked for is not counted.
-void answer_in_waves(Scheduler& scheduler, const std::vector<GenerationRequest>& requests, int64_t at_once,
-                     Answering& run) {
+Answering answer_in_waves(Scheduler& scheduler, const std::vector<GenerationRequest>& requests, int64_t at_once) {
+  Answering run;
   for (size_t first = 0; first < requests.size(); first += size_t(at_once)) {
     const auto begin = requests.begin() + int64_t(first);
     std::vector<GenerationRequest> wave(begin, begin + std::min<int64_t>(at_once, requests.end() - begin));
     int64_t longest = 0;
     for (const auto& request : wave) longest = std::max(longest, request.max_new_tokens);
     for (auto& request : wave) request.max_new_tokens = longest;
-    answer(scheduler, wave, run);
+    const Answering one = answer(scheduler, wave);
+    run.prefill += one.prefill, run.decode += one.decode, run.steps += one.steps;
+    if (first == 0) run.first.assign(one.first.begin(), one.first.begin() + requests[0].max_new_tokens);
   }
-  run.tokens = run.decoded = 0;
   for (const auto& request : requests) {
     run.tokens += request.samples * request.max_new_tokens;
     run.decoded += request.samples * (request.max_new_tokens - 1);
   }
-  run.first.resize(size_t(requests[0].max_new_tokens));
+  return run;
 }
 
 std::vector<GenerationRequest> requests_of(const GenerateBench& o, int64_t vocabulary) {
@@ -94,12 +96,8 @@ int bench_generate(const GenerateBench& o, const Common& common) {
   model.pack_rollout_weights();
   Scheduler scheduler(model, {.slots = slots});
   const auto runs = repeated(o.repeats, [&] {
-    Answering run;
-    if (o.padded_waves)
-      answer_in_waves(scheduler, requests, std::max<int64_t>(1, slots / o.samples), run);
-    else
-      answer(scheduler, requests, run);
-    return run;
+    return o.padded_waves ? answer_in_waves(scheduler, requests, std::max<int64_t>(1, slots / o.samples))
+                          : answer(scheduler, requests);
   });
   const auto rate = each(runs, [](const Answering& r) { return r.rate(); });
   const auto prefill = each(runs, [](const Answering& r) { return r.prefill; });

@@ -75,7 +75,7 @@ class Rollouts {
     std::vector<std::vector<int32_t>> rows;
     for (const auto& example : examples_) rows.push_back(example.prompt);
     if (rows[0].size() == 1) return nullptr;
-    return mean_loss(stage_.roles().actor->model, examples_of(rows));
+    return mean_loss(stage_.roles().actor->model, records_of(rows));
   }
 
  private:

@@ -61,21 +61,21 @@ Json BenchStage::step(const std::function<Experience()>& rows) {
   return line;
 }
 
-std::vector<Example> examples_of(const std::vector<std::vector<int32_t>>& rows) {
+Experience records_of(const std::vector<std::vector<int32_t>>& rows) {
   std::vector<Example> examples(rows.size());
+  std::vector<const Example*> borrowed;
   for (size_t i = 0; i < rows.size(); ++i) {
     examples[i].prompt = {rows[i][0]};
     examples[i].answer.tokens = {rows[i].begin() + 1, rows[i].end()};
     examples[i].answer.mask.assign(rows[i].size() - 1, 1);
+    borrowed.push_back(&examples[i]);
   }
-  return examples;
+  return experience_of(borrowed, DSE_SOURCE_RECORDS);
 }
 
-double mean_loss(const Model& model, const std::vector<Example>& examples) {
-  std::vector<const Example*> borrowed;
-  for (const auto& example : examples) borrowed.push_back(&example);
+double mean_loss(const Model& model, const Experience& records) {
   const at::NoGradGuard no_grad;
-  const auto out = forward(model, select(experience_of(borrowed, DSE_SOURCE_RECORDS), model.device()), 1, false, false);
+  const auto out = forward(model, select(records, model.device()), 1, false, false);
   return -out.logp.mean().item<double>();
 }
 

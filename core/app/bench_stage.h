@@ -46,10 +46,10 @@ class BenchStage {
   uint64_t steps_ = 0;
 };
 
-// Records whose prompt is a row's first token, and whose answer the others.
-std::vector<Example> examples_of(const std::vector<std::vector<int32_t>>& rows);
+// Of records whose prompt is a row's first token, and whose answer the others.
+Experience records_of(const std::vector<std::vector<int32_t>>& rows);
 // The mean of -log p of the answers' tokens.
-double mean_loss(const Model& model, const std::vector<Example>& examples);
+double mean_loss(const Model& model, const Experience& records);
 // The median of each phase's seconds in the lines of several steps, without "seconds_": {generate, score, …}.
 Json median_phases(const std::vector<Json>& lines);
 // What the step of a line held at most for each purpose, in MiB: {weights, activations, …}.

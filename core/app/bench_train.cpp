@@ -7,7 +7,6 @@
 #include "app/bench_stage.h"
 #include "app/bench_work.h"
 #include "app/shared_options.h"
-#include "rl/example_stream.h"
 
 namespace dsengine {
 
@@ -28,11 +27,8 @@ int bench_train(const TrainBench& o, const Common& common) {
   BenchStage stage(bench.session(), o.model, config);
   const Model& model = stage.roles().actor->model;
   const auto lengths = drawn_lengths(*choice_named<Lengths>(o.lengths), o.batch, o.length);
-  const auto examples = examples_of(token_rows(lengths, model.graph().vocabulary));
-  std::vector<const Example*> borrowed;
-  for (const auto& example : examples) borrowed.push_back(&example);
-  const auto runs =
-      repeated(o.repeats, [&] { return stage.step([&] { return experience_of(borrowed, stage.needs().source); }); });
+  const auto rows = token_rows(lengths, model.graph().vocabulary);
+  const auto runs = repeated(o.repeats, [&] { return stage.step([&] { return records_of(rows); }); });
   const auto seconds = each(runs, [](const Json& line) { return line.at("seconds").get<double>(); });
   const double step = median(seconds);
   const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});

@@ -24,7 +24,7 @@ namespace {
 }
 
 TEST(InstructionSet, TheEnvironmentLimitsIt) {
-  if (!(hwy::SupportedTargets() & HWY_AVX3)) GTEST_SKIP() << "a processor with AVX-512 is needed";
+  if (!(hwy::SupportedTargets() & HWY_AVX3)) GTEST_SKIP() << "NOT TESTED: a processor with AVX-512 is needed";
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // the environment is read as the library is loaded
   EXPECT_EXIT(bind_and_tell(), testing::ExitedWithCode(0), "");
 }

@@ -16,17 +16,18 @@ TEST(Kernels, AWinnerIsNamedWhenTheLogTakesIt) {
   const Kernels kernels(registry, Device::host());
   const Operation norm{.op = dse::Op::rms_norm, .dtype = at::kFloat, .in = 8, .eps = 1e-5};
   const LogWatch log;
-  spdlog::set_level(spdlog::level::err);
+  const auto level = [](spdlog::level::level_enum to) { spdlog::default_logger()->set_level(to); };
+  level(spdlog::level::err);
   EXPECT_TRUE(kernels.bind(norm));
   EXPECT_EQ(log.text(), "");
-  spdlog::set_level(spdlog::level::info);
+  level(spdlog::level::info);
   for (int i = 0; i < 2; ++i) EXPECT_TRUE(kernels.bind(norm));
   EXPECT_EQ(log.count("operation=rms_norm winner=counting_rms_norm"), 1);
   // Where one kernel alone is offered, its name is a detail.
   const Operation linear{.op = dse::Op::linear, .dtype = at::kFloat, .in = 8, .out = 8};
   EXPECT_TRUE(kernels.bind(linear));
   EXPECT_EQ(log.count("winner=cpu_linear"), 0);
-  spdlog::set_level(spdlog::level::debug);
+  level(spdlog::level::debug);
   EXPECT_TRUE(kernels.bind(linear));
   EXPECT_EQ(log.count("operation=linear winner=cpu_linear"), 1);
 }

@@ -45,7 +45,7 @@ struct Uncorrected {
     };
     now = rows([](const Experience&, size_t size) { return std::vector<float>(size, -1); });
     Learner probe = learner({Correction::truncate, kBound});
-    probe.allocate(now), probe.fill_columns(now, means, true);
+    probe.allocate(now), probe.fill_columns(now, means, false);
     e = rows([&](const Experience& made, size_t size) {
       const auto begin = now.old_logp.begin() + made.token_count();
       std::vector<float> told(begin, begin + int64_t(size));
@@ -99,7 +99,7 @@ TEST(CorrectedUpdate, EvaluationsAreNotCorrected) {
   const auto loss = [&](const ImportanceCorrection& correction) {
     Learner learner = setup.learner(correction);
     MetricMeans means;
-    learner.allocate(setup.e), learner.fill_columns(setup.e, means, true), prepare(setup.algorithm, setup.e, means);
+    learner.allocate(setup.e), learner.fill_columns(setup.e, means, false), prepare(setup.algorithm, setup.e, means);
     return learner.evaluate(setup.e, means);
   };
   EXPECT_EQ(loss({Correction::mask, kBound}), loss({}));

@@ -63,7 +63,7 @@ TEST(LoraTraining, TheReferenceIsTheBase) {
   setup.step();
   const auto old_logp = setup.e.old_logp, ref_logp = setup.e.ref_logp;
   EXPECT_EQ(old_logp, ref_logp);  // B is zero
-  setup.learner->fill_columns(setup.e, setup.means, true);
+  setup.learner->fill_columns(setup.e, setup.means, false);
   EXPECT_EQ(setup.e.ref_logp, ref_logp);
   double moved = 0;
   for (size_t t = 0; t < old_logp.size(); ++t)

@@ -202,6 +202,14 @@ auto multiply_few_of(int64_t rows, std::integer_sequence<int, R...>) {
   return all[rows - 1];
 }
 
+// Computes the panel that B's columns end in, where it is one of the part's; returns the others.
+template <class PackB>
+HWY_INLINE ProductPart without_edge(const Product& p, const ProductPart& part, const PackB& pack_b) {
+  const int64_t whole = std::clamp(p.columns / kColumns, part.first, part.last);
+  if (whole < part.last) multiply_panels(p, {part.row, part.rows, whole, part.last}, pack_b);
+  return {part.row, part.rows, part.first, whole};
+}
+
 // A's rows are dense along k. columns_at(column) are the `Columns` of multiply_few from that column on, a vector of
 // them; pack_b as of multiply_panels.
 template <class ColumnsAt, class PackB>
@@ -212,9 +220,8 @@ HWY_INLINE void multiply_columns(const Product& p, const ProductPart& part, cons
   const int64_t floats = block_floats(part.rows);
   if (part.rows > kSomeRows || depth_blocks(p.inner) * floats > kWholeA || p.inner == 0)
     return multiply_panels(p, part, pack_b);
-  const int64_t whole = std::min(part.last, p.columns / kColumns);
-  if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
-  if (whole <= part.first) return;
+  const int64_t whole = without_edge(p, part, pack_b).last;
+  if (part.first == whole) return;
   const int64_t blocks = (part.rows + kRowsInRegisters - 1) / kRowsInRegisters,
                 each = (part.rows + blocks - 1) / blocks;
   const auto [a, beside] = pack_few(p, part, blocks > 1 ? p.inner * kLanes : 0);

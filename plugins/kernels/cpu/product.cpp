@@ -100,12 +100,13 @@ bool goes_across(const Product& p, int64_t rows) {
   return rows <= lanes && 4 * rows >= 3 * lanes && p.inner > 0 && (kTile < 16 || p.b.column % 512 != 0);
 }
 
-// Panels [part.first, whole), none of which B's columns end in.
-void multiply_across_panels(const Product& p, const ProductPart& part, int64_t whole) {
+// Of whole panels.
+void multiply_across_panels(const Product& p, const ProductPart& part) {
+  if (part.first == part.last) return;
   float* const a = scratch(p.inner * kLanes, 0);
   lay_across(p.a, part.row, part.rows, p.inner, a);
   const auto multiply = part.rows > kLanes / 2 ? multiply_across<D> : multiply_across<HalfTag>;
-  for (int64_t panel = part.first; panel < whole; ++panel) {
+  for (int64_t panel = part.first; panel < part.last; ++panel) {
     for (int64_t column = panel * kColumns; column < (panel + 1) * kColumns; column += kTile) {
       const float* b = p.b.data + column * p.b.column;
       const bool more = column + 2 * kTile <= p.columns;
@@ -131,12 +132,7 @@ void multiply_part(const Product& p, const ProductPart& part) {
     pack_transposed(p.b.data + column * p.b.column + k, p.b.column, depth, columns, to);
   };
   if (p.a.column != 1 || !transposed) return multiply_panels(p, part, pack_b);
-  if (goes_across(p, part.rows)) {
-    const int64_t whole = std::min(part.last, p.columns / kColumns);
-    if (part.first < whole) multiply_across_panels(p, part, whole);
-    if (whole < part.last) multiply_panels(p, {part.row, part.rows, std::max(part.first, whole), part.last}, pack_b);
-    return;
-  }
+  if (goes_across(p, part.rows)) return multiply_across_panels(p, without_edge(p, part, pack_b));
   const auto columns_at = [&](int64_t column) {
     const float* b = p.b.data + column * p.b.column;
     const bool more = column + kColumns + kLanes <= p.columns;
