@@ -8,7 +8,10 @@
 Each round runs the peer's script of bench/peers and `dsengine bench`, the order alternating; of some rows both sides are
 dsengine, at other work. A row counts only where both computed the same: greedy tokens, the first step's loss to 1e-4, or the
 loss of the prompts to 1e-4. Results, a row as soon as it is measured, in place of an older one: bench/results/peers.jsonl
-and the table of bench/README.md.
+and the table of that name in bench/README.md.
+
+Both sides are held to AVX2 by DSENGINE_INSTRUCTION_SET=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+ONEDNN_MAX_CPU_ISA=AVX2 in the environment, and llama.cpp where bench/peers/setup ran with the first of them.
 """
 import argparse
 import json
@@ -175,13 +178,14 @@ def machine():
 def write(measured, options):
     rows = [measured[key] for c in CASES if (key := (c["what"], c["peer"])) in measured]
     options.results.write_text("# bench/compare.py\n" + "".join(json.dumps(row) + "\n" for row in rows))
-    if options.results != RESULTS:
-        return
+    begin, end = f"<!-- {options.results.stem} -->\n", f"<!-- end of {options.results.stem} -->\n"
     readme = ROOT / "bench/README.md"
-    before, _, rest = readme.read_text().partition("<!-- peers -->\n")
-    _, _, after = rest.partition("<!-- end -->\n")
+    before, found, rest = readme.read_text().partition(begin)
+    if not found:
+        return
+    _, _, after = rest.partition(end)
     machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
-    readme.write_text(f"{before}<!-- peers -->\n{machines}; two threads, float32 unless said.\n\n{table(rows)}<!-- end -->\n{after}")
+    readme.write_text(f"{before}{begin}{machines}; two threads, float32 unless said.\n\n{table(rows)}{end}{after}")
 
 
 def main():
@@ -193,7 +197,7 @@ def main():
     arguments.add_argument("--repeats", type=int, default=2)
     arguments.add_argument("--profiles", action="store_true", help="the profiles of rows that are there, and nothing else")
     arguments.add_argument("--only", action="append", help="cases that have this in their name or peer")
-    arguments.add_argument("--results", type=Path, default=RESULTS, help="elsewhere, without the table: of another machine")
+    arguments.add_argument("--results", type=Path, default=RESULTS, help="elsewhere: of another machine; the table of that name")
     options = arguments.parse_args()
     subprocess.run([str(python_of(options)), str(ROOT / "bench/peers/make_models.py"), str(options.models)], check=True)
     old = [json.loads(line) for line in options.results.read_text().splitlines()[1:]] if options.results.exists() else []
