@@ -10,11 +10,7 @@
 
 namespace dsengine {
 
-struct MachineRates {
-  double read_gb_per_s = 0;   // 1e9 bytes
-  double product_gflops = 0;  // float32; a multiplication and an addition are two operations
-};
-
+// Products of float32.
 MachineRates measure_machine(const Kernels& kernels);
 
 // 1e9 operations a second of a product [rows, in] x [in, out], in so many seconds.

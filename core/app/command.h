@@ -46,6 +46,7 @@ Body define_tokenize(CLI::App& app, Common& common);
 Body define_chat(CLI::App& app, Common& common);
 Body define_report(CLI::App& app, Common& common);
 Body define_eval(CLI::App& app, Common& common);
+Body define_plan(CLI::App& app, Common& common);
 Body define_bench(CLI::App& app, Common& common);
 Body define_export(CLI::App& app, Common& common);
 Body define_reference(CLI::App& app, Common& common);

@@ -58,6 +58,19 @@ inline constexpr const char* kRunKeys =
   text | messages | prompt, completion | prompt, chosen, rejected | prompt, ranked | prompt; and weight
 Each stage writes metrics.jsonl and eval.jsonl, whose keys 'dsengine reference --metrics' lists.)";
 
+inline constexpr const char* kPlanKeys =
+    R"(Goes through one step of each stage without its numbers: the step that reads most, its answers as long as they may
+become. Ends with status 1 where a stage does not fit. With --json a line for each stage:
+  stage, algorithm, steps
+  fits                 whether peak_gib is at most memory_limit_gib, which is memory_limit or the machine's memory
+  peak_gib, peak_phase, memory_limit_gib
+  state_gib            what is held between phases: weights, gradients, moments, averages
+  phases               by phase, and "evaluation", its answers: peak_gib, gib by tag at that moment, seconds
+  seconds_per_step, hours, cost: from the machine's rates of reading and multiplying, measured first; cost with --price
+  savings              settings that need less, each alone: settings, peak_gib, seconds_per_step
+  largest              the largest micro_batch_size that fits, likewise; left out where none does
+  fits_with            where it does not fit: the cheapest settings that do, likewise; null: none that was tried)";
+
 inline constexpr const char* kBenchKeys =
     R"(Prints one JSON object on a line, after a run that warms up and --repeats that count. All have:
   command, dtype, threads, peak_memory_mb

@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"chat", "talk to a model", define_chat},
     {"report", "curves, times and answers of runs, as one page of HTML", define_report},
     {"eval", "held-out loss, a reward model's accuracy, mean rewards, answers side by side", define_eval},
+    {"plan", "the memory and the time that a run will need, before it begins", define_plan},
     {"bench", "how fast generation, training and products are on this machine", define_bench},
     {"export", "a model, an adapter merged, or a stage's result as a Hugging Face folder", define_export},
     {"reference", "every key of a configuration, as docs/config.md has it", define_reference},

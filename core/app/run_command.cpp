@@ -11,9 +11,13 @@
 
 namespace dsengine {
 
-void add_run_options(CLI::App& app, Common& common) {
+void add_config_options(CLI::App& app, Common& common) {
   app.add_option("--config", common.config, "TOML file; none: the built-in default");
   app.add_option("--set", common.sets, "key=value, over the file")->allow_extra_args(false);
+}
+
+void add_run_options(CLI::App& app, Common& common) {
+  add_config_options(app, common);
   app.add_flag("--accept-changes", common.accept_changes,
                "go on where a model, a record, a plugin or an output is another than a stage remembers");
 }

@@ -8,6 +8,8 @@
 
 namespace dsengine {
 
+// --config and --set; with what only `run` takes beside them.
+void add_config_options(CLI::App& app, Common& common);
 void add_run_options(CLI::App& app, Common& common);
 
 // Stages of the configuration: every one, or those that common.algorithm names.

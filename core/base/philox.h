@@ -12,7 +12,7 @@
 
 namespace dsengine {
 
-enum class Purpose : uint32_t { init = 1, shuffle = 2, sample = 3, blend = 4, evaluate = 5, split = 6 };
+enum class Purpose : uint32_t { init = 1, shuffle = 2, sample = 3, blend = 4, evaluate = 5, split = 6, round = 7 };
 
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {

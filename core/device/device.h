@@ -5,6 +5,8 @@
 //   at::Tensor x = device.empty({rows, width}, at::kFloat);
 //   at::Tensor offsets = device.upload(std::span(host_offsets));     // a batch going in
 //
+//   at::Tensor tokens = on_host(drawn);                              // what comes out
+//
 // Host and device shall meet in three places: a batch going in (`upload`), columns coming out (rl/forward.h), and
 // checkpoints; what else reads a tensor on the host is listed in docs/architecture.md. Not copyable; outlives the
 // tensors' owners. Any thread.
@@ -24,8 +26,12 @@ class Device {
   Device& operator=(const Device&) = delete;
   // The host's own memory: what is staged, drawn or read there before it goes anywhere.
   static const Device& host();
+  // LibTorch's meta device: its tensors have shapes and no values, so that a step of training can be gone through for
+  // the memory that it would take (rl/rehearsal.h).
+  static const Device& meta();
 
   at::Device where() const { return where_; }
+  bool has_values() const { return !where_.is_meta(); }
   at::TensorOptions options(at::ScalarType type) const { return at::TensorOptions().device(where_).dtype(type); }
   // The values are whatever memory holds.
   at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type) const;
@@ -37,5 +43,8 @@ class Device {
  private:
   at::Device where_;
 };
+
+// The tensor dense in host memory; of one without values zeros.
+at::Tensor on_host(const at::Tensor& tensor);
 
 }  // namespace dsengine

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/session.h"
 #include "rl/pipeline.h"
+#include "rl/plan_search.h"
 #include "run/config_reader.h"
 #include "run/logging.h"
 #include "run/stop_signal.h"
@@ -20,10 +21,12 @@ RunEnd run(const Run& run) {
   std::vector<std::filesystem::path> path = run.plugin_path;
   path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
   const dsengine::Session session(path, config.plugins);
+  const dsengine::LimitScope limit(dsengine::Ledger::host(), dsengine::memory_limit(config));
   const std::string stage =
       run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
+  dsengine::set_up_logging({.level = config.log_level});
   dsengine::Pipeline pipeline(config, session.registry(), session.kernels(), stop,
-                              run.accept_changes ? dsengine::Changes::accepted : dsengine::Changes::refused);
+                              run.accept_changes ? dsengine::Changes::accepted : dsengine::Changes::refused, stage);
   dsengine::set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});
   spdlog::info("run config={} output_dir={} seed={}", file.string(), config.output_dir.string(), config.seed);
   std::cerr << config.resolved;

@@ -152,12 +152,12 @@ std::pair<std::vector<int64_t>, std::vector<float>> Scheduler::next_tokens(const
   }
   const Tensor told_at = device.upload(temperatures);
   const auto [drawn, told] = model.draw(logits, told_at, device.upload(draws));
-  const Tensor drawn_here = drawn.cpu(), told_here = told.cpu();
+  const Tensor drawn_here = on_host(drawn), told_here = on_host(told);
   const auto count = answers.size();
   std::pair next(std::vector(drawn_here.const_data_ptr<int64_t>(), drawn_here.const_data_ptr<int64_t>() + count),
                  std::vector(told_here.const_data_ptr<float>(), told_here.const_data_ptr<float>() + count));
   if (filtered.empty()) return next;
-  const Tensor rows = device.upload(filtered), some = logits.index_select(0, rows), some_here = some.cpu();
+  const Tensor rows = device.upload(filtered), some = logits.index_select(0, rows), some_here = on_host(some);
   std::vector<int64_t> chosen(filtered.size());
   parallel_for(0, int64_t(filtered.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
@@ -165,7 +165,7 @@ std::pair<std::vector<int64_t>, std::vector<float>> Scheduler::next_tokens(const
       chosen[size_t(i)] = sampled(answers[place], some_here[i], draws[place]);
     }
   });
-  const Tensor told_some = model.log_prob_of(some, told_at.index_select(0, rows), device.upload(chosen)).cpu();
+  const Tensor told_some = on_host(model.log_prob_of(some, told_at.index_select(0, rows), device.upload(chosen)));
   for (size_t i = 0; i < filtered.size(); ++i) {
     next.first[size_t(filtered[i])] = chosen[i];
     next.second[size_t(filtered[i])] = told_some.const_data_ptr<float>()[i];

@@ -47,6 +47,16 @@ void ask_for_large_pages(void* begin, size_t bytes) {
 #endif
 }
 
+// What LibTorch's meta device has, a block of no bytes, with a charge as large as it was asked for.
+class MetaAllocator : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    auto* charge = new Charge(Ledger::meta(), MemoryScope::current(), int64_t(bytes));
+    return {nullptr, charge, [](void* held) { delete static_cast<Charge*>(held); }, c10::DeviceType::Meta};
+  }
+  void copy_data(void*, const void*, size_t) const override {}
+};
+
 }  // namespace
 
 CountingAllocator::CountingAllocator(Ledger& ledger, c10::Allocator& inner) : ledger_(ledger), inner_(inner) {
@@ -58,7 +68,8 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   if (bytes == 0) return {nullptr, nullptr, &free_block, host};
   void* begin = nullptr;
   try {
-    if (bytes > size_t(std::numeric_limits<int64_t>::max()) - kNoteBytes) throw ledger_.out_of_memory(bytes);
+    if (bytes > size_t(std::numeric_limits<int64_t>::max()) - kNoteBytes || !ledger_.has_room_for(bytes))
+      throw ledger_.out_of_memory(bytes);
     begin = inner_.raw_allocate(bytes + kNoteBytes);
   } catch (const c10::Error&) {
     throw ledger_.out_of_memory(bytes);
@@ -79,6 +90,11 @@ void count_host_memory() {
     c10::Allocator* allocator = new CountingAllocator(Ledger::host(), *c10::GetCPUAllocator());
     c10::SetCPUAllocator(allocator);
   });
+}
+
+void count_meta_memory() {
+  static std::once_flag once;
+  std::call_once(once, [] { c10::SetAllocator(c10::DeviceType::Meta, new MetaAllocator); });
 }
 
 }  // namespace dsengine

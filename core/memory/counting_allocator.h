@@ -32,5 +32,7 @@ class CountingAllocator : public c10::Allocator {
 // Puts one around LibTorch's for the host, which writes Ledger::host() from then on. It stays until the process ends; a
 // second call does nothing. Not while other threads make tensors.
 void count_host_memory();
+// The same of tensors without values (Device::meta), in Ledger::meta().
+void count_meta_memory();
 
 }  // namespace dsengine

@@ -10,19 +10,12 @@ namespace {
 
 thread_local MemoryTag current_tag = MemoryTag::other;
 
-void raise_to(std::atomic<int64_t>& peak, int64_t value) {
+// Whether it was lower.
+bool raise_to(std::atomic<int64_t>& peak, int64_t value) {
   int64_t seen = peak.load(std::memory_order_relaxed);
-  while (seen < value && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
-  }
-}
-
-template <class BytesOf>
-std::string table_of(const BytesOf& bytes_of) {
-  std::string text;
-  for (size_t t = 0; t < kChoices<MemoryTag>.size(); ++t)
-    if (const int64_t bytes = bytes_of(MemoryTag(t)); bytes > 0)
-      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name_of(MemoryTag(t)), bytes_text(uint64_t(bytes)));
-  return text.empty() ? "nothing" : text;
+  while (seen < value)
+    if (peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) return true;
+  return false;
 }
 
 // What the user can set to need less.
@@ -39,11 +32,21 @@ Ledger& Ledger::host() {
   return ledger;
 }
 
+Ledger& Ledger::meta() {
+  static Ledger& ledger = *new Ledger;
+  return ledger;
+}
+
+void Ledger::raise_phase(Phase phase, int64_t bytes) noexcept {
+  if (!raise_to(peaks_[size_t(phase)], bytes)) return;
+  for (size_t t = 0; t < tags_.size(); ++t)
+    at_peak_[size_t(phase)][t].store(now(MemoryTag(t)), std::memory_order_relaxed);
+}
+
 void Ledger::charge(MemoryTag tag, int64_t bytes) noexcept {
   auto& account = tags_[size_t(tag)];
   raise_to(account.peak, account.now.fetch_add(bytes, std::memory_order_relaxed) + bytes);
-  raise_to(peaks_[size_t(phase_.load(std::memory_order_relaxed))],
-           now_.fetch_add(bytes, std::memory_order_relaxed) + bytes);
+  raise_phase(phase_.load(std::memory_order_relaxed), now_.fetch_add(bytes, std::memory_order_relaxed) + bytes);
 }
 
 void Ledger::release(MemoryTag tag, int64_t bytes) noexcept {
@@ -60,28 +63,31 @@ int64_t Ledger::peak() const {
 void Ledger::restart() {
   for (auto& account : tags_) account.peak.store(account.now.load());
   for (auto& peak : peaks_) peak.store(0);
+  for (auto& phase : at_peak_)
+    for (auto& bytes : phase) bytes.store(0);
   enter(phase_.load());
 }
 
 void Ledger::enter(Phase phase) {
   phase_.store(phase);
-  raise_to(peaks_[size_t(phase)], now());
+  raise_phase(phase, now());
 }
 
 std::string Ledger::held() const {
-  return table_of([this](MemoryTag tag) { return now(tag); });
+  return tags_text([this](MemoryTag tag) { return now(tag); });
 }
 
 std::string Ledger::most_held() const {
-  return table_of([this](MemoryTag tag) { return peak(tag); });
+  return tags_text([this](MemoryTag tag) { return peak(tag); });
 }
 
 OutOfMemory Ledger::out_of_memory(uint64_t bytes) const {
   const MemoryTag tag = MemoryScope::current();
   const Phase phase = phase_.load();
   const std::string when = phase == Phase::other ? "" : fmt::format(" in phase {}", name_of(phase));
-  return OutOfMemory(fmt::format("not enough memory: {} asked for ({}{}), where {} are held: {}{}", bytes_text(bytes),
-                                 name_of(tag), when, bytes_text(uint64_t(std::max<int64_t>(0, now()))), held(),
+  const std::string of = has_room_for(bytes) ? "" : fmt::format(" of {} (memory_limit)", bytes_text(uint64_t(limit())));
+  return OutOfMemory(fmt::format("not enough memory: {} asked for ({}{}), where {}{} are held: {}{}", bytes_text(bytes),
+                                 name_of(tag), when, bytes_text(uint64_t(std::max<int64_t>(0, now()))), of, held(),
                                  advice(tag, phase)));
 }
 
@@ -102,6 +108,14 @@ std::string bytes_text(uint64_t bytes) {
     value /= 1024, unit = larger;
   }
   return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, unit);
+}
+
+std::string tags_text(const std::function<int64_t(MemoryTag)>& bytes_of) {
+  std::string text;
+  for (size_t t = 0; t < kChoices<MemoryTag>.size(); ++t)
+    if (const int64_t bytes = bytes_of(MemoryTag(t)); bytes > 0)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name_of(MemoryTag(t)), bytes_text(uint64_t(bytes)));
+  return text.empty() ? "nothing" : text;
 }
 
 double peak_resident_mb() {

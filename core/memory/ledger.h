@@ -8,12 +8,15 @@
 // LibTorch's allocator gives out is charged by itself (memory/counting_allocator.h); other memory is where somebody
 // holds a Charge for it. Scratch memory that LibTorch's libraries take for themselves is not seen.
 //
-// State of the process, for LibTorch has one allocator of host memory in it: host(), and a tag a thread. Any thread may
-// charge; restart() and enter() are one thread's at a time.
+// A limit is on what the ledger has: LibTorch's own libraries and the program come on top of it.
+//
+// State of the process, for LibTorch has one allocator of a device's memory in it: host(), meta(), and a tag a thread.
+// Any thread may charge; restart() and enter() are one thread's at a time.
 #pragma once
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -55,6 +58,8 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
   // Of the host's memory; it is never destroyed, for blocks are freed until the process ends.
   static Ledger& host();
+  // Of tensors that have no values (Device::meta): what they would take.
+  static Ledger& meta();
 
   void charge(MemoryTag tag, int64_t bytes) noexcept;
   void release(MemoryTag tag, int64_t bytes) noexcept;
@@ -66,23 +71,35 @@ class Ledger {
   int64_t peak(MemoryTag tag) const { return tags_[size_t(tag)].peak.load(std::memory_order_relaxed); }
   int64_t peak(Phase phase) const { return peaks_[size_t(phase)].load(std::memory_order_relaxed); }
   int64_t peak() const;
+  // Of one tag, as the phase was at its peak.
+  int64_t at_peak(Phase phase, MemoryTag tag) const {
+    return at_peak_[size_t(phase)][size_t(tag)].load(std::memory_order_relaxed);
+  }
   // Peaks begin anew with what is held.
   void restart();
   void enter(Phase phase);
 
-  // "weights 1.20 GiB, gradients 1.20 GiB", what there is of each; "nothing".
+  // As tags_text has it.
   std::string held() const;
   std::string most_held() const;
   // Bytes that could not be had for the thread's tag.
   [[nodiscard]] OutOfMemory out_of_memory(uint64_t bytes) const;
 
+  // More than this is not given out; 0: what the system has.
+  void set_limit(int64_t bytes) { limit_.store(bytes, std::memory_order_relaxed); }
+  int64_t limit() const { return limit_.load(std::memory_order_relaxed); }
+  bool has_room_for(uint64_t bytes) const { return limit() == 0 || int64_t(bytes) <= limit() - now(); }
+
  private:
   struct Account {
     std::atomic<int64_t> now{0}, peak{0};
   };
+  void raise_phase(Phase phase, int64_t bytes) noexcept;
+
   std::array<Account, kChoices<MemoryTag>.size()> tags_;
-  std::atomic<int64_t> now_{0};
+  std::atomic<int64_t> now_{0}, limit_{0};
   std::array<std::atomic<int64_t>, kChoices<Phase>.size()> peaks_{};
+  std::array<std::array<std::atomic<int64_t>, kChoices<MemoryTag>.size()>, kChoices<Phase>.size()> at_peak_{};
   std::atomic<Phase> phase_{Phase::other};
 };
 
@@ -97,6 +114,19 @@ class MemoryScope {
 
  private:
   MemoryTag before_;
+};
+
+// A ledger's limit, until the end of the scope.
+class LimitScope {
+ public:
+  LimitScope(Ledger& ledger, int64_t bytes) : ledger_(ledger), before_(ledger.limit()) { ledger.set_limit(bytes); }
+  ~LimitScope() { ledger_.set_limit(before_); }
+  LimitScope(const LimitScope&) = delete;
+  LimitScope& operator=(const LimitScope&) = delete;
+
+ private:
+  Ledger& ledger_;
+  int64_t before_;
 };
 
 // Memory that no allocator of LibTorch gave out, for as long as this is held.
@@ -115,6 +145,8 @@ class Charge {
 
 // "512 bytes", "1.50 KiB", "23.0 MiB".
 std::string bytes_text(uint64_t bytes);
+// "weights 1.20 GiB, gradients 1.20 GiB", what there is of each; "nothing".
+std::string tags_text(const std::function<int64_t(MemoryTag)>& bytes_of);
 
 // Most memory that the process has had resident so far, MiB: of everything, noted here or not.
 double peak_resident_mb();

@@ -141,6 +141,7 @@ double Adapter::scale(const LowRank& pair) const {
 
 void Adapter::initialize(uint64_t seed) {
   at::NoGradGuard no_grad;
+  if (units().front()->flat().is_meta()) return;
   for (auto* unit : units())
     for (size_t b = 0; b < unit->blocks().size(); ++b)
       for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p) {

@@ -115,7 +115,7 @@ struct BoundKernel::Instance {
   std::string library{};              // hash of its file
   const dse_kernel* table = nullptr;  // null: none serves it
   void* self = nullptr;
-  const Device* device = nullptr;
+  const Kernels* owner = nullptr;
   std::vector<SlotForm> inputs{}, outputs{};
   struct Told {
     spdlog::level::level_enum level;
@@ -155,8 +155,14 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
   DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", kernel.label, rows);
   if (bytes > 0) {
     const MemoryScope scope(MemoryTag::workspace);
-    workspace = kernel.device->empty({bytes}, at::kByte);
+    workspace = kernel.owner->device().empty({bytes}, at::kByte);
     call.workspace = workspace.data_ptr(), call.workspace_bytes = bytes;
+  }
+  if (!kernel.owner->device().has_values()) {
+    const MachineRates& rates = kernel.owner->rates_;
+    if (rates.product_gflops > 0)
+      kernel.owner->seconds_ += least_seconds(kernel.operation, rows, inputs, outputs, integers, rates);
+    return;
   }
   call_plugin(kernel.label, kernel.table->run, kernel.self, &call);
 }
@@ -217,7 +223,7 @@ BoundKernel Kernels::bind(const Operation& operation) const {
                                             candidate.name, candidate.file, e.what())});
       continue;
     }
-    instance.label = candidate.label, instance.table = candidate.table, instance.device = device_;
+    instance.label = candidate.label, instance.table = candidate.table, instance.owner = this;
     instance.inputs = forms_of(dse::entry(operation.op).inputs);
     instance.outputs = forms_of(dse::entry(operation.op).outputs);
     instance.library = candidate.sha256;

@@ -17,10 +17,12 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "device/device.h"
 #include "ops/operation.h"
+#include "ops/work.h"
 #include "plugin/registry.h"
 
 namespace dsengine {
@@ -46,6 +48,8 @@ class BoundKernel {
   const Instance* instance_ = nullptr;
 };
 
+// On the meta device the kernels are those of the host, and are not run: their workspaces are taken, and the seconds
+// that they would need are counted.
 class Kernels {
  public:
   Kernels();
@@ -55,6 +59,9 @@ class Kernels {
   Kernels& operator=(const Kernels&) = delete;
 
   const Device& device() const { return *device_; }
+  // On the meta device: of the machine that is planned for, and what its calls take there at least since the last call.
+  void set_rates(const MachineRates& rates) { rates_ = rates; }
+  double take_seconds() const { return std::exchange(seconds_, 0); }
   // One more kernel, beside those of the registry. One for another device is passed over. Before the first bind.
   void add(const Item& item) const;
 
@@ -72,6 +79,7 @@ class Kernels {
   };
   using Candidates = std::map<dse::Op, std::vector<Candidate>>;  // best first
   const Candidates& candidates() const;
+  friend class BoundKernel;
   void announce(spdlog::level::level_enum level, const std::string& line) const;
 
   mutable const PluginRegistry* registry_ = nullptr;  // until it has been read
@@ -79,6 +87,8 @@ class Kernels {
   mutable Candidates candidates_;
   mutable std::list<BoundKernel::Instance> instances_;  // a list: they are referred to
   mutable std::set<std::string> announced_;
+  MachineRates rates_;
+  mutable double seconds_ = 0;
 };
 
 }  // namespace dsengine

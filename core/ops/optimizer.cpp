@@ -15,7 +15,7 @@ double SumOfSquares::operator()(const Tensor& x) const {
   if (!kernel_) return reference::sum_of_squares(x);
   Tensor sum = at::empty({1}, x.options().dtype(at::kDouble));
   kernel_.run({x}, {sum}, x.numel());
-  return sum.item<double>();
+  return on_host(sum).item<double>();
 }
 
 AdamWUpdate::AdamWUpdate(const Kernels& kernels) : kernel_(kernels.bind({.op = Op::adamw, .dtype = at::kFloat})) {}

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -27,16 +28,15 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
       settings_(settings),
       rate_factors_(std::move(rate_factors)) {
   rate_factors_.resize(units_.size(), 1);
-  std::vector<int64_t> numels;
+  std::vector<int64_t> bytes;
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->flat().scalar_type() == at::kFloat, "unit {}", unit->name());
-    numels.insert(numels.end(), 2, unit->grad().numel());
+    bytes.push_back(Moments::bytes_of(*unit, settings.moments));
   }
   if (units_.empty()) return;
   const MemoryScope scope(MemoryTag::moments);
-  Arena arena(kernels.device(), at::kFloat, numels);
-  for (const auto* unit : units_)
-    for (auto* moments : {&first_, &second_}) moments->push_back(arena.take(unit->grad().numel()).zero_());
+  Arena arena(kernels.device(), at::kByte, bytes);
+  for (size_t u = 0; u < units_.size(); ++u) moments_.emplace_back(*units_[u], settings.moments, arena.take(bytes[u]));
 }
 
 double AdamW::step(double learning_rate, Communicator& ranks) {
@@ -49,15 +49,19 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
   const double correction2 = 1 - std::pow(s.beta2, double(steps_));
   for (size_t u = 0; u < units_.size(); ++u) {
     const double rate = learning_rate * rate_factors_[u];
-    update_(units_[u]->grad(), units_[u]->trained_flat(), first_[u], second_[u],
-            {.clip = s.grad_clip > 0 && norm > s.grad_clip ? s.grad_clip / (norm + 1e-6) : 1,
-             .beta1 = s.beta1,
-             .beta2 = s.beta2,
-             .step_size = rate / correction1,
-             .keep = 1 - rate * s.weight_decay,
-             .root2 = std::sqrt(correction2),
-             .epsilon = s.epsilon,
-             .decayed = units_[u]->trained_decayed()});
+    const ParamStorage& unit = *units_[u];
+    const Philox draws(s.seed, Purpose::round, uint64_t(steps_), name_hash(unit.name()));
+    moments_[u].update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) {
+      update_(unit.grad().narrow(0, begin, count), unit.trained_flat().narrow(0, begin, count), mean, square,
+              {.clip = s.grad_clip > 0 && norm > s.grad_clip ? s.grad_clip / (norm + 1e-6) : 1,
+               .beta1 = s.beta1,
+               .beta2 = s.beta2,
+               .step_size = rate / correction1,
+               .keep = 1 - rate * s.weight_decay,
+               .root2 = std::sqrt(correction2),
+               .epsilon = s.epsilon,
+               .decayed = std::clamp<int64_t>(unit.trained_decayed() - begin, 0, count)});
+    });
   }
   return norm;
 }

@@ -4,19 +4,21 @@
 //   AdamW optimizer(kernels, units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate, ranks); // reads and keeps unit.grad(); zero it afterwards
 //
-// Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are float32, one
-// pair of flat tensors a unit, of its trained span, all in one buffer.
+// Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are of a unit's
+// trained span (moments.h), all in one buffer.
 #pragma once
 #include <vector>
 
 #include "comm/communicator.h"
 #include "ops/ops.h"
-#include "param/storage.h"
+#include "param/moments.h"
 
 namespace dsengine {
 
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0, grad_clip = 1.0;
+  MomentFormat moments = MomentFormat::fp32;
+  uint64_t seed = 0;  // of the draws that bf16 is rounded by
 };
 
 class AdamW {
@@ -31,9 +33,9 @@ class AdamW {
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
-  // Per unit, in the order given: first and second moment.
-  const std::vector<at::Tensor>& first_moments() const { return first_; }
-  const std::vector<at::Tensor>& second_moments() const { return second_; }
+  // Per unit, in the order given.
+  const std::vector<Moments>& moments() const { return moments_; }
+  std::vector<Moments>& moments() { return moments_; }
   const std::vector<ParamStorage*>& units() const { return units_; }
 
  private:
@@ -44,7 +46,7 @@ class AdamW {
   std::vector<ParamStorage*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;
-  std::vector<at::Tensor> first_, second_;
+  std::vector<Moments> moments_;
   int64_t steps_ = 0;
 };
 

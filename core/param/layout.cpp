@@ -106,18 +106,20 @@ at::Tensor ParamLayout::block_of(const at::Tensor& flat, size_t block, int64_t b
 }
 
 at::Tensor ParamLayout::part_of(const at::Tensor& flat, size_t block, size_t part, int64_t begin) const {
-  const ParamBlock& b = blocks_[block];
-  const at::Tensor whole = block_of(flat, block, begin);
-  const int64_t rows = b.parts[part].shape[0];
-  if (b.interleave > 0) {
-    std::vector<int64_t> groups = b.parts[part].shape;  // [rows / g, parts, g, …]
-    groups[0] = b.interleave;
-    groups.insert(groups.begin(), {rows / b.interleave, int64_t(b.parts.size())});
-    return whole.view(groups).select(1, int64_t(part));
+  return part_rows(blocks_[block], part, block_of(flat, block, begin));
+}
+
+at::Tensor part_rows(const ParamBlock& block, size_t part, const at::Tensor& rows) {
+  const int64_t own = block.parts[part].shape[0];
+  if (block.interleave > 0) {
+    std::vector<int64_t> groups = rows.sizes().vec();  // [own / g, parts, g, …]
+    groups[0] = block.interleave;
+    groups.insert(groups.begin(), {own / block.interleave, int64_t(block.parts.size())});
+    return rows.view(groups).select(1, int64_t(part));
   }
   int64_t first = 0;
-  for (size_t i = 0; i < part; ++i) first += b.parts[i].shape[0];
-  return whole.narrow(0, first, rows);
+  for (size_t i = 0; i < part; ++i) first += block.parts[i].shape[0];
+  return rows.narrow(0, first, own);
 }
 
 }  // namespace dsengine

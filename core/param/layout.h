@@ -69,6 +69,10 @@ struct RowSpan {
 // where the rank's rows are apart.
 RowSpan rows_of_rank(const ParamBlock& block, int64_t rank, int64_t size);
 
+// Of the rows [block.rows(), …] of a block, or of what there is of each of them, those of one part, [rows, …]; where
+// the parts alternate by g, [rows / g, g, …], strided.
+at::Tensor part_rows(const ParamBlock& block, size_t part, const at::Tensor& rows);
+
 class ParamLayout {
  public:
   // InternalError where a block's parts cannot alternate as it says.

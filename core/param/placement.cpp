@@ -26,15 +26,23 @@ void for_each_part(const ParamStorage& storage, const at::Tensor& trained_span, 
 
 void read_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f) {
   for_each_part(storage, trained_span,
-                [&](const ParamSpec& spec, const at::Tensor& part) { f(place_of(spec), part.reshape(spec.shape)); });
+                [&](const ParamSpec& spec, const at::Tensor& part) { read_rows(part, spec.shape, place_of(spec), f); });
 }
 
 void write_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f) {
   for_each_part(storage, trained_span, [&](const ParamSpec& spec, const at::Tensor& part) {
-    const at::Tensor rows = part.reshape(spec.shape);
-    f(place_of(spec), rows);
-    if (!rows.is_alias_of(part)) part.copy_(rows.view(part.sizes()));
+    write_rows(part, spec.shape, place_of(spec), f);
   });
+}
+
+void read_rows(const at::Tensor& part, at::IntArrayRef shape, const std::string& name, const PlacedRows& f) {
+  f(name, part.reshape(shape));
+}
+
+void write_rows(const at::Tensor& part, at::IntArrayRef shape, const std::string& name, const PlacedRows& f) {
+  const at::Tensor rows = part.reshape(shape);
+  f(name, rows);
+  if (!rows.is_alias_of(part)) part.copy_(rows.view(part.sizes()));
 }
 
 }  // namespace dsengine

@@ -24,4 +24,8 @@ void read_placed(const ParamStorage& storage, const at::Tensor& trained_span, co
 // The same, and what f leaves in the rows is the buffer's.
 void write_placed(const ParamStorage& storage, const at::Tensor& trained_span, const PlacedRows& f);
 
+// Of one parameter's elements, or of its rows, as part_rows (layout.h) has them: f gets them in that shape and dense.
+void read_rows(const at::Tensor& part, at::IntArrayRef shape, const std::string& name, const PlacedRows& f);
+void write_rows(const at::Tensor& part, at::IntArrayRef shape, const std::string& name, const PlacedRows& f);
+
 }  // namespace dsengine

@@ -27,4 +27,9 @@ Batching batching_of(const StageConfig& stage, const dse_needs& needs) {
           .own_rollouts = sampled && stage.rollout.replay.empty()};
 }
 
+int64_t items_per_step(const StageConfig& stage, const dse_needs& needs) {
+  if (needs.source == DSE_SOURCE_ROLLOUT) return stage.rollout.batch_size;
+  return needs.source == DSE_SOURCE_PAIRS ? std::max<int64_t>(1, stage.mini_batch_size / 2) : stage.mini_batch_size;
+}
+
 }  // namespace dsengine

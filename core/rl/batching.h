@@ -23,6 +23,9 @@ struct Batching {
 // As the stage has it for an algorithm of these needs.
 Batching batching_of(const StageConfig& stage, const dse_needs& needs);
 
+// Records, pairs or prompts that a step takes.
+int64_t items_per_step(const StageConfig& stage, const dse_needs& needs);
+
 // Learning rate at `step` of `steps`: linear warm-up, then the schedule down to min_lr_ratio.
 double learning_rate_at(const OptimizerConfig& settings, int64_t step, int64_t steps);
 

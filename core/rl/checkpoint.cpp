@@ -26,20 +26,36 @@ constexpr int kFormat = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kName = "step-";
 
-// Calls f(name, dense tensor) for everything a role's file holds, in the coordinates of placement.h; `placed`:
-// read_placed or write_placed.
-template <class Placed, class F>
-void for_each_tensor(const Role& role, const Placed& placed, const F& f) {
+enum class Access { read, write };
+
+// Calls f(name, dense tensor) for everything a role's file holds, in the coordinates of placement.h. To write: what f
+// leaves in the tensors is the role's.
+template <class F>
+void for_each_tensor(const Role& role, Access access, const F& f) {
   const auto& units = role.optimizer->units();
   const auto add = [&](const char* what, size_t unit, const at::Tensor& span) {
+    const auto placed = access == Access::read ? read_placed : write_placed;
     placed(*units[unit], span,
            [&](const std::string& place, const at::Tensor& rows) { f(what + ("/" + place), rows); });
   };
   for (size_t u = 0; u < units.size(); ++u) {
     add("weights", u, units[u]->trained_flat());
-    add("first_moment", u, role.optimizer->first_moments()[u]);
-    add("second_moment", u, role.optimizer->second_moments()[u]);
+    Moments& moments = role.optimizer->moments()[u];
+    access == Access::read ? moments.read(f) : moments.write(f);
     if (!role.average.empty()) add("average", u, role.average[u]);
+  }
+}
+
+Dtype dtype_of(const at::Tensor& t) {
+  switch (t.scalar_type()) {
+    case at::kFloat:
+      return Dtype::F32;
+    case at::kBFloat16:
+      return Dtype::BF16;
+    case at::kByte:
+      return Dtype::U8;
+    default:
+      DSE_CHECK(false, "a tensor of another type");
   }
 }
 
@@ -148,11 +164,11 @@ void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState
   Json in_manifest = Json::object();
   roles.each_trained([&](const RoleEntry& entry, const Role& role) {
     std::vector<TensorDeclaration> tensors;
-    for_each_tensor(role, read_placed, [&](const std::string& tensor, const at::Tensor& t) {
-      tensors.push_back({tensor, Dtype::F32, t.sizes().vec()});
+    for_each_tensor(role, Access::read, [&](const std::string& tensor, const at::Tensor& t) {
+      tensors.push_back({tensor, dtype_of(t), t.sizes().vec()});
     });
     SafetensorsWriter writer(directory.path() / (std::string(entry.name) + ".safetensors"), tensors);
-    for_each_tensor(role, read_placed,
+    for_each_tensor(role, Access::read,
                     [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
     writer.close();
     in_manifest[entry.name] = Json{{"optimizer_steps", role.optimizer->steps()}};
@@ -218,9 +234,9 @@ void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Role
     roles.each_trained([&](const RoleEntry& entry, Role& role) {
       const std::string name = entry.name;
       const SafetensorsFile file(path / (name + ".safetensors"));
-      for_each_tensor(role, write_placed, [&](const std::string& tensor, const at::Tensor& t) {
+      for_each_tensor(role, Access::write, [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* found = file.find(tensor);
-        DSE_CHECK_USER(found && found->dtype == Dtype::F32 && found->shape == t.sizes().vec(),
+        DSE_CHECK_USER(found && found->dtype == dtype_of(t) && found->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
         const auto from = file.bytes(*found);
         std::memcpy(bytes_of(t).data(), from.data(), from.size());

@@ -11,12 +11,6 @@ namespace {
 
 constexpr size_t kShownSamples = 4;
 
-std::vector<const Example*> first_examples(const ExampleSet& set, int64_t rows) {
-  std::vector<const Example*> examples;
-  for (size_t i = 0; i < std::min(set.size(), size_t(rows)); ++i) examples.push_back(&set[i]);
-  return examples;
-}
-
 Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Scorer* scorer, bool greedy,
                Json& samples) {
   const std::string prefix = greedy ? "eval_greedy_" : "eval_";
@@ -50,10 +44,16 @@ Json summarise(const Rollout& rollout, const std::vector<Answered>& answers, Sco
 
 }  // namespace
 
+std::vector<const Example*> evaluated_examples(const ExampleSet& heldout, int64_t rows) {
+  std::vector<const Example*> examples;
+  for (size_t i = 0; i < std::min(heldout.size(), size_t(rows)); ++i) examples.push_back(&heldout[i]);
+  return examples;
+}
+
 Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_once, AlgorithmInstance& algorithm,
                       Learner& learner) {
   MetricMeans means;
-  const auto examples = first_examples(heldout, rows);
+  const auto examples = evaluated_examples(heldout, rows);
   int64_t tokens = 0;
   for (size_t first = 0; first < examples.size(); first += size_t(rows_at_once)) {
     const size_t last = std::min(examples.size(), first + size_t(rows_at_once));
@@ -75,7 +75,7 @@ Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_o
 
 Json evaluate_rollouts(const ExampleSet& heldout, int64_t rows, const Rollout& rollout, Scorer* scorer,
                        Phases& phases) {
-  const auto prompts = first_examples(heldout, rows);
+  const auto prompts = evaluated_examples(heldout, rows);
   Json samples = Json::array(), result = Json::object();
   for (const bool greedy : {false, true}) {
     std::vector<Answered> answers;

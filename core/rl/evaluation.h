@@ -8,6 +8,9 @@
 
 namespace dsengine {
 
+// What an evaluation reads of the held-out examples: the first so many.
+std::vector<const Example*> evaluated_examples(const ExampleSet& heldout, int64_t rows);
+
 // Loss and metrics of the algorithm on the first `rows` examples, without an update: eval_<name>, eval_rows and
 // eval_tokens (loss targets). The algorithm's own state is put back.
 Json evaluate_records(const ExampleSet& heldout, int64_t rows, int64_t rows_at_once, AlgorithmInstance& algorithm,

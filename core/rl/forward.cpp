@@ -57,7 +57,7 @@ void backward(const Outputs& out, const std::vector<float>& d_logp, const std::v
 }
 
 void to_column(const Tensor& from, std::vector<float>& to) {
-  const Tensor host = from.detach().to(at::kFloat).contiguous();
+  const Tensor host = on_host(from.detach().to(at::kFloat));
   to.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
 }
 

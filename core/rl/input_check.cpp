@@ -33,6 +33,9 @@ ModelGraph graph_of(const fs::path& model, const PluginRegistry& registry) {
 
 }  // namespace
 
+InputCheck::InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop)
+    : config_(config), registry_(registry), stop_(stop), kernels_(registry, Device::meta()) {}
+
 fs::path InputCheck::origin_of(const fs::path& model) const {
   const auto made = origins_.find(model);
   return made == origins_.end() ? model : made->second;
@@ -40,8 +43,7 @@ fs::path InputCheck::origin_of(const fs::path& model) const {
 
 void InputCheck::check_model(const fs::path& model, ModelKind kind, bool random, bool trained) {
   if (origins_.contains(model)) return;
-  load_model(model, registry_, kernels_,
-             {.kind = kind, .random_init = random, .new_value_head = trained, .values = false});
+  load_model(model, registry_, kernels_, {.kind = kind, .random_init = random, .new_value_head = trained});
 }
 
 // Opens the plugins of the models while the log is heard: it names a library before that is opened.
@@ -61,6 +63,7 @@ void InputCheck::open_plugins(const StageInputs& inputs) const {
 }
 
 void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& inputs) {
+  read_.reset();
   open_plugins(inputs);
   const Quiet quiet;
   const auto& stage = config_.stages[index];
@@ -76,10 +79,19 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
     if (!model.empty()) check_model(model, ModelKind::value, inputs.random_init && model == actor, false);
 
   const fs::path origin = origin_of(from);
-  const TextModel text = TextModel::load(origin_of(inputs.tokenizer), origin);
-  const StageData data = StageData::load(stage, needs.source, registry_, text, config_.seed);
+  TextModel text = TextModel::load(origin_of(inputs.tokenizer), origin);
+  StageData data = StageData::load(stage, needs.source, registry_, text, config_.seed);
   const ModelGraph graph = graph_of(origin, registry_);
   data.check_fit(stage, needs.source, graph, text, inputs.tokenizer);
+  // What is still to be made has the shapes of what it begins with, an adapter merged.
+  const auto shapes_of = [&](const fs::path& model) {
+    return origins_.contains(model) ? base_directory(origin_of(model)) : model;
+  };
+  StageInputs there = inputs;
+  for (auto& [_, model] : there.models) model = shapes_of(model);
+  for (auto& model : there.rewards) model = shapes_of(model);
+  there.tokenizer = origin_of(there.tokenizer);
+  read_.emplace(std::move(there), std::move(text), std::move(data));
   const fs::path folder = config_.output_dir / stage.name;
   for (const auto& entry : kRoles) {
     if (!(needs.trained & entry.bit)) continue;
@@ -87,6 +99,12 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
     for (const auto& name : {made.model, made.average, made.adapter})
       origins_[folder / name] = origin_of(inputs.of(entry.bit));
   }
+}
+
+StagePlan InputCheck::plan(const StageConfig& variant) {
+  DSE_CHECK(read_, "no stage was looked at");
+  const Quiet quiet;
+  return rehearse(config_, variant, read_->inputs, {registry_, kernels_, stop_}, read_->text, read_->data);
 }
 
 }  // namespace dsengine

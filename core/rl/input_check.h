@@ -1,23 +1,31 @@
 // Whether the models and records of stages fit, before any of them runs and before anything is written.
 //
-//   InputCheck check(config, registry, kernels);
+//   InputCheck check(config, registry, stop);
 //   check.stage(0, needs, inputs);                       // UserError naming the file, the record or the tensor
+//   StagePlan plan = check.plan(config.stages[0]);       // of the stage that was looked at last, or of a variant of it
 //
 // Records are read and encoded as for training. Of a model that an earlier stage is still to make, its beginning is
 // looked at. Weights are not read: their names and shapes are.
 #pragma once
 #include <map>
 
-#include "rl/stage.h"
+#include <optional>
+
+#include "rl/rehearsal.h"
+#include "run/stop_signal.h"
 
 namespace dsengine {
 
 class InputCheck {
  public:
-  InputCheck(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels)
-      : config_(config), registry_(registry), kernels_(kernels) {}
+  InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop);
   // In the order of the stages.
   void stage(size_t index, const dse_needs& needs, const StageInputs& inputs);
+  // What a step of the stage takes that was looked at last. variant: its configuration, or one that differs in how it
+  // computes.
+  StagePlan plan(const StageConfig& variant);
+  // Of the machine that the seconds of plans are for.
+  void set_rates(const MachineRates& rates) { kernels_.set_rates(rates); }
 
  private:
   // What a folder of the run will be made from; another folder itself.
@@ -25,10 +33,18 @@ class InputCheck {
   void check_model(const std::filesystem::path& model, ModelKind kind, bool random, bool trained);
   void open_plugins(const StageInputs& inputs) const;
 
+  struct Read {
+    StageInputs inputs;  // folders that are there
+    TextModel text;
+    StageData data;
+  };
+
   const RunConfig& config_;
   const PluginRegistry& registry_;
-  const Kernels& kernels_;
+  const StopSignal& stop_;
+  Kernels kernels_;                                                 // on the meta device
   std::map<std::filesystem::path, std::filesystem::path> origins_;  // of the outputs of the stages looked at
+  std::optional<Read> read_;                                        // of the last of them
 };
 
 }  // namespace dsengine

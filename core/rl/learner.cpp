@@ -26,7 +26,13 @@ std::vector<int64_t> all_rows(const Experience& e) {
 
 void add_entropy(const Outputs& out, MetricSink& means) {
   if (out.entropy.numel() == 0) return;
-  means.add("entropy", out.entropy.detach().mean().item<double>(), double(out.entropy.numel()));
+  means.add("entropy", on_host(out.entropy.detach().mean()).item<double>(), double(out.entropy.numel()));
+}
+
+// In place of an algorithm's loss where no column has values: zeros, for whatever was asked.
+WeightedLoss without_slopes(const Experience& e) {
+  return {0, std::vector<float>(e.logp.size()), std::vector<float>(e.entropy.size()),
+          std::vector<float>(e.value.size())};
 }
 
 }  // namespace
@@ -177,6 +183,7 @@ Learner::Part Learner::forward_part(const Experience& minibatch, const std::vect
 
 void Learner::backward_part(const Part& part, const WeightedLoss& loss) {
   const auto run = [&](const Outputs& out, Phase which) {
+    if (!out.logp.defined() && !out.value.defined()) return;
     const auto phase = phases_.enter(which);
     backward(out, loss.d_logp, loss.d_entropy, loss.d_value);
   };
@@ -195,7 +202,8 @@ Learner::Accumulated Learner::accumulate_rows(Experience& minibatch, const Deali
       const auto rows = dealing.micro_batch(ranks_.rank(), m);
       Part part = forward_part(minibatch, rows, report, means);
       if (report.rollout) put_entries(minibatch.offsets, rows, part.rows.logp, minibatch.logp);
-      const WeightedLoss loss = weighted_loss(algorithm_, part.rows, n, means, &ranks_, correction);
+      const WeightedLoss loss = has_values() ? weighted_loss(algorithm_, part.rows, n, means, &ranks_, correction)
+                                             : without_slopes(part.rows);
       sums.loss += loss.loss;
       sums.kl += kl_from_sampler(part.rows);
       if (train) backward_part(part, loss);
@@ -219,7 +227,8 @@ Learner::Accumulated Learner::accumulate_raw(Experience& minibatch, const Dealin
   WeightedLoss loss;
   MetricParts parts;
   ranks_.together([&] {
-    loss = weighted_loss(algorithm_, minibatch, normaliser(minibatch, algorithm_.needs()), parts);
+    loss = has_values() ? weighted_loss(algorithm_, minibatch, normaliser(minibatch, algorithm_.needs()), parts)
+                        : without_slopes(minibatch);
     for (auto* slopes : {&loss.d_logp, &loss.d_entropy, &loss.d_value})
       *slopes = entries_of(minibatch.offsets, rows, *slopes);
     if (train) backward_part(part, loss);
@@ -272,7 +281,7 @@ double Learner::accumulate_texts() {
       const Experience micro = texts.subset(dealing.micro_batch(ranks_.rank(), m));
       const Tensor logp = forward(roles_.actor->model, select(micro, roles_.device()), 1.0, false, false).logp;
       const Tensor mask = roles_.device().upload(weights_of(micro));
-      sum[0] -= (logp.detach() * mask).sum().item<double>();
+      sum[0] -= on_host((logp.detach() * mask).sum()).item<double>();
       const MemoryScope scope(MemoryTag::activations);
       torch::autograd::backward({logp}, {mask * (-mixture_->coefficient / tokens)});
     }

@@ -75,6 +75,8 @@ class Learner {
   uint32_t columns() const;
   // Some rows of an experience, dealt.
   Dealing dealt(const Experience& experience, const std::vector<int64_t>& rows) const;
+  // Of models on the meta device the loss is not asked for: their updates are gone through for their memory.
+  bool has_values() const { return roles_.device().has_values(); }
   // Whether updates on it tell the actor's entropy.
   bool tells_entropy(const Experience& experience) const;
   // ahead: by the training forward of these rows, which is kept.

@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "rl/config_checks.h"
 #include "rl/fingerprint.h"
-#include "rl/input_check.h"
+#include "rl/plan_search.h"
 #include "run/config_print.h"
 
 namespace dsengine {
@@ -32,8 +32,8 @@ std::vector<std::pair<std::string, fs::path>> models_of(const StageInputs& input
 }  // namespace
 
 Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels,
-                   const StopSignal& stop, Changes changes)
-    : config_(config), registry_(registry), kernels_(kernels), stop_(stop) {
+                   const StopSignal& stop, Changes changes, const std::string& last)
+    : config_(config), registry_(registry), models_(config, registry), kernels_(kernels), stop_(stop) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
   std::vector<size_t> open;
   std::vector<fs::path> done;
@@ -46,9 +46,13 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
   }
   for (const size_t i : open) check_stage(config, i, registry);
   try {
-    InputCheck check(config, registry, kernels);
-    for (const size_t i : open)
-      if (!stop.requested()) check.stage(i, needs_of(registry, config.stages[i]), inputs_of(i));
+    InputCheck check(config, registry, stop);
+    const auto end = std::ranges::find(config.stages, last, &StageConfig::name);  // none: all
+    for (const size_t i : open) {
+      if (stop.requested()) break;
+      check.stage(i, needs_of(registry, config.stages[i]), models_.inputs_of(i));
+      if (end - config.stages.begin() >= int64_t(i)) check_memory(check, config.stages[i]);
+    }
   } catch (const UserError&) {
     // What an earlier stage left may have been changed since: that is the reason, then.
     for (const auto& folder : done)
@@ -58,63 +62,19 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
   directory_.emplace(config, changes);
 }
 
-fs::path Pipeline::model_of(const std::string& stage_name) const { return config_.output_dir / stage_name / "model"; }
-
-std::optional<fs::path> Pipeline::earlier(size_t index, ModelKind kind) const {
-  for (size_t i = index; i-- > 0;) {
-    const bool language = needs_of(registry_, config_.stages[i]).trained & DSE_ACTOR;
-    if (language == (kind == ModelKind::language)) return model_of(config_.stages[i].name);
-  }
-  return std::nullopt;
-}
-
-const StageConfig* Pipeline::maker_of(const fs::path& model) const {
-  for (const auto& stage : config_.stages)
-    if (model.parent_path() == config_.output_dir / stage.name) return &stage;
-  return nullptr;
-}
-
-fs::path Pipeline::resolve(size_t index, const std::string& from, const fs::path& fallback) const {
-  if (from.empty()) return fallback;
-  check_from(config_, index, from);
-  for (const auto& stage : config_.stages)
-    if (stage.name == from) return model_of(from);
-  return from;
-}
-
-StageInputs Pipeline::inputs_of(size_t index) const {
-  const auto& stage = config_.stages[index];
-  const auto needs = needs_of(registry_, stage);
-  StageInputs in;
-  const fs::path actor =
-      resolve(index, stage.actor.from, earlier(index, ModelKind::language).value_or(config_.model.actor));
-  DSE_CHECK_USER(!actor.empty(), "stage '{}' has no model to start from: set model.actor", stage.name);
-  in.random_init = config_.model.init == ModelInit::random && actor == config_.model.actor;
-  // A model that brings a tokenizer is asked in its own words.
-  in.tokenizer = config_.model.tokenizer;
-  if (in.tokenizer.empty()) in.tokenizer = maker_of(actor) || TextModel::folder_of(actor) ? actor : config_.model.actor;
-  if (in.tokenizer.empty()) in.tokenizer = actor;
-  const auto earlier_reward = earlier(index, ModelKind::value);
-  fs::path reward;
-  if (needs.trained & DSE_REWARD) reward = actor;
-  for (const auto& source : stage.reward_sources()) {
-    if (!(needs.roles & DSE_REWARD) || (needs.trained & DSE_REWARD)) break;
-    in.rewards.push_back(
-        wants_model(registry_, source) ? resolve(index, source.from, earlier_reward.value_or(fs::path())) : fs::path());
-    if (reward.empty()) reward = in.rewards.back();
-  }
-  if (reward.empty()) reward = earlier_reward.value_or(fs::path());
-  in.models = {{DSE_ACTOR, actor},
-               {DSE_REFERENCE, resolve(index, stage.reference.from, actor)},
-               {DSE_REWARD, reward},
-               {DSE_CRITIC, resolve(index, stage.critic.from, reward.empty() ? actor : reward)}};
-  return in;
+void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
+  const StagePlan plan = check.plan(stage);
+  const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_);
+  for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
+  if (plan.peak() <= limit) return;
+  for (const auto& line : plan_lines(plan)) spdlog::error("{}", line);
+  throw UserError(too_large(plan, limit, way_to_fit(check, stage, limit)));
 }
 
 Json Pipeline::inherited_fingerprints(const StageInputs& inputs) const {
   Json all = Json::object();
   for (const auto& [role, path] : models_of(inputs))
-    if (const auto* maker = maker_of(path))
+    if (const auto* maker = models_.maker_of(path))
       all[role] = model_fingerprint(
           path, directory_->open_stage(config_, *maker).outputs().value(path.filename().string(), Json::object()));
   return all;
@@ -125,7 +85,7 @@ Json Pipeline::fingerprints_of(size_t index, const StageInputs& inputs) const {
   const auto models = models_of(inputs);
   std::set<const StageConfig*> makers;
   for (const auto& [_, path] : models)
-    if (const auto* maker = maker_of(path); maker && makers.insert(maker).second)
+    if (const auto* maker = models_.maker_of(path); maker && makers.insert(maker).second)
       directory_->open_stage(config_, *maker).check_outputs();
   Json all = inherited_fingerprints(inputs);
   std::map<fs::path, Json> known;
@@ -162,7 +122,7 @@ bool Pipeline::run_stage(size_t index) {
     spdlog::info("stage name={} note=\"already done in {}\"", stage.name, directory.path().string());
     return true;
   };
-  StageInputs inputs = inputs_of(index);
+  StageInputs inputs = models_.inputs_of(index);
   if (summary) {
     directory.check_outputs();
     directory.check_inputs(inherited_fingerprints(inputs));

@@ -3,15 +3,14 @@
 //   Pipeline pipeline(config, registry, kernels, stop);
 //   pipeline.run_all();                       // or run_until("ppo"): that stage and what it needs
 //
-// Defaults of a role's weights: the actor is the last earlier stage's actor, else model.actor; the reference is
-// the actor before training; the critic starts as the reward model; the reward model is the last earlier
-// stage's, and one that is trained starts from the actor. A stage that is done is not run again, unless it shall be
-// longer; one whose inputs are others since is refused. Nothing is written before every stage's plugins, models and
-// records are known to fit.
+// A stage that is done is not run again, unless it shall be longer; one whose inputs are others since is refused.
+// Nothing is written before every stage's plugins, models and records are known to fit, and its memory too.
 #pragma once
 #include <optional>
 #include <string>
 
+#include "rl/input_check.h"
+#include "rl/input_resolver.h"
 #include "rl/stage.h"
 #include "run/run_directory.h"
 
@@ -19,32 +18,30 @@ namespace dsengine {
 
 class Pipeline {
  public:
+  // last: the stage that run_until will be given; "": all will be run. Of later ones the memory is not looked at.
   Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels, const StopSignal& stop,
-           Changes changes = Changes::refused);
+           Changes changes = Changes::refused, const std::string& last = "");
 
   // False: a signal stopped it.
   bool run_all();
   bool run_until(const std::string& stage_name);
   // Where a finished stage left its model.
-  std::filesystem::path model_of(const std::string& stage_name) const;
+  std::filesystem::path model_of(const std::string& stage_name) const { return models_.model_of(stage_name); }
 
  private:
   bool run_stage(size_t index);
   // Whether the settings of a stage that has ended still ask for the steps that it has.
   bool has_length(const StageConfig& stage, const Json& summary) const;
-  // The stage whose output lies in this folder.
-  const StageConfig* maker_of(const std::filesystem::path& model) const;
   // The content of the models that a stage has from earlier ones, as these left them.
   Json inherited_fingerprints(const StageInputs& inputs) const;
   // The same, compared with the folders, and that of the stage's other models, its tokenizer and its plugins.
   Json fingerprints_of(size_t index, const StageInputs& inputs) const;
-  StageInputs inputs_of(size_t index) const;
-  // The output of the last stage before `index` that makes a model of that kind.
-  std::optional<std::filesystem::path> earlier(size_t index, ModelKind kind) const;
-  std::filesystem::path resolve(size_t index, const std::string& from, const std::filesystem::path& fallback) const;
+  // UserError where a step of the stage would need more memory than there is.
+  void check_memory(InputCheck& check, const StageConfig& stage) const;
 
   const RunConfig& config_;
   const PluginRegistry& registry_;
+  const InputResolver models_;
   const Kernels& kernels_;
   const StopSignal& stop_;
   std::optional<RunDirectory> directory_;  // made once all stages are known to fit

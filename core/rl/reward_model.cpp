@@ -33,7 +33,7 @@ std::vector<double> last_values(const Model& model, const std::vector<std::span<
       while (end > 1 && part[i][size_t(end) - 1] == pad) --end;
       last.push_back(batch.offsets[i] + end - 1);
     }
-    const at::Tensor values = model.values(model.hidden(batch), model.device().upload(last)).to(at::kDouble);
+    const at::Tensor values = on_host(model.values(model.hidden(batch), model.device().upload(last)).to(at::kDouble));
     for (int64_t i = 0; i < values.numel(); ++i) result.push_back(values.const_data_ptr<double>()[i]);
     first += part.size();
   }
@@ -93,8 +93,10 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
     }
     auto& model = loaded[folder];
     if (!model) {
-      RewardModel made{load_model(folder, registry, kernels, {.kind = ModelKind::value, .base = base}),
-                       ScoreMoments::read(folder)};
+      const bool shapes = !kernels.device().has_values();  // perhaps of a model that is still to be trained
+      RewardModel made{
+          load_model(folder, registry, kernels, {.kind = ModelKind::value, .random_init = shapes, .base = base}),
+          ScoreMoments::read(folder)};
       if (TextModel::folder_of(folder, base)) {
         auto text = TextModel::load(folder, folder, base);
         if (!text.tokenizer.has_ids_of(actor_text.tokenizer) || text.has_words_beside(actor_text))

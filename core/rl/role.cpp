@@ -31,8 +31,9 @@ void Role::enable_training(uint64_t seed) {
     const bool is_pair = std::count(pairs.begin(), pairs.end(), unit) > 0;
     factors.push_back(is_pair && s.learning_rate > 0 ? adapter_rate / s.learning_rate : 1);
   }
-  optimizer = std::make_unique<AdamW>(model.kernels(), units,
-                                      AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip}, factors);
+  optimizer = std::make_unique<AdamW>(
+      model.kernels(), units, AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip, s.moments, seed},
+      factors);
   const MemoryScope scope(MemoryTag::average);
   if (s.ema_decay > 0)
     for (const auto* unit : units) average.push_back(unit->trained_flat().clone());

@@ -48,21 +48,15 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
     source_ = std::make_unique<RolloutSource>(stage, data_, run.seed, key_, algorithm_.needs(), models_,
                                               context.registry, text_, phases_);
   else
-    source_ = std::make_unique<RecordSource>(stage, data_, run.seed, key_, items_per_step(), algorithm_, learner_);
-  if (stage.ptx.coefficient > 0) mix_texts();
+    source_ = std::make_unique<RecordSource>(stage, data_, run.seed, key_, items_per_step(stage, algorithm_.needs()),
+                                             algorithm_, learner_);
+  if (stage.ptx.coefficient > 0) learner_.mix(mixture_of(stage, data_.texts, run.seed, key_));
 }
 
 StageRunner::~StageRunner() = default;
 
-int64_t StageRunner::items_per_step() const {
-  const auto source = algorithm_.needs().source;
-  return source == DSE_SOURCE_ROLLOUT ? stage_.rollout.batch_size
-         : source == DSE_SOURCE_PAIRS ? std::max<int64_t>(1, stage_.mini_batch_size / 2)
-                                      : stage_.mini_batch_size;
-}
-
 StepPlan StageRunner::plan_of(int64_t max_steps, int64_t epochs) const {
-  return {data_.records, run_.seed, key_, items_per_step(), {max_steps, epochs}};
+  return {data_.records, run_.seed, key_, items_per_step(stage_, algorithm_.needs()), {max_steps, epochs}};
 }
 
 std::vector<TokenId> StageRunner::ends() const {
@@ -80,18 +74,6 @@ void StageRunner::fit_data() {
   if (const auto& role = roles.actor ? roles.actor : roles.reward)
     data_.check_fit(stage_, algorithm_.needs().source, role->model.graph(), text_, inputs_.tokenizer);
   if (roles.critic && from_rollouts()) data_.check_critic(stage_, roles.critic->model.graph());
-}
-
-// The texts of the PTX mixture, and their turn: item n of update u is the same whenever asked.
-void StageRunner::mix_texts() {
-  const auto& ptx = stage_.ptx;
-  const auto stream = std::make_shared<ExampleStream>(data_.texts, run_.seed, key_ ^ name_hash("ptx"));
-  const int64_t count = ptx.batch_size > 0 ? ptx.batch_size : stage_.mini_batch_size;
-  learner_.mix({ptx.coefficient, [stream, count](int64_t update) {
-                  std::vector<const Example*> texts;
-                  for (int64_t i = 0; i < count; ++i) texts.push_back(&(*stream)[uint64_t(update * count + i)]);
-                  return experience_of(texts, DSE_SOURCE_RECORDS);
-                }});
 }
 
 void StageRunner::resume() {

@@ -31,12 +31,10 @@ class StageRunner {
   StageEnd run();
 
  private:
-  int64_t items_per_step() const;
   StepPlan plan_of(int64_t max_steps, int64_t epochs) const;
   // The tokens that the actor is saved with as its ends; none: its own.
   std::vector<TokenId> ends() const;
   void fit_data();
-  void mix_texts();
 
   void resume();
   StageEnd run_steps();

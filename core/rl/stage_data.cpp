@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/philox.h"
+#include "rl/example_stream.h"
 
 namespace dsengine {
 
@@ -74,6 +76,17 @@ void StageData::check_critic(const StageConfig& stage, const ModelGraph& critic)
           "lower data.max_prompt_length or rollout.max_response_length (record: {})",
           asked, stage.rollout.max_response_length, critic.max_positions, e.prompt_text.substr(0, 80));
     }
+}
+
+TextMixture mixture_of(const StageConfig& stage, const ExampleSet& texts, uint64_t seed, uint64_t stage_key) {
+  const auto& ptx = stage.ptx;
+  const auto stream = std::make_shared<ExampleStream>(texts, seed, stage_key ^ name_hash("ptx"));
+  const int64_t count = ptx.batch_size > 0 ? ptx.batch_size : stage.mini_batch_size;
+  return {ptx.coefficient, [stream, count](int64_t update) {
+            std::vector<const Example*> some;
+            for (int64_t i = 0; i < count; ++i) some.push_back(&(*stream)[uint64_t(update * count + i)]);
+            return experience_of(some, DSE_SOURCE_RECORDS);
+          }};
 }
 
 }  // namespace dsengine

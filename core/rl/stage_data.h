@@ -7,6 +7,7 @@
 
 #include "model/graph.h"
 #include "rl/examples.h"
+#include "rl/learner.h"
 
 namespace dsengine {
 
@@ -23,5 +24,8 @@ struct StageData {
   // What a critic is asked, with an answer, fits it.
   void check_critic(const StageConfig& stage, const ModelGraph& critic) const;
 };
+
+// The texts of a stage's mixture, and their turn: item n of update u is the same whenever asked. Borrows the texts.
+TextMixture mixture_of(const StageConfig& stage, const ExampleSet& texts, uint64_t seed, uint64_t stage_key);
 
 }  // namespace dsengine

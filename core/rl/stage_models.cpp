@@ -28,7 +28,8 @@ StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const S
     const bool alias = entry.bit == DSE_REFERENCE && roles_.reference_is_base;
     const bool asked = entry.bit == DSE_REWARD && !(needs.trained & DSE_REWARD);  // by reward plugins
     if (!(needs.roles & entry.bit) || asked) continue;
-    if (entry.bit == DSE_CRITIC) read_critic_text();
+    // In place of a model that is to be made stands what it begins with, which may have other words.
+    if (entry.bit == DSE_CRITIC && context.kernels.device().has_values()) read_critic_text();
     if (alias)
       spdlog::info("role name={} note=\"the actor with its adapter off\"", entry.name);
     else
@@ -40,13 +41,16 @@ StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const S
 
 void StageModels::load(const RoleEntry& entry) {
   const fs::path from = inputs_.of(entry.bit);
-  const bool random = inputs_.random_init && from == inputs_.of(DSE_ACTOR), train = needs_.trained & entry.bit;
+  const bool shapes = !context_.kernels.device().has_values();  // perhaps of a model that is still to be trained
+  const bool random = shapes || (inputs_.random_init && from == inputs_.of(DSE_ACTOR));
+  const bool train = needs_.trained & entry.bit;
   const RoleConfig config = entry.config ? stage_.*entry.config : RoleConfig{};
   auto role = std::make_shared<Role>(
       Role{load_model(from, context_.registry, context_.kernels,
                       {.kind = entry.kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
            nullptr, config.optimizer, config.lora});
-  DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
+  if (role->model.device().has_values())
+    DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
   role->model.set_recompute(stage_.recompute);
   if (train) role->enable_training(run_.seed ^ name_hash(entry.name));
   spdlog::info("role name={} parameters={} trained={} from={}", entry.name, role->model.parameter_count(),

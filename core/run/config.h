@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/choice.h"
+#include "base/moment_format.h"
 #include "plugin/settings.h"
 #include "run/logging.h"
 
@@ -80,7 +81,8 @@ struct OptimizerConfig {
   Schedule schedule = Schedule::cosine;
   int64_t warmup_steps = 0;
   double min_lr_ratio = 0.1;  // of learning_rate, at the end of the schedule
-  double ema_decay = 0;       // of a moving average of the weights, saved beside them; 0: none is kept
+  MomentFormat moments = MomentFormat::fp32;
+  double ema_decay = 0;  // of a moving average of the weights, saved beside them; 0: none is kept
 };
 
 // A low-rank adapter that is trained instead of the model (Hu et al. 2021).
@@ -168,7 +170,8 @@ struct RunConfig {
   uint64_t seed = 1234;
   std::filesystem::path output_dir = "runs/default";
   Resume resume = Resume::from_last;
-  int64_t threads = 0;  // 0: all cores this process may use
+  int64_t threads = 0;      // 0: all cores this process may use
+  double memory_limit = 0;  // GiB of tensors; 0: what the machine has beside the program
   LogLevel log_level = LogLevel::info;
   bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;

@@ -50,6 +50,10 @@ void describe(Visitor& visit, OptimizerConfig& c) {
   visit.value("warmup_steps", c.warmup_steps, "steps of linear rise from 0", {.min = 0});
   visit.value("min_lr_ratio", c.min_lr_ratio, "learning rate at the schedule's end, as a share of its top",
               {.min = 0, .max = 1});
+  visit.value(
+      "moments", c.moments,
+      "how AdamW keeps its two means, 8 bytes a parameter in fp32: in bf16 (4, rounded by counted draws) or 8bit "
+      "(2: block-wise codes of matrices; Dettmers et al. 2022)");
   visit.value("ema_decay", c.ema_decay,
               "keep an exponential moving average of the weights with this decay a step, saved beside them "
               "(DeepSpeed-Chat: 0.992); 0: none",
@@ -242,6 +246,10 @@ void describe(Visitor& visit, RunConfig& c) {
               {.in_working_directory = true});
   visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir");
   visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
+  visit.value("memory_limit", c.memory_limit,
+              "GiB that the run's tensors may take together; it does not begin where a stage would need more (dsengine "
+              "plan), and ends where one does; 0: the machine's memory, or its control group's, without the program",
+              {.min = 0, .max = 1e9});
   visit.value("log_level", c.log_level, "least level that is logged");
   visit.value("tensorboard", c.tensorboard,
               "write event files for TensorBoard to <stage>/tensorboard, beside metrics.jsonl and eval.jsonl");

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "device/device.h"
 #include "memory/counting_allocator.h"
 
 namespace dsengine {
@@ -184,6 +185,61 @@ TEST(BytesText, HasThreeDigits) {
   EXPECT_EQ(bytes_text(23 << 20), "23.0 MiB");
   EXPECT_EQ(bytes_text(uint64_t(512) << 30), "512 GiB");
   EXPECT_EQ(bytes_text(uint64_t(3) << 50), "3072 TiB");
+}
+
+TEST(Ledger, KnowsWhatAPhasesPeakWasMadeOf) {
+  Ledger ledger;
+  ledger.charge(weights, 100);
+  ledger.enter(Phase::actor);
+  ledger.charge(activations, 30);
+  ledger.charge(workspace, 5);
+  ledger.release(activations, 30);
+  ledger.charge(gradients, 10);  // no peak: 115 of 135
+  EXPECT_EQ(ledger.at_peak(Phase::actor, weights), 100);
+  EXPECT_EQ(ledger.at_peak(Phase::actor, activations), 30);
+  EXPECT_EQ(ledger.at_peak(Phase::actor, workspace), 5);
+  EXPECT_EQ(ledger.at_peak(Phase::actor, gradients), 0);
+  EXPECT_EQ(ledger.at_peak(Phase::score, weights), 0);
+  ledger.restart();
+  EXPECT_EQ(ledger.at_peak(Phase::actor, activations), 0);
+  EXPECT_EQ(ledger.at_peak(Phase::actor, gradients), 10);
+}
+
+TEST(Ledger, ALimitIsOnWhatIsHeldAtOnce) {
+  Ledger ledger;
+  EXPECT_TRUE(ledger.has_room_for(uint64_t{1} << 62));
+  {
+    const LimitScope limit(ledger, 1000);
+    CountingAllocator counting(ledger, *c10::GetDefaultCPUAllocator());
+    c10::DataPtr first = counting.allocate(600);
+    EXPECT_THROW(counting.allocate(401), OutOfMemory);
+    try {
+      counting.allocate(401);
+    } catch (const OutOfMemory& e) {
+      EXPECT_NE(std::string(e.what()).find("600 bytes of 1000 bytes (memory_limit) are held"), std::string::npos)
+          << e.what();
+    }
+    c10::DataPtr second = counting.allocate(400);
+    first.clear();
+    EXPECT_EQ(ledger.now(), 400);
+    EXPECT_TRUE(ledger.has_room_for(600));
+  }
+  EXPECT_EQ(ledger.limit(), 0);
+}
+
+TEST(MetaMemory, IsChargedThoughThereIsNone) {
+  count_meta_memory();
+  Ledger& ledger = Ledger::meta();
+  const int64_t before = ledger.now(activations);
+  {
+    const MemoryScope scope(activations);
+    const at::Tensor x = Device::meta().empty({1000, 1000, 1000, 1000}, at::kFloat);
+    EXPECT_EQ(ledger.now(activations), before + 4'000'000'000'000);
+    const at::Tensor rows = x.view({1000, -1}).index_select(0, Device::meta().upload(std::vector<int64_t>{1, 2, 3}));
+    EXPECT_EQ(rows.sizes(), (std::vector<int64_t>{3, 1'000'000'000}));
+    EXPECT_EQ(on_host(rows.narrow(1, 0, 2)).sum().item<float>(), 0);
+  }
+  EXPECT_EQ(ledger.now(activations), before);
 }
 
 }  // namespace

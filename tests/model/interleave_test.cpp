@@ -180,7 +180,7 @@ TEST_P(Interleaved, IsTrainedAlike) {
                     [&](const std::string& place, const Tensor& rows) { end[what + place] = rows.clone(); });
       };
       keep("weights ", model->units()[u]->trained_flat());
-      keep("first ", optimizer.first_moments()[u]), keep("second ", optimizer.second_moments()[u]);
+      keep("first ", optimizer.moments()[u].mean()), keep("second ", optimizer.moments()[u].square());
     }
   }
   ASSERT_EQ(ends[0].size(), ends[1].size());

@@ -83,7 +83,7 @@ TEST(RoleStep, ARateOfZeroMovesNoBit) {
   for (size_t u = 0; u < before.size(); ++u) {
     EXPECT_TRUE(same_bits(after[u], before[u])) << u;
     EXPECT_TRUE(same_bits(role.average[u], before[u])) << u;
-    EXPECT_GT(greatest(role.optimizer->first_moments()[u]), 0) << "the step was made";
+    EXPECT_GT(greatest(role.optimizer->moments()[u].mean()), 0) << "the step was made";
   }
   EXPECT_EQ(role.optimizer->steps(), 2);
 }
@@ -111,7 +111,7 @@ TEST(RoleStep, TheNormIsOfAllGradientsBeforeTheClip) {
     const double scale = 0.1 * (clipped ? 0.25 * norm / (norm + 1e-6) : 1);
     for (size_t u = 0; u < gradients.size(); ++u) {
       const at::Tensor expected = gradients[u] * scale;
-      EXPECT_LE(greatest(role.optimizer->first_moments()[u] - expected), 1e-6 * greatest(expected)) << u;
+      EXPECT_LE(greatest(role.optimizer->moments()[u].mean() - expected), 1e-6 * greatest(expected)) << u;
     }
   }
 }

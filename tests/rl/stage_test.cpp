@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "rl/pipeline.h"
 #include "rl/tiny_run.h"
 
 namespace dsengine {
@@ -158,6 +159,24 @@ TEST_F(Stages, ARewardThatFailsLeavesTheFinishedSteps) {
   EXPECT_THAT(checkpoints(config.output_dir / "ppo"), ElementsAre(fmt::format("step-{:08}", steps.size())));
   EXPECT_EQ(error(), first);
   EXPECT_EQ(steps_of(config.output_dir / "ppo"), steps);
+}
+
+// Codes, scales and rounded numbers go through a checkpoint as they are.
+TEST(Stage, MomentsInFewerBitsGoOnToTheSameBits) {
+  for (const char* moments : {"bf16", "8bit"}) {
+    const TinyRun tiny;
+    const auto run = [&](const char* folder, int steps) {
+      const LogWatch log;
+      const StopSignal stop;
+      const RunConfig config = tiny.config(
+          kSftStage, {tiny.elsewhere(folder), std::string("moments=") + moments, "max_steps=" + std::to_string(steps)});
+      EXPECT_TRUE(Pipeline(config, built_plugins(), built_kernels(), stop).run_all());
+      return weights_of(config.output_dir / "sft" / "model");
+    };
+    const auto whole = run("whole", 4), begun = run("resumed", 2), resumed = run("resumed", 4);
+    EXPECT_TRUE(whole == resumed) << moments;
+    EXPECT_FALSE(begun == resumed) << moments;
+  }
 }
 
 }  // namespace

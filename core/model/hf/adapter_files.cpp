@@ -144,16 +144,15 @@ AdapterFolder::AdapterFolder(const fs::path& directory)
 
 bool AdapterFolder::has_value_head() const { return weights_.find(kPrefix + kScore); }
 
-void AdapterFolder::load(Model& model, bool values) const {
+void AdapterFolder::load(Model& model) const {
   const AdapterSettings settings{1, 1, config_.value("use_rslora", Json(false)) == true, {"all"}, init_};
   model.add_adapter(std::make_unique<Adapter>(model.graph(), settings, model.kernels(), model.dtype(),
                                               pairs_of(config_, weights_, where_)));
-  if (!init_.empty() && values) take_out_initial_pairs(model, directory_.string());
+  if (!init_.empty() && model.device().has_values()) take_out_initial_pairs(model, directory_.string());
   at::NoGradGuard no_grad;
   std::set<std::string> extra(weights_.names().begin(), weights_.names().end());
   for (const auto& stored : stored_pairs(*model.adapter())) {
-    values ? stored.read(weights_, kPrefix + stored.name, directory_.string())
-           : stored.check(weights_, kPrefix + stored.name, directory_.string());
+    stored.read(weights_, kPrefix + stored.name, directory_.string());
     extra.erase(kPrefix + stored.name);
   }
   model.set_origin({directory_, model.origin().directory, load_saved_modules(model, extra)});

@@ -26,8 +26,8 @@ class AdapterFolder {
 
   bool has_value_head() const;
   // Beside the linears of its base, which has no adapter yet. What the folder has in the base's place is put there.
-  // From here on the folder is the model's origin. values false: names and shapes are compared, no value is read.
-  void load(Model& base, bool values = true) const;
+  // From here on the folder is the model's origin.
+  void load(Model& base) const;
 
  private:
   // Those of the folder's tensors that stand in the base's place (PEFT's modules_to_save), taken from `extra`; for

@@ -44,7 +44,7 @@ Model declared(Json config, const std::string& where, const PluginRegistry& regi
                const ModelOptions& options) {
   DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   ModelGraph graph = declare_architecture(config, where, registry);
-  check_memory(graph, options.dtype, where);
+  if (kernels.device().has_values()) check_memory(graph, options.dtype, where);
   if (options.new_value_head) {
     // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
     const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());
@@ -68,7 +68,7 @@ Model load_adapted(const fs::path& directory, const PluginRegistry& registry, co
   if (adapter.has_value_head()) base_options.new_value_head = true;
   if (options.base.empty()) warn_of_two_bases(directory);
   Model model = load_model(base_directory(directory, options.base), registry, kernels, base_options);
-  adapter.load(model, options.values);
+  adapter.load(model);
   return model;
 }
 
@@ -99,7 +99,7 @@ Model load_model(const fs::path& directory, const PluginRegistry& registry, cons
   model.set_origin({.directory = directory, .base = directory});
   if (!options.random_init)
     load_weights(model, directory, options);
-  else if (options.values)
+  else if (kernels.device().has_values())
     draw_weights(model, initializer_range(config), options.seed);
   return model;
 }
@@ -121,11 +121,10 @@ void load_weights(Model& model, const fs::path& directory, const ModelOptions& o
     }
     extra.erase(name);
     if (weights.find(name)) {
-      options.values ? stored.read(weights, name, where) : stored.check(weights, name, where);
+      stored.read(weights, name, where);
     } else {
       DSE_CHECK(options.new_value_head && stored.name == "score.weight", "{}: {} passed check_weights", where,
                 stored.name);
-      if (!options.values) continue;
       stored.pieces[0].tensor.zero_();
       spdlog::info("model event=new_value_head directory={}", where);
     }

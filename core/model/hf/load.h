@@ -4,7 +4,8 @@
 //   Model drawn = create_model(config, "config.json", registry, kernels, {.seed = 1});
 //   load_weights(model, "models/other", {});            // the same shapes, other values
 //
-// Kernels are borrowed by the model. Errors are UserErrors that name the directory's file, key or tensor.
+// Kernels are borrowed by the model. On the meta device (Device::has_values) names and shapes are compared with the
+// files, and no value is read. Errors are UserErrors that name the directory's file, key or tensor.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -20,8 +21,6 @@ struct ModelOptions {
   bool new_value_head = false;  // value models: a missing score.weight is begun at zero, to be trained
   uint64_t seed = 0;
   at::ScalarType dtype = at::kFloat;
-  // false: names and shapes are compared with the files, no value is read and no memory filled.
-  bool values = true;
   std::filesystem::path base{};  // of an adapter, in place of the one that its configuration names
 };
 
@@ -33,7 +32,7 @@ Model load_model(const std::filesystem::path& directory, const PluginRegistry& r
 Model create_model(const Json& config, const std::string& where, const PluginRegistry& registry, const Kernels& kernels,
                    const ModelOptions& options);
 // Into a model of the graph that the directory's config.json declares, however its parameters lie; an adapter's are
-// left as they are. Of the options `new_value_head` and `values` count.
+// left as they are. Of the options `new_value_head` counts.
 void load_weights(Model& model, const std::filesystem::path& directory, const ModelOptions& options);
 
 }  // namespace dsengine

@@ -109,6 +109,7 @@ void StoredTensor::check(const WeightDirectory& weights, const std::string& as, 
 
 void StoredTensor::read(const WeightDirectory& weights, const std::string& as, const std::string& where) const {
   check(weights, as, where);
+  if (pieces[0].tensor.is_meta()) return;
   if (pieces[0].spec->transposed) return read_transposed(weights, as, *this);
   for (const auto& piece : pieces)
     for_each_run(piece, [&](int64_t first, const at::Tensor& rows) { read_rows(weights, as, first, rows); });

@@ -30,7 +30,7 @@ struct StoredTensor {
   // UserError where the tensor `as` of a directory that errors name `where` has another shape.
   void check(const WeightDirectory& weights, const std::string& as, const std::string& where) const;
   // Into the pieces, from the tensor `as` of a directory that errors name `where`. Takes no memory of the tensor's
-  // size. UserError where its shape is another.
+  // size. UserError where its shape is another. Of pieces without values that is all that is looked at.
   void read(const WeightDirectory& weights, const std::string& as, const std::string& where) const;
   // float32 and contiguous: the one piece itself where it is all of it.
   at::Tensor joined() const;

@@ -1,10 +1,9 @@
 #include "model/hf/weight_checks.h"
 
-#include <unistd.h>
-
 #include <set>
 
 #include "base/check.h"
+#include "base/memory_size.h"
 #include "base/printable.h"
 #include "model/hf/stored_tensors.h"
 
@@ -76,9 +75,9 @@ void check_memory(const ModelGraph& graph, at::ScalarType dtype, const std::stri
     count += own;
   }
   const double bytes = count * double(c10::elementSize(dtype));
-  const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE));
-  DSE_CHECK_USER(bytes < memory, "{}: asks for {:.3g} parameters, {:.3g} GB; this machine has {:.3g} GB of memory",
-                 where, count, bytes / 1e9, memory / 1e9);
+  const auto memory = double(available_memory());
+  DSE_CHECK_USER(bytes < memory, "{}: asks for {:.3g} parameters, {:.3g} GB; there are {:.3g} GB of memory", where,
+                 count, bytes / 1e9, memory / 1e9);
 }
 
 }  // namespace dsengine

@@ -18,7 +18,7 @@ double sum_of_squares(const Tensor& x) {
   Tensor total = at::zeros({}, x.options().dtype(at::kDouble));
   for (int64_t first = 0; first < x.numel(); first += kChunk)
     total += x.narrow(0, first, std::min(kChunk, x.numel() - first)).to(at::kDouble).square_().sum();
-  return total.item<double>();
+  return on_host(total).item<double>();
 }
 
 void adamw(const Tensor& gradient, Tensor w, Tensor m, Tensor v, const ops::AdamWNumbers& n) {

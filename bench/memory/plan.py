@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""What `dsengine plan` foretells beside what a run then takes: memory, and seconds a step.
+
+  bench/memory/plan.py [--binary FILE] [--only NAME]…
+  # needs: cmake --build --preset release
+
+The built-in task with a larger model (40M parameters, so that each case holds 0.5 GB of state at least), three steps of a
+stage. memory: the plan's peak, and the most that the run's ledger had in a step (memory_peak_mb). seconds: of a step, the
+median of the run's. Results: bench/results/memory_plan.jsonl.
+"""
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+from steps import SHAPE
+
+ROOT = Path(__file__).resolve().parents[2]
+SFT = {"stage.sft.max_steps": 3, "mini_batch_size": 16}
+PPO = {"stage.sft.max_steps": 1, "stage.reward.max_steps": 1, "stage.ppo.max_steps": 3, "mini_batch_size": 16,
+       "stage.ppo.rollout.batch_size": 16, "stage.ppo.rollout.max_response_length": 24}
+# name: stage, settings
+CASES = {
+    "full": ("sft", SFT),
+    "recompute": ("sft", SFT | {"recompute": "true"}),
+    "8-bit moments": ("sft", SFT | {"moments": "8bit"}),
+    "bf16 moments, average": ("sft", SFT | {"moments": "bf16", "ema_decay": 0.99}),
+    "reward model": ("reward", SFT | {"stage.reward.max_steps": 3}),
+    "ppo": ("ppo", PPO),
+    "ppo, lora": ("ppo", PPO | {"lora.rank": 16}),
+    "ppo, micro-batches of 4": ("ppo", PPO | {"micro_batch_size": 4}),
+    "grpo, 8 samples": ("grpo", PPO | {"stage.ppo.rollout.samples_per_prompt": 8, "stage.ppo.rollout.batch_size": 4}),
+}
+
+
+def config_of(case, folder):
+    stage, settings = CASES[case]
+    shutil.copytree(ROOT / "examples/tiny", folder / "tiny")
+    file = folder / "tiny/model/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | SHAPE))
+    run = folder / "run.toml"
+    text = (ROOT / "examples/rlhf_tiny.toml").read_text()
+    if stage == "grpo":  # in PPO's place
+        text = text.replace('algorithm = "ppo"', 'algorithm = "grpo"').replace("plugin.ppo = { kl_coef = 0.05 }\n", "")
+        text = text.replace("critic = { learning_rate = 5e-4 }\n", "")
+    run.write_text(text)
+    sets = settings | {"eval_every": 0, "checkpoint_every": 0, "learning_rate": 1e-6, "output_dir": folder / "out"}
+    return ["--config", run] + [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+
+
+def run(command):
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, (command, done.stderr[-2000:])
+    return done.stdout
+
+
+def measure(binary, case, folder):
+    stage = {"grpo": "ppo"}.get(CASES[case][0], CASES[case][0])
+    config = config_of(case, folder)
+    plan = next(line for line in map(json.loads, run([binary, "plan", *config, "--json"]).splitlines())
+                if line["stage"] == stage)
+    run([binary, "--plugin", CASES[case][0], *config])  # and what comes before it
+    lines = [json.loads(line) for line in (folder / "out" / stage / "metrics.jsonl").read_text().splitlines()]
+    real = {"mb": max(line["memory_peak_mb"] for line in lines), "s": statistics.median(line["seconds"] for line in lines)}
+    planned = {"mb": 1024 * plan["peak_gib"], "s": plan["seconds_per_step"]}
+    return {"case": case, "state_mb": round(1024 * plan["state_gib"]),
+            "plan_mb": round(planned["mb"]), "run_mb": round(real["mb"]), "memory": round(planned["mb"] / real["mb"], 3),
+            "plan_s": round(planned["s"], 3), "run_s": round(real["s"], 3), "seconds": round(planned["s"] / real["s"], 3)}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
+    arguments.add_argument("--only", action="append", help="cases that have this in their name; nothing is written")
+    options = arguments.parse_args()
+    results = []
+    for case in CASES:
+        if options.only and not any(part in case for part in options.only):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(json.dumps(measure(options.binary, case, Path(folder))))
+        print(results[-1], flush=True)
+    if not options.only:
+        (ROOT / "bench/results/memory_plan.jsonl").write_text("# bench/memory/plan.py\n" + "\n".join(results) + "\n")
+
+
+main()

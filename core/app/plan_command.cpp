@@ -1,0 +1,164 @@
+// dsengine plan: what a run needs before it begins: memory by tag and phase, what would make it fit, seconds and cost.
+#include <CLI/CLI.hpp>
+#include <array>
+#include <iostream>
+#include <memory>
+
+#include "app/bench_machine.h"
+#include "app/command.h"
+#include "app/json_keys.h"
+#include "app/run_command.h"
+#include "app/shared_options.h"
+#include "base/check.h"
+#include "engine/session.h"
+#include "rl/config_checks.h"
+#include "rl/input_resolver.h"
+#include "rl/plan_search.h"
+#include "run/config_reader.h"
+
+namespace dsengine {
+
+namespace {
+
+struct PlanOptions {
+  double price = 0;
+  bool json = false;
+};
+
+constexpr double kGiB = double(int64_t{1} << 30);
+double gib(int64_t bytes) { return double(bytes) / kGiB; }
+
+// What a step takes beyond the multiplying and reading of its kernels: additions, copies, what waits for another.
+constexpr double kOverhead = 1.25;
+
+class StagePlanner {
+ public:
+  StagePlanner(const RunConfig& config, const Session& session, const StopSignal& stop, const PlanOptions& options)
+      : config_(config), session_(session), options_(options), check_(config, session.registry(), stop) {
+    check_.set_rates(machine_);
+  }
+
+  // False: it does not fit.
+  bool print(size_t index) {
+    const StageConfig& stage = config_.stages[index];
+    check_.stage(index, needs_of(session_.registry(), stage), models_.inputs_of(index));
+    const StagePlan plan = check_.plan(stage);
+    const bool fits = plan.peak() <= limit_;
+    Json line{{"stage", plan.stage},
+              {"algorithm", plan.algorithm},
+              {"fits", fits},
+              {"peak_gib", gib(plan.peak())},
+              {"peak_phase", plan.largest().name},
+              {"memory_limit_gib", gib(limit_)},
+              {"state_gib", gib(plan.held)},
+              {"phases", phases_of(plan)},
+              {"steps", plan.steps},
+              {"seconds_per_step", seconds_of(plan)},
+              {"hours", hours_of(plan)}};
+    if (options_.price > 0) line["cost"] = hours_of(plan) * options_.price;
+    line["savings"] = Json::array();
+    for (const auto& v : savings(check_, stage)) line["savings"].push_back(variant(v));
+    if (const auto batch = largest_micro_batch(check_, stage, limit_)) line["largest"] = variant(*batch);
+    if (!fits) {
+      const auto way = way_to_fit(check_, stage, limit_);
+      line["fits_with"] = way ? variant(*way) : Json();
+    }
+    std::cout << (options_.json ? line.dump() + "\n" : text_of(line)) << std::flush;
+    return fits;
+  }
+
+ private:
+  static double seconds_of(const StagePlan& plan) { return kOverhead * plan.seconds(); }
+  static double hours_of(const StagePlan& plan) { return seconds_of(plan) * double(plan.steps) / 3600; }
+
+  static Json phases_of(const StagePlan& plan) {
+    Json phases = Json::object();
+    for (const auto& phase : plan.phases) {
+      if (phase.bytes == 0) continue;
+      Json tags = Json::object();
+      for (size_t t = 0; t < phase.by_tag.size(); ++t)
+        if (phase.by_tag[t] > 0) tags[name_of(MemoryTag(t))] = gib(phase.by_tag[t]);
+      phases[phase.name] = {{"peak_gib", gib(phase.bytes)}, {"gib", tags}, {"seconds", kOverhead * phase.seconds}};
+    }
+    return phases;
+  }
+
+  static Json variant(const Variant& v) {
+    return {{"settings", v.settings}, {"peak_gib", gib(v.plan.peak())}, {"seconds_per_step", seconds_of(v.plan)}};
+  }
+
+  // A table: a row a tag, a column a phase.
+  static std::string text_of(const Json& line) {
+    const auto text = [](const Json& name) { return name.get<std::string>(); };
+    std::string out = fmt::format("stage {}: algorithm {}, {} steps\n\n{:<17}", text(line["stage"]),
+                                  text(line["algorithm"]), line["steps"].get<int64_t>(), "GiB at the peak");
+    const Json& phases = line["phases"];
+    for (const auto& [name, _] : phases.items()) out += fmt::format("{:>10}", name);
+    out += "\n";
+    const auto row = [&](const std::string& name, const auto& value) {
+      out += fmt::format("  {:<15}", name);
+      for (const auto& [_, phase] : phases.items()) out += fmt::format("{:>10.3f}", value(phase));
+      out += "\n";
+    };
+    for (const char* tag : kChoices<MemoryTag>) {
+      const bool any = std::ranges::any_of(phases, [&](const Json& phase) { return phase["gib"].contains(tag); });
+      if (any) row(tag, [&](const Json& phase) { return phase["gib"].value(tag, 0.0); });
+    }
+    row("all", [](const Json& phase) { return phase["peak_gib"].get<double>(); });
+    row("seconds", [](const Json& phase) { return phase["seconds"].get<double>(); });
+    const auto variant_text = [&](const Json& v) {
+      return fmt::format("{} ({:.2f} GiB, {:.2f} s a step)", text(v["settings"]), v["peak_gib"].get<double>(),
+                         v["seconds_per_step"].get<double>());
+    };
+    out += fmt::format("\nneeds {:.2f} GiB, in phase {}, of {:.2f}: {}\n", line["peak_gib"].get<double>(),
+                       text(line["peak_phase"]), line["memory_limit_gib"].get<double>(),
+                       line["fits"] == true ? "it fits" : "it does not fit");
+    if (line.contains("fits_with"))
+      out += line["fits_with"].is_null() ? "no setting that was tried makes it fit\n"
+                                         : "it fits with " + variant_text(line["fits_with"]) + "\n";
+    if (line.contains("largest")) out += "largest micro-batch: " + variant_text(line["largest"]) + "\n";
+    for (const auto& saving : line["savings"]) out += "would need less with " + variant_text(saving) + "\n";
+    out += fmt::format("at least {:.2f} s a step, {:.2f} hours in all", line["seconds_per_step"].get<double>(),
+                       line["hours"].get<double>());
+    if (line.contains("cost")) out += fmt::format(", for {:.2f}", line["cost"].get<double>());
+    return out + "\n\n";
+  }
+
+  const RunConfig& config_;
+  const Session& session_;
+  const PlanOptions& options_;
+  const MachineRates machine_ = measure_machine(session_.kernels());
+  const int64_t limit_ = memory_limit(config_);
+  const InputResolver models_{config_, session_.registry()};
+  InputCheck check_;
+};
+
+int plan(const PlanOptions& options, const Common& common) {
+  const auto file = common.config.empty() ? built_in_config() : std::filesystem::path(common.config);
+  const RunConfig config = load_config(file, common.sets);
+  DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
+  set_up_threads(config.threads);
+  std::vector<std::filesystem::path> path = common.plugin_path;
+  path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
+  const Session session(path, config.plugins);
+  const StopSignal stop;
+  for (size_t i = 0; i < config.stages.size(); ++i) check_stage(config, i, session.registry());
+  StagePlanner planner(config, session, stop, options);
+  bool fits = true;
+  for (size_t i = 0; i < config.stages.size() && !stop.requested(); ++i) fits = planner.print(i) && fits;
+  if (stop.requested()) return 128 + stop.signal();
+  return fits ? 0 : 1;
+}
+
+}  // namespace
+
+Body define_plan(CLI::App& app, Common& common) {
+  auto o = std::make_shared<PlanOptions>();
+  add_config_options(app, common);
+  app.add_option("--price", o->price, "of an hour of this machine: the run's cost is told")->check(real(0, 1e9));
+  app.add_flag("--json", o->json, "a JSON object a stage, not a table");
+  app.footer(kPlanKeys);
+  return [o, &common] { return plan(*o, common); };
+}
+
+}  // namespace dsengine

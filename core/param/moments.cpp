@@ -1,0 +1,199 @@
+#include "param/moments.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "memory/arena.h"
+#include "memory/ledger.h"
+#include "ops/threads.h"
+#include "param/dynamic_code.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr int64_t kPiece = int64_t{1} << 19;  // elements in float32 at once: they stay in a processor's cache
+constexpr int64_t kElementsAThread = 1 << 14;
+
+int64_t aligned(int64_t bytes) { return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment; }
+
+struct Sizes {
+  int64_t elements, scales, vectors;  // bytes
+};
+
+Sizes sizes_of(const ParamStorage& unit, MomentFormat format) {
+  const int64_t all = unit.grad().numel(), matrices = unit.trained_decayed();
+  if (format == MomentFormat::fp32) return {all * int64_t(sizeof(float)), 0, 0};
+  if (format == MomentFormat::bf16) return {all * int64_t(sizeof(uint16_t)), 0, 0};
+  int64_t blocks = 0;
+  for (size_t b = 0; b < unit.blocks().size(); ++b)
+    if (unit.trained(b) && unit.blocks()[b].decay())
+      blocks += unit.blocks()[b].rows() * DynamicCode::blocks_of(unit.blocks()[b].row_numel());
+  return {matrices, blocks * int64_t(sizeof(float)), (all - matrices) * int64_t(sizeof(float))};
+}
+
+const DynamicCode& code_of(size_t which) { return which == 0 ? DynamicCode::of_signed() : DynamicCode::of_unsigned(); }
+
+// Of elements [first, last) of the unit, up or down with the probability that keeps the mean. Each draw is four
+// elements' of both moments.
+void round_to_bf16(const float* from, uint16_t* to, int64_t first, int64_t last, size_t which, const Philox& draws) {
+  std::array<uint32_t, 4> four{};
+  for (int64_t i = first; i < last; ++i, ++from, ++to) {
+    if (i == first || i % 4 == 0) four = draws.block(uint64_t(i / 4));
+    const uint32_t half = four[2 * which + size_t(i % 4) / 2] >> (i % 2 * 16) & 0xFFFF;
+    *to = uint16_t((std::bit_cast<uint32_t>(*from) + half) >> 16);
+  }
+}
+
+}  // namespace
+
+int64_t Moments::bytes_of(const ParamStorage& unit, MomentFormat format) {
+  const auto [elements, scales, vectors] = sizes_of(unit, format);
+  return 2 * (aligned(elements) + aligned(scales) + aligned(vectors));
+}
+
+Moments::Moments(const ParamStorage& unit, MomentFormat format, const at::Tensor& bytes)
+    : unit_(&unit), format_(format) {
+  DSE_CHECK(unit.trained() && bytes.numel() == bytes_of(unit, format), "moments of unit {}", unit.name());
+  const auto sizes = sizes_of(unit, format);
+  int64_t next = 0;
+  const auto take = [&](int64_t size, at::ScalarType type) {
+    at::Tensor part = bytes.narrow(0, next, size).view(type);
+    next += aligned(size);
+    return part;
+  };
+  const at::ScalarType type = format == MomentFormat::fp32   ? at::kFloat
+                              : format == MomentFormat::bf16 ? at::kBFloat16
+                                                             : at::kByte;
+  for (auto& kept : kept_) kept.elements = take(sizes.elements, type);
+  if (format == MomentFormat::bits8)
+    for (auto& kept : kept_)
+      kept.scales = take(sizes.scales, at::kFloat), kept.vectors = take(sizes.vectors, at::kFloat);
+  bytes.zero_();
+  if (format != MomentFormat::bits8 || bytes.is_meta()) return;
+  for (size_t which : {0, 1}) {  // the code of zero
+    const auto& values = code_of(which).values();
+    kept_[which].elements.fill_(int64_t(std::ranges::lower_bound(values, 0.0f) - values.begin()));
+  }
+}
+
+int64_t Moments::row_numel(size_t block) const {
+  const ParamBlock& b = unit_->blocks()[block];
+  return b.decay() ? b.row_numel() : 1;
+}
+
+int64_t Moments::begin_of(size_t block) const { return unit_->layout().offset_of(block) - unit_->trained_begin(); }
+
+at::Tensor Moments::scales_of(const Kept& kept, size_t block) const {
+  int64_t first = 0;
+  for (size_t b = 0; b < block; ++b)
+    if (unit_->trained(b) && unit_->blocks()[b].decay())
+      first += unit_->blocks()[b].rows() * DynamicCode::blocks_of(row_numel(b));
+  const int64_t rows = unit_->blocks()[block].rows(), of_row = DynamicCode::blocks_of(row_numel(block));
+  return kept.scales.narrow(0, first, rows * of_row).view({rows, of_row});
+}
+
+void Moments::decode(size_t which, size_t block, int64_t first, int64_t last, const at::Tensor& to) const {
+  const int64_t width = row_numel(block), begin = begin_of(block);
+  const Kept& kept = kept_[which];
+  if (to.is_meta()) return;
+  if (format_ == MomentFormat::bf16) {
+    to.copy_(kept.elements.narrow(0, begin + first * width, (last - first) * width));
+    return;
+  }
+  const at::Tensor scales_rows = scales_of(kept, block);
+  const auto* codes = kept.elements.const_data_ptr<uint8_t>() + begin;
+  const auto* scales = scales_rows.const_data_ptr<float>();
+  auto* values = to.mutable_data_ptr<float>();
+  const int64_t of_row = scales_rows.size(1);
+  parallel_for(first, last, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t from, int64_t until) {
+    for (int64_t r = from; r < until; ++r)
+      code_of(which).decode({codes + r * width, size_t(width)}, {scales + r * of_row, size_t(of_row)},
+                            {values + (r - first) * width, size_t(width)});
+  });
+}
+
+void Moments::encode(size_t which, size_t block, int64_t first, int64_t last, const at::Tensor& from,
+                     const Philox& draws) {
+  const int64_t width = row_numel(block), begin = begin_of(block);
+  Kept& kept = kept_[which];
+  if (from.is_meta()) return;
+  const auto* values = from.const_data_ptr<float>();
+  if (format_ == MomentFormat::bf16) {
+    auto* to = static_cast<uint16_t*>(kept.elements.data_ptr());
+    const int64_t base = begin + first * width;
+    parallel_for(base, begin + last * width, kElementsAThread, [&](int64_t at, int64_t until) {
+      round_to_bf16(values + (at - base), to + at, at, until, which, draws);
+    });
+    return;
+  }
+  const at::Tensor scales_rows = scales_of(kept, block);
+  auto* codes = kept.elements.mutable_data_ptr<uint8_t>() + begin;
+  auto* scales = scales_rows.mutable_data_ptr<float>();
+  const int64_t of_row = scales_rows.size(1);
+  parallel_for(first, last, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t at, int64_t until) {
+    for (int64_t r = at; r < until; ++r)
+      code_of(which).encode({values + (r - first) * width, size_t(width)}, {codes + r * width, size_t(width)},
+                            {scales + r * of_row, size_t(of_row)});
+  });
+}
+
+void Moments::update(const Philox& draws, const Piece& f) {
+  const int64_t all = unit_->grad().numel(), matrices = unit_->trained_decayed();
+  if (format_ == MomentFormat::fp32) return f(0, all, kept_[0].elements, kept_[1].elements);
+  const at::TensorOptions options = unit_->grad().options();
+  for (size_t b = 0; b < unit_->blocks().size(); ++b) {
+    if (!unit_->trained(b) || (format_ == MomentFormat::bits8 && !unit_->blocks()[b].decay())) continue;
+    const int64_t width = row_numel(b), rows = unit_->layout().numel_of(b) / width;
+    const int64_t step = std::clamp<int64_t>(kPiece / width, 1, rows);
+    const MemoryScope scope(MemoryTag::workspace);
+    const at::Tensor piece[2] = {at::empty({step * width}, options), at::empty({step * width}, options)};
+    for (int64_t first = 0; first < rows; first += step) {
+      const int64_t last = std::min(rows, first + step), count = (last - first) * width;
+      const at::Tensor mean = piece[0].narrow(0, 0, count), square = piece[1].narrow(0, 0, count);
+      decode(0, b, first, last, mean), decode(1, b, first, last, square);
+      f(begin_of(b) + first * width, count, mean, square);
+      encode(0, b, first, last, mean, draws), encode(1, b, first, last, square, draws);
+    }
+  }
+  if (format_ == MomentFormat::bits8 && all > matrices) f(matrices, all - matrices, kept_[0].vectors, kept_[1].vectors);
+}
+
+at::Tensor Moments::values(size_t which) const {
+  const Kept& kept = kept_[which];
+  if (format_ == MomentFormat::fp32) return kept.elements;
+  if (format_ == MomentFormat::bf16) return kept.elements.to(at::kFloat);
+  const int64_t matrices = unit_->trained_decayed();
+  at::Tensor all = at::zeros_like(unit_->grad());
+  for (size_t b = 0; b < unit_->blocks().size(); ++b)
+    if (unit_->trained(b) && unit_->blocks()[b].decay())
+      decode(which, b, 0, unit_->blocks()[b].rows(), all.narrow(0, begin_of(b), unit_->layout().numel_of(b)));
+  all.narrow(0, matrices, all.numel() - matrices).copy_(kept.vectors);
+  return all;
+}
+
+void Moments::visit(void (*rows)(const at::Tensor&, at::IntArrayRef, const std::string&, const PlacedRows&),
+                    const PlacedRows& f) const {
+  const ParamLayout& layout = unit_->layout();
+  for (size_t which : {0, 1})
+    for (size_t b = 0; b < layout.blocks().size(); ++b)
+      for (size_t p = 0; unit_->trained(b) && p < layout.blocks()[b].parts.size(); ++p) {
+        const Kept& kept = kept_[which];
+        const ParamSpec& spec = layout.blocks()[b].parts[p];
+        const std::string name = which == 0 ? "first_moment" : "second_moment";
+        const bool codes = format_ == MomentFormat::bits8, matrix = layout.blocks()[b].decay();
+        const int64_t begin = unit_->trained_begin() + (codes && !matrix ? unit_->trained_decayed() : 0);
+        rows(layout.part_of(codes && !matrix ? kept.vectors : kept.elements, b, p, begin), spec.shape,
+             name + "/" + place_of(spec), f);
+        if (!codes || !matrix) continue;
+        const at::Tensor scales = scales_of(kept, b);
+        rows(part_rows(layout.blocks()[b], p, scales), {spec.shape[0], scales.size(1)},
+             name + "_scale/" + place_of(spec), f);
+      }
+}
+
+}  // namespace dsengine

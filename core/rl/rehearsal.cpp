@@ -1,0 +1,222 @@
+#include "rl/rehearsal.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "comm/local.h"
+#include "memory/counting_allocator.h"
+#include "rl/config_checks.h"
+#include "rl/evaluation.h"
+#include "rl/example_stream.h"
+#include "rl/generation_memory.h"
+#include "rl/rollout.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr int64_t kStepsLookedAt = 10000;  // for the one that reads most
+
+int64_t tokens_of(const Example& e) {
+  return int64_t(e.prompt.size() + e.answer.tokens.size() + e.rejected.tokens.size());
+}
+
+class Rehearsal {
+ public:
+  Rehearsal(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const StageContext& context,
+            const TextModel& text, const StageData& data)
+      : stage_(stage),
+        context_(context),
+        data_(data),
+        algorithm_(algorithm_of(context.registry, stage)),
+        needs_(algorithm_.needs()),
+        phases_(Ledger::meta()),
+        stream_(data.records, run.seed, name_hash(stage.name)),
+        plan_(data.records, run.seed, name_hash(stage.name), items_per_step(stage, needs_),
+              {stage.max_steps, stage.epochs}),
+        models_(run, stage, inputs, needs_, context, text),
+        batching_(batching_of(stage, needs_)),
+        epochs_(std::exchange(batching_.epochs, 1)),  // the others are like the first
+        learner_(algorithm_, models_.roles(), batching_, phases_, ranks_) {
+    if (stage.ptx.coefficient > 0) learner_.mix(mixture_of(stage, data.texts, run.seed, name_hash(stage.name)));
+    for (size_t p = 0; p < kChoices<Phase>.size(); ++p)
+      phases_.on_leave(Phase(p), [this, p] { count_seconds(Phase(p)); });
+  }
+
+  StagePlan run() {
+    result_ = {.stage = stage_.name, .algorithm = stage_.algorithm, .steps = plan_.steps()};
+    result_.held = Ledger::meta().now();
+    for (const char* phase : kChoices<Phase>) result_.phases.push_back({.name = phase});
+    context_.kernels.take_seconds();
+    phases_.restart();
+    const auto steps = telling_steps();
+    rehearse_step(steps.front());
+    const auto seconds = result_.phases;  // of the step that reads most
+    for (size_t i = 1; i < steps.size(); ++i) rehearse_step(steps[i]);
+    result_.phases = seconds;
+    models_.roles().each_trained([](const RoleEntry&, const Role& role) {
+      if (!role.average.empty()) (void)role.averaged();  // as it is saved
+    });
+    for (size_t p = 0; p < kChoices<Phase>.size(); ++p) note_peak(Phase(p), result_.phases[p]);
+    if (needs_.source == DSE_SOURCE_ROLLOUT) evaluate();
+    return std::move(result_);
+  }
+
+ private:
+  void count_seconds(Phase phase) {
+    result_.phases[size_t(phase)].seconds += repeats_ * context_.kernels.take_seconds();
+  }
+
+  static void note_peak(Phase phase, PhasePlan& to) {
+    const Ledger& ledger = Ledger::meta();
+    if (ledger.peak(phase) <= to.bytes) return;
+    to.bytes = ledger.peak(phase);
+    for (size_t t = 0; t < to.by_tag.size(); ++t) to.by_tag[t] = ledger.at_peak(phase, MemoryTag(t));
+  }
+
+  // All at once, where the stage's slots do not say less: perhaps more answers than in a step.
+  void evaluate() {
+    const auto step = result_.phases;
+    phases_.restart();
+    const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
+    if (!prompts.empty()) generate(prompts, 1), answered(prompts, 1);
+    result_.phases = step;
+    PhasePlan& evaluation = result_.phases.emplace_back(PhasePlan{.name = "evaluation"});
+    for (const Phase phase : {Phase::generate, Phase::score}) note_peak(phase, evaluation);
+  }
+
+  // What the step takes that reads most, and, where that is another, the one with the longest record: it sets what a
+  // slot needs, and a micro-batch.
+  std::vector<std::vector<const Example*>> telling_steps() {
+    int64_t most = -1, longest = -1, heavy = 0, with_longest = 0;
+    const auto items_of = [&](int64_t step) {
+      std::vector<const Example*> items;
+      for (int64_t i = 0; i < plan_[step].count; ++i) items.push_back(&stream_[plan_[step].first + uint64_t(i)]);
+      return items;
+    };
+    for (int64_t s = 0; s < std::min(plan_.steps(), kStepsLookedAt); ++s) {
+      int64_t tokens = 0;
+      for (const auto* example : items_of(s)) {
+        const int64_t own = tokens_of(*example);
+        if (own > longest) longest = own, with_longest = s;
+        tokens += own;
+      }
+      if (tokens > most) most = tokens, heavy = s;
+    }
+    std::vector<std::vector<const Example*>> steps{items_of(heavy)};
+    if (with_longest != heavy) steps.push_back(items_of(with_longest));
+    return steps;
+  }
+
+  void rehearse_step(const std::vector<const Example*>& items) {
+    repeats_ = 1;
+    const bool rollouts = needs_.source == DSE_SOURCE_ROLLOUT;
+    if (rollouts && stage_.rollout.replay.empty()) generate(items, stage_.rollout.samples_per_prompt);
+    Experience e = rollouts ? answered(items, stage_.rollout.samples_per_prompt) : experience_of(items, needs_.source);
+    train(e);
+  }
+
+  // Answers as long as they may become: the prompts are read, and each slot is at its first token. The memory for keys
+  // and values is taken whole by then, and each later token takes what the first one does.
+  void generate(const std::vector<const Example*>& prompts, int64_t samples) {
+    Model& actor = models_.roles().actor->model;
+    if (!scheduler_) {
+      scheduler_.emplace(actor, limits_of(stage_.rollout));
+      memory_.emplace(phases_, *scheduler_, actor, stage_.rollout);
+    }
+    Scheduler& scheduler = *scheduler_;
+    const int64_t answers = int64_t(prompts.size()) * samples;
+    const int64_t slots = std::min(answers, limits_of(stage_.rollout).slots);
+    const auto phase = phases_.enter(Phase::generate);
+    std::vector<RequestId> ids;
+    for (const auto* prompt : prompts)
+      ids.push_back(scheduler.submit({.prompt = prompt->prompt,
+                                      .max_new_tokens = stage_.rollout.max_response_length,
+                                      .samples = samples,
+                                      .sampling = sampling_of(stage_.rollout)}));
+    // Until every slot is taken, or every prompt has been read: short answers may end before the last ones begin.
+    double read = 0;
+    std::set<RequestId> begun;
+    for (size_t events = 0; events < size_t(slots) && begun.size() < ids.size();) {
+      const auto told = scheduler.step();
+      events = told.size();
+      for (const auto& event : told) begun.insert(event.request);
+      read += context_.kernels.take_seconds();
+    }
+    if (!scheduler.idle()) scheduler.step();
+    const double decoded = context_.kernels.take_seconds();
+    for (const auto id : ids) scheduler.cancel(id);
+    const auto waves = double((answers + slots - 1) / slots);
+    result_.phases[size_t(Phase::generate)].seconds +=
+        waves * (read + decoded * double(stage_.rollout.max_response_length - 1));
+  }
+
+  // Rows of such answers, scored.
+  Experience answered(const std::vector<const Example*>& prompts, int64_t samples) {
+    const auto size = size_t(stage_.rollout.max_response_length);
+    Experience e;
+    std::vector<std::span<const int32_t>> sequences;
+    for (size_t p = 0; p < prompts.size(); ++p)
+      for (int64_t s = 0; s < samples; ++s) {
+        ExperienceRow row{prompts[p]->prompt, int64_t(prompts[p]->prompt.size()), std::vector<float>(size)};
+        row.critic_prompt = prompts[p]->critic_prompt;
+        row.tokens.resize(row.tokens.size() + size);
+        e.add_row(std::move(row), int64_t(p), Finish::length, 1, std::vector<uint8_t>(size, 1));
+        sequences.emplace_back(e.rows.back()->tokens);
+      }
+    const auto phase = phases_.enter(Phase::score);
+    for (const auto& reward : models_.rewards())
+      if (reward) last_values(reward->model, sequences);
+    return e;
+  }
+
+  void train(Experience& e) {
+    learner_.allocate(e);
+    const Charge columns(Ledger::meta(), MemoryTag::columns, e.bytes());
+    MetricMeans means;
+    learner_.fill_columns(e, means, true);
+    repeats_ = double(epochs_);
+    learner_.update(
+        e, 0, 0, [](const OptimizerConfig& o) { return o.learning_rate; }, means);
+  }
+
+  const StageConfig& stage_;
+  const StageContext& context_;
+  const StageData& data_;
+  AlgorithmInstance algorithm_;
+  const dse_needs needs_;
+  LocalCommunicator ranks_;
+  Phases phases_;
+  ExampleStream stream_;
+  const StepPlan plan_;
+  StageModels models_;
+  Batching batching_;
+  int64_t epochs_;
+  Learner learner_;
+  std::optional<Scheduler> scheduler_;
+  std::optional<GenerationMemory> memory_;
+  double repeats_ = 1;  // of what is counted now, in a step
+  StagePlan result_;
+};
+
+}  // namespace
+
+const PhasePlan& StagePlan::largest() const { return *std::ranges::max_element(phases, {}, &PhasePlan::bytes); }
+
+double StagePlan::seconds() const {
+  double sum = 0;
+  for (const auto& phase : phases) sum += phase.seconds;
+  return sum;
+}
+
+StagePlan rehearse(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
+                   const StageContext& context, const TextModel& text, const StageData& data) {
+  DSE_CHECK(!context.kernels.device().has_values(), "a rehearsal on a device");
+  count_meta_memory();
+  return Rehearsal(run, stage, inputs, context, text, data).run();
+}
+
+}  // namespace dsengine

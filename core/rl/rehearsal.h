@@ -1,0 +1,45 @@
+// What a stage will need, before it begins: one step of it gone through on the meta device, by the very code that will
+// run it, with models that have shapes and no values. Every tensor that a step takes is charged to Ledger::meta() as it
+// would be to the device's own book; what kernels take for themselves is asked of them.
+//
+//   const StagePlan plan = rehearse(run, stage, inputs, {registry, meta_kernels, stop}, text, data);
+//   plan.peak();                               // bytes
+//   plan.largest().of(MemoryTag::activations);
+//
+// The step is the one of the whole stage that reads most, and memory's peak also that of the one with the longest
+// record; answers are as long as they may become. Not seen: what LibTorch's libraries take, the program, and a critic's
+// own words. Seconds, where the kernels have rates (Kernels::set_rates), are those that reading and multiplying take at
+// least.
+#pragma once
+#include <array>
+
+#include "rl/stage_data.h"
+#include "rl/stage_models.h"
+
+namespace dsengine {
+
+struct PhasePlan {
+  std::string name;                                          // of the phase, or "evaluation"
+  int64_t bytes = 0;                                         // at its peak
+  std::array<int64_t, kChoices<MemoryTag>.size()> by_tag{};  // of these
+  double seconds = 0;
+  int64_t of(MemoryTag tag) const { return by_tag[size_t(tag)]; }
+};
+
+struct StagePlan {
+  std::string stage, algorithm;
+  int64_t steps = 0;
+  int64_t held = 0;                 // bytes between phases: the state
+  std::vector<PhasePlan> phases{};  // those of a step, in their order; then the answers of an evaluation
+
+  const PhasePlan& at(Phase phase) const { return phases[size_t(phase)]; }
+  const PhasePlan& largest() const;
+  int64_t peak() const { return largest().bytes; }
+  double seconds() const;  // of a step
+};
+
+// context: its kernels are on the meta device. inputs: folders that are there. Writes Ledger::meta() anew.
+StagePlan rehearse(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs,
+                   const StageContext& context, const TextModel& text, const StageData& data);
+
+}  // namespace dsengine

@@ -1,0 +1,103 @@
+"""dsengine plan and memory_limit: plan_test.py BINARY
+
+What is foretold of each stage of the built-in run; a run that would need more than memory_limit begins nothing and says what
+fits; one that fits stays below; one that needs more than was foretold ends in one line.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+BINARY = str(pathlib.Path(sys.argv[1]).resolve())
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SHORT = ["stage.sft.max_steps=2", "stage.reward.max_steps=2", "stage.ppo.max_steps=2", "eval_rows=8", "checkpoint_every=0"]
+
+
+def dsengine(command, *arguments, sets=()):
+    options = [part for one in (*SHORT, *sets) for part in ("--set", one)]
+    return subprocess.run([BINARY, command, *arguments, *options], capture_output=True, text=True, timeout=600)
+
+
+def plans(*sets):
+    done = dsengine("plan", "--json", "--price", "2", sets=sets)
+    return done, {line["stage"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def check_lines():
+    done, stages = plans()
+    assert done.returncode == 0 and list(stages) == ["sft", "reward", "ppo"], done.stderr
+    for line in stages.values():
+        assert line["fits"] and line["steps"] == 2 and 0 < line["state_gib"] < line["peak_gib"], line
+        phases = line["phases"]
+        assert line["peak_gib"] == max(phase["peak_gib"] for phase in phases.values()), line
+        assert line["peak_gib"] == phases[line["peak_phase"]]["peak_gib"], line
+        for phase in phases.values():
+            assert abs(sum(phase["gib"].values()) - phase["peak_gib"]) < 1e-9, phase
+        assert abs(line["hours"] - 2 * line["seconds_per_step"] / 3600) < 1e-9 and line["cost"] == 2 * line["hours"], line
+        assert [saving["settings"] for saving in line["savings"]][0] == "recompute = true", line
+        assert all(saving["peak_gib"] > 0 for saving in line["savings"]), line
+        assert "fits_with" not in line and line["largest"]["settings"].startswith("micro_batch_size = "), line
+    assert set(stages["sft"]["phases"]) == {"actor", "other"}, stages["sft"]
+    assert set(stages["ppo"]["phases"]) == {"generate", "score", "actor", "critic", "other", "evaluation"}, stages["ppo"]
+    # Of 452,256 parameters: the weights, as many bytes of gradients, twice as many of moments.
+    parameters = 452256 * 4 / 2**30
+    gib = stages["sft"]["phases"]["actor"]["gib"]
+    for tag, times in (("weights", 1), ("gradients", 1), ("moments", 2)):
+        assert 1 <= gib[tag] / (times * parameters) < 1.01, (tag, gib)
+    # Two models are trained, two are asked; a value has no head.
+    assert 3.6 < stages["ppo"]["phases"]["actor"]["gib"]["weights"] / parameters < 4.05, stages["ppo"]
+    table = dsengine("plan")
+    for word in ("stage ppo", "weights", "kv_cache", "it fits", "largest micro-batch"):
+        assert word in table.stdout, (word, table.stdout)
+    return stages
+
+
+def check_limit(stages, folder):
+    limit = (stages["sft"]["state_gib"] + stages["sft"]["peak_gib"]) / 2  # too little for the whole minibatch at once
+    small = [f"memory_limit={limit}", f"output_dir={folder}/run"]
+    refused = dsengine("--plugin", "sft", sets=small)
+    last = refused.stderr.strip().splitlines()[-1]
+    assert refused.returncode == 1 and "(memory_limit)" in last and "it fits with micro_batch_size = " in last, refused.stderr
+    assert any("plan stage=sft phase=actor" in line for line in refused.stderr.splitlines()), refused.stderr
+    assert not (folder / "run").exists(), "nothing is written before it is known to fit"
+    # With what it says it runs, and stays below. What comes after is not looked at.
+    setting = "stage.sft." + last.split("it fits with ")[1].split(" (")[0].replace(" = ", "=")
+    ran = dsengine("--plugin", "sft", sets=[*small, setting])
+    assert ran.returncode == 0, ran.stderr
+    lines = [json.loads(line) for line in (folder / "run/sft/metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and all(line["memory_peak_mb"] <= 1024 * limit for line in lines), lines
+    # The limit is no setting of what is computed: a larger one goes on with the run.
+    going_on = dsengine("--plugin", "sft", sets=[small[1], setting, "stage.sft.max_steps=3", "memory_limit=1"])
+    assert going_on.returncode == 0, going_on.stderr
+    nothing, line = plans("memory_limit=0.0001")
+    assert nothing.returncode == 1 and line["sft"]["fits_with"] is None, line
+
+
+# Answers that are longer than they may become by the configuration, as only a replay's can be.
+def check_longer_than_planned(folder):
+    recorded = [f"stage.ppo.rollout.record={folder}/rollouts", f"output_dir={folder}/recorded"]
+    done = dsengine("run", sets=recorded)
+    assert done.returncode == 0, done.stderr
+    small = ["stage.sft.mini_batch_size=4", "stage.reward.mini_batch_size=4"]  # so that the last stage is the largest
+    replay = [*small, f"stage.ppo.rollout.replay={folder}/rollouts", "stage.ppo.rollout.max_response_length=2"]
+    _, stages = plans(*replay)
+    limit = 1.1 * stages["ppo"]["peak_gib"]
+    assert limit > max(stages[name]["peak_gib"] for name in ("sft", "reward")), stages
+    ended = dsengine("run", sets=[*replay, f"memory_limit={limit}", f"output_dir={folder}/replayed"])
+    last = ended.stderr.strip().splitlines()[-1]
+    assert ended.returncode == 1 and "not enough memory" in last and "(memory_limit) are held" in last, ended.stderr[-3000:]
+    assert not (folder / "replayed/ppo/done.json").exists()
+
+
+def main():
+    stages = check_lines()
+    with tempfile.TemporaryDirectory() as folder:
+        check_limit(stages, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        check_longer_than_planned(pathlib.Path(folder))
+    bad = dsengine("plan", sets=["memory_limit=-1"])
+    assert bad.returncode == 1 and "memory_limit" in bad.stderr.splitlines()[-1], bad.stderr
+
+
+main()
