@@ -64,6 +64,8 @@ become. Ends with status 1 where a stage does not fit. With --json a line for ea
   stage, algorithm, steps
   fits                 whether peak_gib is at most memory_limit_gib, which is memory_limit or the machine's memory
   peak_gib, peak_phase, memory_limit_gib
+  device               cpu: this machine; with --gpu of a card too: device_gib, and of these libraries_gib and
+                       fragmentation_gib, which no tensor has; note
   state_gib            what is held between phases: weights, gradients, moments, averages
   phases               by phase, and "evaluation", its answers: peak_gib, gib by tag at that moment, seconds
   seconds_per_step, hours, cost: from the machine's rates of reading and multiplying, measured first; cost with --price

@@ -21,6 +21,7 @@ namespace dsengine {
 namespace {
 
 struct PlanOptions {
+  std::string gpu = "cpu";
   double price = 0;
   bool json = false;
 };
@@ -28,14 +29,51 @@ struct PlanOptions {
 constexpr double kGiB = double(int64_t{1} << 30);
 double gib(int64_t bytes) { return double(bytes) / kGiB; }
 
+// Of a card: what a program finds free of its memory, and rates of float32 as they are reached, not as they are sold.
+struct Card {
+  const char* name;
+  double gib;
+  MachineRates rates;
+  const char* note = "";
+};
+constexpr Card kCards[] = {
+    {"h200", 139.8, {4130, 54000}},
+    {"h100", 79.2, {3000, 54000}},
+    {"a100-80", 79.1, {1700, 16000}},
+    {"a100-40", 39.4, {1300, 16000}},
+    {"a6000", 47.4, {650, 31000}},
+    {"rtx4090", 23.5, {900, 66000}},
+    {"v100-32", 31.7, {800, 12500}, "a plan only: CUDA 13 has no code for this card"},
+};
+// Of it, what is no tensor's: the context with the libraries, and the share that lies between tensors.
+constexpr double kLibrariesGib = 1.0, kFragmentation = 0.03;
+
+std::vector<std::string> card_names() {
+  std::vector<std::string> names{"cpu"};
+  for (const auto& card : kCards) names.emplace_back(card.name);
+  return names;
+}
+
+// Null: this machine.
+const Card* card_of(const std::string& name) {
+  const auto found = std::ranges::find_if(kCards, [&](const Card& card) { return card.name == name; });
+  return found == std::end(kCards) ? nullptr : found;
+}
+
 // What a step takes beyond the multiplying and reading of its kernels: additions, copies, what waits for another.
 constexpr double kOverhead = 1.25;
 
 class StagePlanner {
  public:
   StagePlanner(const RunConfig& config, const Session& session, const StopSignal& stop, const PlanOptions& options)
-      : config_(config), session_(session), options_(options), check_(config, session.registry(), stop) {
-    check_.set_rates(machine_);
+      : config_(config),
+        session_(session),
+        options_(options),
+        card_(card_of(options.gpu)),
+        limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
+                                                 : memory_limit(config)),
+        check_(config, session.registry(), stop) {
+    check_.set_rates(card_ ? card_->rates : measure_machine(session.kernels()));
   }
 
   // False: it does not fit.
@@ -51,10 +89,17 @@ class StagePlanner {
               {"peak_phase", plan.largest().name},
               {"memory_limit_gib", gib(limit_)},
               {"state_gib", gib(plan.held)},
+              {"device", options_.gpu},
               {"phases", phases_of(plan)},
               {"steps", plan.steps},
               {"seconds_per_step", seconds_of(plan)},
               {"hours", hours_of(plan)}};
+    if (card_) {
+      line["device_gib"] = card_->gib;
+      line["libraries_gib"] = kLibrariesGib;
+      line["fragmentation_gib"] = kFragmentation * gib(plan.peak());
+      if (*card_->note) line["note"] = card_->note;
+    }
     if (options_.price > 0) line["cost"] = hours_of(plan) * options_.price;
     line["savings"] = Json::array();
     for (const auto& v : savings(check_, stage)) line["savings"].push_back(variant(v));
@@ -113,6 +158,11 @@ class StagePlanner {
     out += fmt::format("\nneeds {:.2f} GiB, in phase {}, of {:.2f}: {}\n", line["peak_gib"].get<double>(),
                        text(line["peak_phase"]), line["memory_limit_gib"].get<double>(),
                        line["fits"] == true ? "it fits" : "it does not fit");
+    if (line.contains("device_gib"))
+      out += fmt::format(
+          "{}: {:.1f} GiB, of which libraries take {:.1f} and what lies between tensors {:.2f}; float32{}\n",
+          text(line["device"]), line["device_gib"].get<double>(), line["libraries_gib"].get<double>(),
+          line["fragmentation_gib"].get<double>(), line.contains("note") ? "; " + text(line["note"]) : "");
     if (line.contains("fits_with"))
       out += line["fits_with"].is_null() ? "no setting that was tried makes it fit\n"
                                          : "it fits with " + variant_text(line["fits_with"]) + "\n";
@@ -127,8 +177,8 @@ class StagePlanner {
   const RunConfig& config_;
   const Session& session_;
   const PlanOptions& options_;
-  const MachineRates machine_ = measure_machine(session_.kernels());
-  const int64_t limit_ = memory_limit(config_);
+  const Card* card_;
+  const int64_t limit_;
   const InputResolver models_{config_, session_.registry()};
   InputCheck check_;
 };
@@ -155,7 +205,9 @@ int plan(const PlanOptions& options, const Common& common) {
 Body define_plan(CLI::App& app, Common& common) {
   auto o = std::make_shared<PlanOptions>();
   add_config_options(app, common);
-  app.add_option("--price", o->price, "of an hour of this machine: the run's cost is told")->check(real(0, 1e9));
+  app.add_option("--gpu", o->gpu, "the card that is planned for; cpu: this machine")
+      ->check(CLI::IsMember(card_names()));
+  app.add_option("--price", o->price, "of an hour of it: the run's cost is told")->check(real(0, 1e9));
   app.add_flag("--json", o->json, "a JSON object a stage, not a table");
   app.footer(kPlanKeys);
   return [o, &common] { return plan(*o, common); };

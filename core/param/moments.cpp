@@ -38,14 +38,13 @@ Sizes sizes_of(const ParamStorage& unit, MomentFormat format) {
 
 const DynamicCode& code_of(size_t which) { return which == 0 ? DynamicCode::of_signed() : DynamicCode::of_unsigned(); }
 
-// Of elements [first, last) of the unit, up or down with the probability that keeps the mean. Each draw is four
-// elements' of both moments.
+// Of elements [first, last) of the unit, up or down with the probability that keeps the mean. A draw is 16 bits, of
+// eight elements at once.
 void round_to_bf16(const float* from, uint16_t* to, int64_t first, int64_t last, size_t which, const Philox& draws) {
-  std::array<uint32_t, 4> four{};
-  for (int64_t i = first; i < last; ++i, ++from, ++to) {
-    if (i == first || i % 4 == 0) four = draws.block(uint64_t(i / 4));
-    const uint32_t half = four[2 * which + size_t(i % 4) / 2] >> (i % 2 * 16) & 0xFFFF;
-    *to = uint16_t((std::bit_cast<uint32_t>(*from) + half) >> 16);
+  for (int64_t i = first; i < last;) {
+    const int64_t group = i / 8, end = std::min(last, 8 * (group + 1));
+    const auto halves = std::bit_cast<std::array<uint16_t, 8>>(draws.block(2 * uint64_t(group) + which));
+    for (; i < end; ++i, ++from, ++to) *to = uint16_t((std::bit_cast<uint32_t>(*from) + halves[size_t(i % 8)]) >> 16);
   }
 }
 

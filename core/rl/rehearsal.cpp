@@ -53,10 +53,11 @@ class Rehearsal {
     context_.kernels.take_seconds();
     phases_.restart();
     const auto steps = telling_steps();
-    rehearse_step(steps.front());
-    const auto seconds = result_.phases;  // of the step that reads most
-    for (size_t i = 1; i < steps.size(); ++i) rehearse_step(steps[i]);
-    result_.phases = seconds;
+    for (size_t i = 0; i < steps.size(); ++i) {
+      const auto before = result_.phases;
+      rehearse_step(steps[i]);
+      if (i > 0) result_.phases = before;  // seconds are of the step that reads most
+    }
     models_.roles().each_trained([](const RoleEntry&, const Role& role) {
       if (!role.average.empty()) (void)role.averaged();  // as it is saved
     });
@@ -91,6 +92,7 @@ class Rehearsal {
   // What the step takes that reads most, and, where that is another, the one with the longest record: it sets what a
   // slot needs, and a micro-batch.
   std::vector<std::vector<const Example*>> telling_steps() {
+    if (plan_.steps() == 0) return {};
     int64_t most = -1, longest = -1, heavy = 0, with_longest = 0;
     const auto items_of = [&](int64_t step) {
       std::vector<const Example*> items;

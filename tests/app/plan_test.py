@@ -90,8 +90,21 @@ def check_longer_than_planned(folder):
     assert not (folder / "replayed/ppo/done.json").exists()
 
 
+def check_cards(stages):
+    done = dsengine("plan", "--json", "--gpu", "v100-32", sets=["stage.sft.mini_batch_size=4"])
+    line = json.loads(done.stdout.splitlines()[0])
+    assert line["device"] == "v100-32" and "CUDA 13" in line["note"] and line["device_gib"] > 31, line
+    rest = line["device_gib"] - line["libraries_gib"]
+    assert abs(line["memory_limit_gib"] * 1.03 - rest) < 1e-6, line
+    other = json.loads(dsengine("plan", "--json", "--gpu", "h200").stdout.splitlines()[0])
+    assert other["peak_gib"] == stages["sft"]["peak_gib"] and other["memory_limit_gib"] > 130, other
+    unknown = dsengine("plan", "--gpu", "h300")
+    assert unknown.returncode == 1 and "h300" in unknown.stderr.splitlines()[-1], unknown.stderr
+
+
 def main():
     stages = check_lines()
+    check_cards(stages)
     with tempfile.TemporaryDirectory() as folder:
         check_limit(stages, pathlib.Path(folder))
     with tempfile.TemporaryDirectory() as folder:
