@@ -138,11 +138,11 @@ class StagePlanner {
     std::string out = fmt::format("stage {}: algorithm {}, {} steps\n\n{:<17}", text(line["stage"]),
                                   text(line["algorithm"]), line["steps"].get<int64_t>(), "GiB at the peak");
     const Json& phases = line["phases"];
-    for (const auto& [name, _] : phases.items()) out += fmt::format("{:>10}", name);
+    for (const auto& [name, _] : phases.items()) out += fmt::format("{:>12}", name);
     out += "\n";
     const auto row = [&](const std::string& name, const auto& value) {
       out += fmt::format("  {:<15}", name);
-      for (const auto& [_, phase] : phases.items()) out += fmt::format("{:>10.3f}", value(phase));
+      for (const auto& [_, phase] : phases.items()) out += fmt::format("{:>12.3f}", value(phase));
       out += "\n";
     };
     for (const char* tag : kChoices<MemoryTag>) {

@@ -24,7 +24,7 @@ RunEnd run(const Run& run) {
   const dsengine::LimitScope limit(dsengine::Ledger::host(), dsengine::memory_limit(config));
   const std::string stage =
       run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
-  dsengine::set_up_logging({.level = config.log_level});
+  dsengine::set_up_logging({.level = config.log_level, .file = {}});
   dsengine::Pipeline pipeline(config, session.registry(), session.kernels(), stop,
                               run.accept_changes ? dsengine::Changes::accepted : dsengine::Changes::refused, stage);
   dsengine::set_up_logging({.level = config.log_level, .file = config.output_dir / "log.txt"});

@@ -8,8 +8,6 @@
 
 #include "base/check.h"
 #include "base/memory_size.h"
-#include "rl/batching.h"
-#include "rl/config_checks.h"
 
 namespace dsengine {
 
