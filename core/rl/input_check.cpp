@@ -91,7 +91,7 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
   for (auto& [_, model] : there.models) model = shapes_of(model);
   for (auto& model : there.rewards) model = shapes_of(model);
   there.tokenizer = origin_of(there.tokenizer);
-  read_.emplace(std::move(there), std::move(text), std::move(data));
+  read_.emplace(Read{std::move(there), std::move(text), std::move(data)});
   const fs::path folder = config_.output_dir / stage.name;
   for (const auto& entry : kRoles) {
     if (!(needs.trained & entry.bit)) continue;

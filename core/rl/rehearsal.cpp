@@ -151,9 +151,9 @@ class Rehearsal {
     if (!scheduler.idle()) scheduler.step();
     const double decoded = context_.kernels.take_seconds();
     for (const auto id : ids) scheduler.cancel(id);
-    const auto waves = double((answers + slots - 1) / slots);
+    const int64_t waves = (answers + slots - 1) / slots;
     result_.phases[size_t(Phase::generate)].seconds +=
-        waves * (read + decoded * double(stage_.rollout.max_response_length - 1));
+        double(waves) * (read + decoded * double(stage_.rollout.max_response_length - 1));
   }
 
   // Rows of such answers, scored.
