@@ -1,9 +1,13 @@
 #include "device/device.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <tuple>
 
 namespace dsengine {
 namespace {
@@ -21,6 +25,34 @@ at::Tensor selected_shape(const at::Tensor& from, int64_t dim, const at::Tensor&
   return at::empty(sizes, from.options());
 }
 
+at::Tensor like(const at::Tensor& from) { return at::empty_like(from); }
+
+at::Tensor& shape_of(const at::Tensor& from, at::Tensor& to) {
+  to.resize_(from.sizes());
+  return to;
+}
+
+at::Tensor chosen_shape(const at::Tensor& which, const at::Tensor& a, const at::Tensor& b) {
+  const auto sizes = at::infer_size(at::infer_size(which.sizes(), a.sizes()), b.sizes());
+  return at::empty(sizes, which.options().dtype(at::result_type(a, b)));
+}
+
+using Three = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using Maybe = std::optional<at::Tensor>;
+
+// Of rows that are normalised over their last dimension.
+Three normed_shapes(const at::Tensor& x, c10::SymIntArrayRef, const Maybe&, const Maybe&, double) {
+  auto one_a_row = x.sizes().vec();
+  one_a_row.back() = 1;
+  return {at::empty_like(x), at::empty(one_a_row, x.options()), at::empty(one_a_row, x.options())};
+}
+Three normed_backward_shapes(const at::Tensor&, const at::Tensor& x, c10::SymIntArrayRef, const at::Tensor&,
+                             const at::Tensor&, const Maybe& weight, const Maybe& bias, std::array<bool, 3> wanted) {
+  const auto shape = [](bool asked, const at::Tensor& t) { return asked ? like(t) : at::Tensor(); };
+  return {shape(wanted[0], x), shape(wanted[1], weight.value_or(at::Tensor())),
+          shape(wanted[2], bias.value_or(at::Tensor()))};
+}
+
 }  // namespace
 
 const Device& Device::host() {
@@ -29,10 +61,15 @@ const Device& Device::host() {
 }
 
 const Device& Device::meta() {
-  // LibTorch has this one's shapes in Python alone.
+  // What LibTorch has in Python alone.
   static const torch::Library shapes = [] {
     torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
     library.impl("index_select", TORCH_FN(selected_shape));
+    library.impl("abs.out", TORCH_FN(shape_of));
+    library.impl("relu", TORCH_FN(like));
+    library.impl("where.self", TORCH_FN(chosen_shape));
+    library.impl("native_layer_norm", TORCH_FN(normed_shapes));
+    library.impl("native_layer_norm_backward", TORCH_FN(normed_backward_shapes));
     return library;
   }();
   static const Device meta(at::kMeta);

@@ -13,10 +13,10 @@ namespace {
 
 constexpr int kDecades = 7;
 
-// As torch.linspace(0.1, 1, count) has it, in float32.
+// As torch.linspace(0.1, 1, count) has it, in float32, with one rounding.
 float boundary(int count, int i) {
   const float step = (1.0f - 0.1f) / float(count - 1);
-  return i < count / 2 ? 0.1f + step * float(i) : 1.0f - step * float(count - i - 1);
+  return i < count / 2 ? std::fma(step, float(i), 0.1f) : std::fma(-step, float(count - i - 1), 1.0f);
 }
 
 // 0 and 1, and in each decade below 1 the middles between equally many boundaries, twice as many as in the decade

@@ -63,7 +63,13 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
 }
 
 void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
-  const StagePlan plan = check.plan(stage);
+  StagePlan plan;
+  try {
+    plan = check.plan(stage);
+  } catch (const std::exception& e) {  // whatever is wrong is the run's to say: that it cannot be foretold hinders none
+    spdlog::warn("plan stage={} failed=\"{}\" note=\"its memory is not known before it runs\"", stage.name, e.what());
+    return;
+  }
   const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_);
   for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
   if (plan.peak() <= limit) return;

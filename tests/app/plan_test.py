@@ -5,6 +5,7 @@ fits; one that fits stays below; one that needs more than was foretold ends in o
 """
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -102,6 +103,22 @@ def check_cards(stages):
     assert unknown.returncode == 1 and "h300" in unknown.stderr.splitlines()[-1], unknown.stderr
 
 
+# The reference, which serves where no kernel does, is planned for too.
+def check_without_kernels(stages, folder):
+    build = pathlib.Path(BINARY).parent.parent
+    shutil.copytree(build / "lib/dsengine", folder / "lib/dsengine", ignore=shutil.ignore_patterns("*kernels*"))
+    shutil.copy(build / "lib/libdsengine_program.so", folder / "lib")
+    (folder / "bin").mkdir()
+    shutil.copy(BINARY, folder / "bin/dsengine")
+    sets = [part for one in SHORT for part in ("--set", one)]
+    command = [folder / "bin/dsengine", "plan", "--json", "--config", ROOT / "examples/rlhf_tiny.toml", *sets]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    lines = {line["stage"]: line for line in map(json.loads, done.stdout.splitlines())}
+    for name, line in lines.items():
+        assert line["peak_gib"] > stages[name]["peak_gib"], (name, line)  # attention's scores, and larger batches
+
+
 def main():
     stages = check_lines()
     check_cards(stages)
@@ -109,6 +126,8 @@ def main():
         check_limit(stages, pathlib.Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         check_longer_than_planned(pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        check_without_kernels(stages, pathlib.Path(folder))
     bad = dsengine("plan", sets=["memory_limit=-1"])
     assert bad.returncode == 1 and "memory_limit" in bad.stderr.splitlines()[-1], bad.stderr
 

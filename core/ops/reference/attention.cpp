@@ -41,7 +41,7 @@ Scores scores_of(const Tensor& q, const Tensor& k, int64_t past, const Attention
   const auto where = q.options().dtype(at::kLong);
   const Tensor behind = (at::arange(past, past + n, where).unsqueeze(1) - at::arange(keys, where)).unsqueeze(0);
   Tensor unseen = behind < 0;
-  if (how.window > 0) unseen = unseen.logical_or(behind >= how.window);
+  if (how.window > 0) unseen = unseen.bitwise_or(behind >= how.window);
   r.s = r.s.masked_fill(unseen, -std::numeric_limits<double>::infinity());
   return r;
 }
