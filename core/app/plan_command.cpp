@@ -1,6 +1,5 @@
 // dsengine plan: what a run needs before it begins: memory by tag and phase, what would make it fit, seconds and cost.
 #include <CLI/CLI.hpp>
-#include <array>
 #include <iostream>
 #include <memory>
 
@@ -102,10 +101,10 @@ class StagePlanner {
     }
     if (options_.price > 0) line["cost"] = hours_of(plan) * options_.price;
     line["savings"] = Json::array();
-    for (const auto& v : savings(check_, stage)) line["savings"].push_back(variant(v));
+    for (const auto& v : savings(check_, stage, plan)) line["savings"].push_back(variant(v));
     if (const auto batch = largest_micro_batch(check_, stage, limit_)) line["largest"] = variant(*batch);
     if (!fits) {
-      const auto way = way_to_fit(check_, stage, limit_);
+      const auto way = way_to_fit(check_, stage, plan, limit_);
       line["fits_with"] = way ? variant(*way) : Json();
     }
     std::cout << (options_.json ? line.dump() + "\n" : text_of(line)) << std::flush;

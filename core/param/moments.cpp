@@ -25,15 +25,21 @@ struct Sizes {
   int64_t elements, scales, vectors;  // bytes
 };
 
+// Of the matrices that lie before a block in the layout's list.
+int64_t scales_before(const ParamStorage& unit, size_t block) {
+  int64_t scales = 0;
+  for (size_t b = 0; b < block; ++b)
+    if (unit.trained(b) && unit.blocks()[b].decay())
+      scales += unit.blocks()[b].rows() * DynamicCode::blocks_of(unit.blocks()[b].row_numel());
+  return scales;
+}
+
 Sizes sizes_of(const ParamStorage& unit, MomentFormat format) {
   const int64_t all = unit.grad().numel(), matrices = unit.trained_decayed();
   if (format == MomentFormat::fp32) return {all * int64_t(sizeof(float)), 0, 0};
   if (format == MomentFormat::bf16) return {all * int64_t(sizeof(uint16_t)), 0, 0};
-  int64_t blocks = 0;
-  for (size_t b = 0; b < unit.blocks().size(); ++b)
-    if (unit.trained(b) && unit.blocks()[b].decay())
-      blocks += unit.blocks()[b].rows() * DynamicCode::blocks_of(unit.blocks()[b].row_numel());
-  return {matrices, blocks * int64_t(sizeof(float)), (all - matrices) * int64_t(sizeof(float))};
+  const int64_t scales = scales_before(unit, unit.blocks().size());
+  return {matrices, scales * int64_t(sizeof(float)), (all - matrices) * int64_t(sizeof(float))};
 }
 
 const DynamicCode& code_of(size_t which) { return which == 0 ? DynamicCode::of_signed() : DynamicCode::of_unsigned(); }
@@ -88,12 +94,8 @@ int64_t Moments::row_numel(size_t block) const {
 int64_t Moments::begin_of(size_t block) const { return unit_->layout().offset_of(block) - unit_->trained_begin(); }
 
 at::Tensor Moments::scales_of(const Kept& kept, size_t block) const {
-  int64_t first = 0;
-  for (size_t b = 0; b < block; ++b)
-    if (unit_->trained(b) && unit_->blocks()[b].decay())
-      first += unit_->blocks()[b].rows() * DynamicCode::blocks_of(row_numel(b));
   const int64_t rows = unit_->blocks()[block].rows(), of_row = DynamicCode::blocks_of(row_numel(block));
-  return kept.scales.narrow(0, first, rows * of_row).view({rows, of_row});
+  return kept.scales.narrow(0, scales_before(*unit_, block), rows * of_row).view({rows, of_row});
 }
 
 void Moments::decode(size_t which, size_t block, int64_t first, int64_t last, const at::Tensor& to) const {

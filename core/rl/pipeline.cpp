@@ -74,7 +74,7 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
   for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
   if (plan.peak() <= limit) return;
   for (const auto& line : plan_lines(plan)) spdlog::error("{}", line);
-  throw UserError(too_large(plan, limit, way_to_fit(check, stage, limit)));
+  throw UserError(too_large(plan, limit, way_to_fit(check, stage, plan, limit)));
 }
 
 Json Pipeline::inherited_fingerprints(const StageInputs& inputs) const {

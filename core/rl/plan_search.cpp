@@ -91,14 +91,13 @@ std::vector<std::string> plan_lines(const StagePlan& plan) {
   return lines;
 }
 
-std::vector<Variant> savings(InputCheck& check, const StageConfig& stage) {
-  const int64_t whole = check.plan(stage).peak();
+std::vector<Variant> savings(InputCheck& check, const StageConfig& stage, const StagePlan& plan) {
   std::vector<Variant> variants;
   for (const auto& saving : all_savings()) {
     StageConfig with = stage;
     if (!saving.apply(with)) continue;
     auto v = variant(check, saving.settings, std::move(with));
-    if (v && v->plan.peak() < whole) variants.push_back(std::move(*v));
+    if (v && v->plan.peak() < plan.peak()) variants.push_back(std::move(*v));
   }
   return variants;
 }
@@ -108,8 +107,8 @@ std::optional<Variant> largest_micro_batch(InputCheck& check, const StageConfig&
                  [](StageConfig& s, int64_t rows) { s.micro_batch_size = rows; });
 }
 
-std::optional<Variant> way_to_fit(InputCheck& check, const StageConfig& stage, int64_t limit) {
-  Variant best{"", stage, check.plan(stage)};
+std::optional<Variant> way_to_fit(InputCheck& check, const StageConfig& stage, const StagePlan& plan, int64_t limit) {
+  Variant best{"", stage, plan};
   const auto fit = [&]() -> std::optional<Variant> {
     if (best.plan.peak() <= limit) return best;
     const std::string& phase = best.plan.largest().name;

@@ -2,9 +2,9 @@
 //
 //   check.stage(0, needs, inputs);
 //   const StagePlan plan = check.plan(stage);
-//   if (plan.peak() > limit) throw UserError(too_large(plan, limit, way_to_fit(check, stage, limit)));
+//   if (plan.peak() > limit) throw UserError(too_large(plan, limit, way_to_fit(check, stage, plan, limit)));
 //
-// They ask the check for plans of the stage that it looked at last.
+// They ask the check for plans of the stage that it looked at last; plan: that of the stage as it is.
 #pragma once
 #include <optional>
 #include <string>
@@ -29,11 +29,11 @@ struct Variant {
 };
 
 // Ways to need less memory, each alone, in the order of what they cost in time or in what is learned.
-std::vector<Variant> savings(InputCheck& check, const StageConfig& stage);
+std::vector<Variant> savings(InputCheck& check, const StageConfig& stage, const StagePlan& plan);
 
 // Settings that fit the limit: those of the savings that help, in their order, as many as it takes, and with them the
 // largest micro-batch, or the most slots, that fit. None: whatever was tried, it does not.
-std::optional<Variant> way_to_fit(InputCheck& check, const StageConfig& stage, int64_t limit);
+std::optional<Variant> way_to_fit(InputCheck& check, const StageConfig& stage, const StagePlan& plan, int64_t limit);
 
 // The stage with its largest micro-batch, up to its minibatch; none where not even the smallest fits.
 std::optional<Variant> largest_micro_batch(InputCheck& check, const StageConfig& stage, int64_t limit);

@@ -151,7 +151,7 @@ TEST(PlanSearch, AnAdapterIsTrainedOn) {
   const StopSignal stop;
   InputCheck check(config, built_plugins(), stop);
   check.stage(0, needs_of(built_plugins(), config.stages[0]), InputResolver(config, built_plugins()).inputs_of(0));
-  const auto found = savings(check, config.stages[0]);
+  const auto found = savings(check, config.stages[0], check.plan(config.stages[0]));
   EXPECT_FALSE(found.empty());
   for (const auto& saving : found) EXPECT_EQ(saving.settings.find("lora"), std::string::npos);
 }
@@ -164,17 +164,18 @@ TEST(PlanSearch, WhatIsSaidToFitFits) {
   check.stage(0, needs_of(built_plugins(), config.stages[0]), InputResolver(config, built_plugins()).inputs_of(0));
   const StageConfig& stage = config.stages[0];
   const StagePlan whole = check.plan(stage);
-  const auto fits = way_to_fit(check, stage, whole.peak());
+  const auto fits = way_to_fit(check, stage, whole, whole.peak());
   ASSERT_TRUE(fits);
   EXPECT_EQ(fits->settings, "");
   const int64_t tight = (whole.peak() + whole.held) / 2;
-  const auto way = way_to_fit(check, stage, tight);
+  const auto way = way_to_fit(check, stage, whole, tight);
   ASSERT_TRUE(way);
   EXPECT_LE(check.plan(way->stage).peak(), tight);
   EXPECT_THAT(too_large(whole, tight, way), testing::AllOf(testing::HasSubstr("stage 'sft' would need"),
                                                            testing::HasSubstr("it fits with " + way->settings)));
-  EXPECT_FALSE(way_to_fit(check, stage, 1000));
-  for (const auto& saving : savings(check, stage)) EXPECT_LE(saving.plan.peak(), whole.peak()) << saving.settings;
+  EXPECT_FALSE(way_to_fit(check, stage, whole, 1000));
+  for (const auto& saving : savings(check, stage, whole))
+    EXPECT_LE(saving.plan.peak(), whole.peak()) << saving.settings;
 }
 
 }  // namespace
