@@ -59,7 +59,7 @@ std::string architecture_of(const Json& config, const std::string& where) {
 
 void check_model_directory(const fs::path& directory, const std::string& name) {
   check_directory(directory, name);
-  if (fs::exists(directory / "config.json") || is_adapter(directory)) return;
+  if (file_exists(directory / "config.json") || is_adapter(directory)) return;
   const auto within = directory / "model";
   user_error(fmt::format("{}: no config.json is in it: this is no model's directory{}", named_path(directory, name),
                          fs::exists(within / "config.json") ? "; give " + within.string() : ""));

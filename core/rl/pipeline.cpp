@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "base/regular_file.h"
 #include "rl/config_checks.h"
 #include "rl/fingerprint.h"
 #include "rl/plan_search.h"
@@ -66,6 +67,10 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
   StagePlan plan;
   try {
     plan = check.plan(stage);
+  } catch (const ReadError&) {
+    throw;
+  } catch (const fs::filesystem_error&) {
+    throw;
   } catch (const std::exception& e) {  // whatever is wrong is the run's to say: that it cannot be foretold hinders none
     spdlog::warn("plan stage={} failed=\"{}\" note=\"its memory is not known before it runs\"", stage.name, e.what());
     return;
