@@ -6,8 +6,7 @@
 
 The built-in task with a larger model (40M parameters, so that each case holds 0.5 GB of state at least), three steps of a
 stage. memory: the peak of the plan's phases, and the most that the run's ledger had in a step (memory_peak_mb), which an evaluation
-and what is saved at the end are no part of. seconds: of a step, the
-median of the run's. Results: bench/results/memory_plan.jsonl.
+and what is saved at the end are no part of; in both what is offloaded counts. seconds: of a step, the median of the run's. Results: bench/results/memory_plan.jsonl.
 """
 import argparse
 import json
@@ -34,14 +33,20 @@ CASES = {
     "ppo, lora": ("ppo", PPO | {"lora.rank": 16}),
     "ppo, micro-batches of 4": ("ppo", PPO | {"micro_batch_size": 4}),
     "grpo, 8 samples": ("grpo", PPO | {"stage.ppo.rollout.samples_per_prompt": 8, "stage.ppo.rollout.batch_size": 4}),
+    "offload": ("sft", SFT | {"offload.moments": "true", "offload.average": "true", "ema_decay": 0.99}),
+    "ppo, lora, offload": ("ppo", PPO | {"lora.rank": 16, "offload.moments": "true", "offload.frozen": "true"}),
+    "lora on nf4": ("sft", SFT | {"lora.rank": 16, "lora.base": "nf4", "recompute": "true"}),
 }
+# Of 800M parameters, half a byte each.
+LARGE = {"lora on nf4": SHAPE | {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 16,
+                                 "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128}}
 
 
 def config_of(case, folder):
     stage, settings = CASES[case]
     shutil.copytree(ROOT / "examples/tiny", folder / "tiny")
     file = folder / "tiny/model/config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | SHAPE))
+    file.write_text(json.dumps(json.loads(file.read_text()) | LARGE.get(case, SHAPE)))
     run = folder / "run.toml"
     text = (ROOT / "examples/rlhf_tiny.toml").read_text()
     if stage == "grpo":  # in PPO's place
@@ -65,10 +70,10 @@ def measure(binary, case, folder):
                 if line["stage"] == stage)
     run([binary, "--plugin", CASES[case][0], *config])  # and what comes before it
     lines = [json.loads(line) for line in (folder / "out" / stage / "metrics.jsonl").read_text().splitlines()]
-    real = {"mb": max(line["memory_peak_mb"] for line in lines), "s": statistics.median(line["seconds"] for line in lines)}
+    real = {"mb": max(line["memory_peak_mb"] + line.get("memory_offloaded_mb", 0) for line in lines), "s": statistics.median(line["seconds"] for line in lines)}
     in_a_step = [phase["peak_gib"] for name, phase in plan["phases"].items() if name not in ("evaluation", "other")]
-    planned = {"mb": 1024 * max(in_a_step), "s": plan["seconds_per_step"]}
-    return {"case": case, "state_mb": round(1024 * plan["state_gib"]),
+    planned = {"mb": 1024 * (max(in_a_step) + plan["offloaded_gib"]), "s": plan["seconds_per_step"]}
+    return {"case": case, "state_mb": round(1024 * (plan["state_gib"] + plan["offloaded_gib"])),
             "plan_mb": round(planned["mb"]), "run_mb": round(real["mb"]), "memory": round(planned["mb"] / real["mb"], 3),
             "plan_s": round(planned["s"], 3), "run_s": round(real["s"], 3), "seconds": round(planned["s"] / real["s"], 3)}
 

@@ -67,6 +67,7 @@ become. Ends with status 1 where a stage does not fit. With --json a line for ea
   device               cpu: this machine; with --gpu of a card too: device_gib, and of these libraries_gib and
                        fragmentation_gib, which no tensor has; note
   state_gib            what is held between phases: weights, gradients, moments, averages
+  offloaded_gib        beside these, what offload puts into the host's memory; on a cpu peak_gib has it too
   phases               by phase, and "evaluation", its answers: peak_gib, gib by tag at that moment, seconds
   seconds_per_step, hours, cost: from the machine's rates of reading and multiplying, measured first; cost with --price
   savings              settings that need less, each alone: settings, peak_gib, seconds_per_step

@@ -33,16 +33,17 @@ struct Card {
   const char* name;
   double gib;
   MachineRates rates;
+  double link;  // GB/s from and to the host
   const char* note = "";
 };
 constexpr Card kCards[] = {
-    {"h200", 139.8, {4130, 54000}},
-    {"h100", 79.2, {3000, 54000}},
-    {"a100-80", 79.1, {1700, 16000}},
-    {"a100-40", 39.4, {1300, 16000}},
-    {"a6000", 47.4, {650, 31000}},
-    {"rtx4090", 23.5, {900, 66000}},
-    {"v100-32", 31.7, {800, 12500}, "a plan only: CUDA 13 has no code for this card"},
+    {"h200", 139.8, {4130, 54000}, 50},
+    {"h100", 79.2, {3000, 54000}, 50},
+    {"a100-80", 79.1, {1700, 16000}, 25},
+    {"a100-40", 39.4, {1300, 16000}, 25},
+    {"a6000", 47.4, {650, 31000}, 25},
+    {"rtx4090", 23.5, {900, 66000}, 25},
+    {"v100-32", 31.7, {800, 12500}, 12, "a plan only: CUDA 13 has no code for this card"},
 };
 // Of it, what is no tensor's: the context with the libraries, and the share that lies between tensors.
 constexpr double kLibrariesGib = 1.0, kFragmentation = 0.03;
@@ -71,8 +72,10 @@ class StagePlanner {
         card_(card_of(options.gpu)),
         limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
                                                  : memory_limit(config)),
+        rates_(card_ ? card_->rates : measure_machine(session.kernels())),
         check_(config, session.registry(), stop) {
-    check_.set_rates(card_ ? card_->rates : measure_machine(session.kernels()));
+    if (card_) check_.set_host_apart();
+    check_.set_rates(rates_);
   }
 
   // False: it does not fit.
@@ -88,6 +91,7 @@ class StagePlanner {
               {"peak_phase", plan.largest().name},
               {"memory_limit_gib", gib(limit_)},
               {"state_gib", gib(plan.held)},
+              {"offloaded_gib", gib(plan.offloaded)},
               {"device", options_.gpu},
               {"phases", phases_of(plan)},
               {"steps", plan.steps},
@@ -112,8 +116,12 @@ class StagePlanner {
   }
 
  private:
-  static double seconds_of(const StagePlan& plan) { return kOverhead * plan.seconds(); }
-  static double hours_of(const StagePlan& plan) { return seconds_of(plan) * double(plan.steps) / 3600; }
+  // What is moved goes over the link to the host, or is written and read once more.
+  double seconds_of(const StagePlan& plan) const {
+    const bool links = card_ && plan.offloaded > 0;
+    return kOverhead * plan.seconds() + plan.moved / 1e9 / (links ? card_->link : rates_.read_gb_per_s / 2);
+  }
+  double hours_of(const StagePlan& plan) const { return seconds_of(plan) * double(plan.steps) / 3600; }
 
   static Json phases_of(const StagePlan& plan) {
     Json phases = Json::object();
@@ -127,7 +135,7 @@ class StagePlanner {
     return phases;
   }
 
-  static Json variant(const Variant& v) {
+  Json variant(const Variant& v) const {
     return {{"settings", v.settings}, {"peak_gib", gib(v.plan.peak())}, {"seconds_per_step", seconds_of(v.plan)}};
   }
 
@@ -157,6 +165,9 @@ class StagePlanner {
     out += fmt::format("\nneeds {:.2f} GiB, in phase {}, of {:.2f}: {}\n", line["peak_gib"].get<double>(),
                        text(line["peak_phase"]), line["memory_limit_gib"].get<double>(),
                        line["fits"] == true ? "it fits" : "it does not fit");
+    if (line["offloaded_gib"] > 0)
+      out += fmt::format("{:.2f} GiB of the host's memory{}\n", line["offloaded_gib"].get<double>(),
+                         line.contains("device_gib") ? " beside it" : ", counted in");
     if (line.contains("device_gib"))
       out += fmt::format(
           "{}: {:.1f} GiB, of which libraries take {:.1f} and what lies between tensors {:.2f}; float32{}\n",
@@ -178,6 +189,7 @@ class StagePlanner {
   const PlanOptions& options_;
   const Card* card_;
   const int64_t limit_;
+  const MachineRates rates_;
   const InputResolver models_{config_, session_.registry()};
   InputCheck check_;
 };

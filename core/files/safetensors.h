@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +41,9 @@ class SafetensorsFile : public WeightSource {
   std::span<const std::byte> bytes(const TensorEntry& entry) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   void read_f32(const TensorEntry& entry, uint64_t first, std::span<float> out) const override;
+  std::optional<std::span<const std::byte>> stored_bytes(const TensorEntry& entry) const override {
+    return bytes(entry);
+  }
 
  private:
   MappedFile file_;

@@ -91,9 +91,21 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   set_entries(std::move(entries), where);
 }
 
+const TorchFile::View& TorchFile::view_of(const TensorEntry& entry) const {
+  return views_.at(static_cast<size_t>(&entry - entries().data()));
+}
+
+std::optional<std::span<const std::byte>> TorchFile::stored_bytes(const TensorEntry& entry) const {
+  if (entry.elements() == 0) return std::span<const std::byte>();
+  const View& view = view_of(entry);
+  if (!is_row_major(entry.shape, view.strides)) return std::nullopt;
+  const size_t width = dtype_bytes(entry.dtype);
+  return view.storage.subspan(view.offset * width, entry.elements() * width);
+}
+
 void TorchFile::read_f32(const TensorEntry& entry, uint64_t first, std::span<float> out) const {
   if (out.empty()) return;
-  const View& view = views_.at(static_cast<size_t>(&entry - entries().data()));
+  const View& view = view_of(entry);
   const size_t width = dtype_bytes(entry.dtype);
   if (is_row_major(entry.shape, view.strides)) {
     to_f32(entry.dtype, view.storage.subspan((view.offset + first) * width, out.size() * width), out);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,8 @@ class TorchFile : public WeightSource {
   explicit TorchFile(const std::filesystem::path& path);
 
   void read_f32(const TensorEntry& entry, uint64_t first, std::span<float> out) const override;
+  // Nothing where the tensor's strides are not those of its shape.
+  std::optional<std::span<const std::byte>> stored_bytes(const TensorEntry& entry) const override;
 
  private:
   // In elements, of the entry's dtype.
@@ -28,6 +31,7 @@ class TorchFile : public WeightSource {
     std::vector<int64_t> strides;
     uint64_t offset = 0;
   };
+  const View& view_of(const TensorEntry& entry) const;
 
   MappedFile file_;
   std::vector<View> views_;  // of entries()

@@ -9,6 +9,8 @@ const TensorEntry* WeightSource::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &entries_[found->second];
 }
 
+std::optional<std::span<const std::byte>> WeightSource::stored_bytes(const TensorEntry&) const { return std::nullopt; }
+
 void WeightSource::set_entries(std::vector<TensorEntry> entries, const std::string& where) {
   entries_ = std::move(entries);
   for (size_t i = 0; i < entries_.size(); ++i) {

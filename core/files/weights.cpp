@@ -8,6 +8,7 @@
 #include "base/printable.h"
 #include "base/regular_file.h"
 #include "files/atomic_directory.h"
+#include "files/four_bit.h"
 #include "files/numbers.h"
 #include "files/torch_file.h"
 #include "files/unique_json.h"
@@ -54,6 +55,7 @@ WeightDirectory WeightDirectory::open(const fs::path& directory) {
   WeightDirectory weights;
   weights.path_ = directory;
   weights.add_shards(path);
+  weights.join_four_bit();
   return weights;
 }
 
@@ -62,12 +64,13 @@ WeightDirectory WeightDirectory::open_file(const fs::path& file) {
   weights.path_ = file;
   weights.sources_.push_back(open_source(file));
   for (const auto& entry : weights.sources_[0]->entries()) weights.add(*weights.sources_[0], entry);
+  weights.join_four_bit();
   return weights;
 }
 
 void WeightDirectory::add(const WeightSource& source, const TensorEntry& entry) {
   names_.push_back(entry.name);
-  places_.emplace(entry.name, Place{&source, &entry});
+  places_.emplace(entry.name, TensorPlace{&source, &entry});
 }
 
 void WeightDirectory::add_shards(const fs::path& index) {
@@ -94,12 +97,22 @@ void WeightDirectory::add_shards(const fs::path& index) {
   }
 }
 
+void WeightDirectory::join_four_bit() {
+  auto source = std::make_unique<FourBitSource>(places_, path_.string());
+  if (source->entries().empty()) return;
+  for (const auto& entry : source->entries()) places_.insert_or_assign(entry.name, TensorPlace{source.get(), &entry});
+  for (const auto& part : source->parts()) places_.erase(part);
+  std::erase_if(names_, [&](const std::string& name) { return source->parts().contains(name); });
+  four_bit_ = source.get();
+  sources_.push_back(std::move(source));
+}
+
 const TensorEntry* WeightDirectory::find(std::string_view name) const {
   const auto found = places_.find(name);
   return found == places_.end() ? nullptr : found->second.entry;
 }
 
-const WeightDirectory::Place& WeightDirectory::place_of(std::string_view name) const {
+const TensorPlace& WeightDirectory::place_of(std::string_view name) const {
   const auto found = places_.find(name);
   if (found == places_.end()) {
     const std::string near = nearest_name(name, names_);
@@ -111,21 +124,26 @@ const WeightDirectory::Place& WeightDirectory::place_of(std::string_view name) c
 
 const TensorEntry& WeightDirectory::at(std::string_view name) const { return *place_of(name).entry; }
 
-void WeightDirectory::read(const Place& place, uint64_t first, std::span<float> out) const {
+bool WeightDirectory::is_four_bit(std::string_view name) const {
+  const auto found = places_.find(name);
+  return found != places_.end() && found->second.source == four_bit_;
+}
+
+void WeightDirectory::read(const TensorPlace& place, uint64_t first, std::span<float> out) const {
   DSE_CHECK_USER(is_float(place.entry->dtype), "{}: '{}' holds {}, not floating-point numbers", path_.string(),
                  place.entry->name, dtype_name(place.entry->dtype));
   place.source->read_f32(*place.entry, first, out);
 }
 
 void WeightDirectory::read_f32(std::string_view name, std::span<float> out) const {
-  const Place& place = place_of(name);
+  const TensorPlace& place = place_of(name);
   DSE_CHECK(out.size() == place.entry->elements(), "'{}' of shape {} into {} floats", name,
             shape_text(place.entry->shape), out.size());
   read(place, 0, out);
 }
 
 void WeightDirectory::read_f32(std::string_view name, int64_t first_row, int64_t rows, std::span<float> out) const {
-  const Place& place = place_of(name);
+  const TensorPlace& place = place_of(name);
   const TensorEntry& entry = *place.entry;
   const int64_t all_rows = entry.shape.empty() ? 1 : entry.shape[0];
   const uint64_t width = entry.row_elements();

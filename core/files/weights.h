@@ -1,4 +1,5 @@
-// The weights of a Hugging Face directory, read and written: one file or shards with their index.
+// The weights of a Hugging Face directory, read and written: one file or shards with their index. What bitsandbytes
+// keeps in 4 bits is read as the float tensor that it stands for (files/four_bit.h).
 //
 //   WeightDirectory weights = WeightDirectory::open("models/opt-125m");
 //   std::vector<float> norm(weights.at("model.norm.weight").elements());
@@ -30,33 +31,32 @@ class WeightDirectory {
   // One file: .safetensors, or .bin as torch.save writes it.
   static WeightDirectory open_file(const std::filesystem::path& file);
 
-  // In the order of the files. With an index, the tensors that it lists.
+  // In the order of the files. With an index, the tensors that it lists. Of one in 4 bits its own name alone.
   const std::vector<std::string>& names() const { return names_; }
   // Null where there is none of that name.
   const TensorEntry* find(std::string_view name) const;
   // UserError where there is none of that name.
   const TensorEntry& at(std::string_view name) const;
+  // Whether there is a tensor of that name that is kept in 4 bits: its entry says F32 and the shape that it stands for.
+  bool is_four_bit(std::string_view name) const;
 
-  // The whole tensor, row-major, from F32, F16, BF16 or F64; out.size() is its element count. Any thread.
+  // The whole tensor, row-major, from F32, F16, BF16, F64 or 4 bits; out.size() is its element count. Any thread.
   void read_f32(std::string_view name, std::span<float> out) const;
   // Rows [first_row, first_row + rows) along the first dimension.
   void read_f32(std::string_view name, int64_t first_row, int64_t rows, std::span<float> out) const;
 
  private:
-  struct Place {
-    const WeightSource* source;
-    const TensorEntry* entry;
-  };
-
   void add(const WeightSource& source, const TensorEntry& entry);
   void add_shards(const std::filesystem::path& index);
-  const Place& place_of(std::string_view name) const;
-  void read(const Place& place, uint64_t first, std::span<float> out) const;
+  void join_four_bit();
+  const TensorPlace& place_of(std::string_view name) const;
+  void read(const TensorPlace& place, uint64_t first, std::span<float> out) const;
 
   std::filesystem::path path_;
   std::vector<std::unique_ptr<WeightSource>> sources_;
   std::vector<std::string> names_;
-  std::map<std::string, Place, std::less<>> places_;
+  TensorPlaces places_;
+  const WeightSource* four_bit_ = nullptr;  // one of sources_: the tensors kept in 4 bits, where there are any
 };
 
 struct SavePlan {

@@ -51,7 +51,7 @@ void ask_for_large_pages(void* begin, size_t bytes) {
 class MetaAllocator : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    auto* charge = new Charge(Ledger::meta(), MemoryScope::current(), int64_t(bytes));
+    auto* charge = new Charge(MemoryScope::ledger_or(Ledger::meta()), MemoryScope::current(), int64_t(bytes));
     return {nullptr, charge, [](void* held) { delete static_cast<Charge*>(held); }, c10::DeviceType::Meta};
   }
   void copy_data(void*, const void*, size_t) const override {}
@@ -66,18 +66,19 @@ CountingAllocator::CountingAllocator(Ledger& ledger, c10::Allocator& inner) : le
 c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   const c10::Device host(c10::DeviceType::CPU);
   if (bytes == 0) return {nullptr, nullptr, &free_block, host};
+  Ledger& ledger = MemoryScope::ledger_or(ledger_);
   void* begin = nullptr;
   try {
-    if (bytes > size_t(std::numeric_limits<int64_t>::max()) - kNoteBytes || !ledger_.has_room_for(bytes))
-      throw ledger_.out_of_memory(bytes);
+    if (bytes > size_t(std::numeric_limits<int64_t>::max()) - kNoteBytes || !ledger.has_room_for(bytes))
+      throw ledger.out_of_memory(bytes);
     begin = inner_.raw_allocate(bytes + kNoteBytes);
   } catch (const c10::Error&) {
-    throw ledger_.out_of_memory(bytes);
+    throw ledger.out_of_memory(bytes);
   }
   const MemoryTag tag = MemoryScope::current();
   if (is_read_often(tag)) ask_for_large_pages(begin, bytes + kNoteBytes);
-  new (begin) Note{&ledger_, inner_.raw_deleter(), int64_t(bytes), tag};
-  ledger_.charge(tag, int64_t(bytes));
+  new (begin) Note{&ledger, inner_.raw_deleter(), int64_t(bytes), tag};
+  ledger.charge(tag, int64_t(bytes));
   void* data = static_cast<char*>(begin) + kNoteBytes;
   return {data, data, &free_block, host};
 }

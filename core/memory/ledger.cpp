@@ -9,6 +9,7 @@ namespace dsengine {
 namespace {
 
 thread_local MemoryTag current_tag = MemoryTag::other;
+thread_local Ledger* current_ledger = nullptr;  // null: the device's own
 
 // Whether it was lower.
 bool raise_to(std::atomic<int64_t>& peak, int64_t value) {
@@ -33,6 +34,16 @@ Ledger& Ledger::host() {
 }
 
 Ledger& Ledger::meta() {
+  static Ledger& ledger = *new Ledger;
+  return ledger;
+}
+
+Ledger& Ledger::offloaded() {
+  static Ledger& ledger = *new Ledger;
+  return ledger;
+}
+
+Ledger& Ledger::meta_offloaded() {
   static Ledger& ledger = *new Ledger;
   return ledger;
 }
@@ -81,6 +92,12 @@ std::string Ledger::most_held() const {
   return tags_text([this](MemoryTag tag) { return peak(tag); });
 }
 
+bool Ledger::has_room_for(uint64_t bytes) const {
+  const bool of_host = this == &host() || this == &offloaded();
+  const int64_t most = of_host ? host().limit() : limit();
+  return most == 0 || int64_t(bytes) <= most - (of_host ? host().now() + offloaded().now() : now());
+}
+
 OutOfMemory Ledger::out_of_memory(uint64_t bytes) const {
   const MemoryTag tag = MemoryScope::current();
   const Phase phase = phase_.load();
@@ -91,9 +108,11 @@ OutOfMemory Ledger::out_of_memory(uint64_t bytes) const {
                                  advice(tag, phase)));
 }
 
-MemoryScope::MemoryScope(MemoryTag tag) : before_(current_tag) { current_tag = tag; }
-MemoryScope::~MemoryScope() { current_tag = before_; }
+MemoryScope::MemoryScope(MemoryTag tag) : before_(current_tag), ledger_before_(current_ledger) { current_tag = tag; }
+MemoryScope::MemoryScope(MemoryTag tag, Ledger& ledger) : MemoryScope(tag) { current_ledger = &ledger; }
+MemoryScope::~MemoryScope() { current_tag = before_, current_ledger = ledger_before_; }
 MemoryTag MemoryScope::current() { return current_tag; }
+Ledger& MemoryScope::ledger_or(Ledger& own) { return current_ledger ? *current_ledger : own; }
 
 Charge::Charge(Ledger& ledger, MemoryTag tag, int64_t bytes) : ledger_(ledger), tag_(tag), bytes_(bytes) {
   ledger_.charge(tag_, bytes_);

@@ -10,7 +10,7 @@
 //
 // A limit is on what the ledger has: LibTorch's own libraries and the program come on top of it.
 //
-// State of the process, for LibTorch has one allocator of a device's memory in it: host(), meta(), and a tag a thread.
+// State of the process, for LibTorch has one allocator of a device's memory in it: the books below, and a tag a thread.
 // Any thread may charge; restart() and enter() are one thread's at a time.
 #pragma once
 #include <array>
@@ -60,6 +60,10 @@ class Ledger {
   static Ledger& host();
   // Of tensors that have no values (Device::meta): what they would take.
   static Ledger& meta();
+  // Of what a device keeps in another memory than its own (memory/offload.h): the host's, and that of tensors without
+  // values.
+  static Ledger& offloaded();
+  static Ledger& meta_offloaded();
 
   void charge(MemoryTag tag, int64_t bytes) noexcept;
   void release(MemoryTag tag, int64_t bytes) noexcept;
@@ -88,7 +92,8 @@ class Ledger {
   // More than this is not given out; 0: what the system has.
   void set_limit(int64_t bytes) { limit_.store(bytes, std::memory_order_relaxed); }
   int64_t limit() const { return limit_.load(std::memory_order_relaxed); }
-  bool has_room_for(uint64_t bytes) const { return limit() == 0 || int64_t(bytes) <= limit() - now(); }
+  // What the host holds for itself and what is offloaded to it are under the host's limit together.
+  bool has_room_for(uint64_t bytes) const;
 
  private:
   struct Account {
@@ -107,13 +112,17 @@ class Ledger {
 class MemoryScope {
  public:
   explicit MemoryScope(MemoryTag tag);
+  // And the book, in place of the device's own.
+  MemoryScope(MemoryTag tag, Ledger& ledger);
   ~MemoryScope();
   MemoryScope(const MemoryScope&) = delete;
   MemoryScope& operator=(const MemoryScope&) = delete;
   static MemoryTag current();
+  static Ledger& ledger_or(Ledger& own);
 
  private:
   MemoryTag before_;
+  Ledger* ledger_before_;
 };
 
 // A ledger's limit, until the end of the scope.

@@ -33,6 +33,14 @@ void keep(AutogradContext* ctx, const Executor* executor, size_t section) {
   ctx->saved_data["executor"] = int64_t(reinterpret_cast<intptr_t>(executor));
   ctx->saved_data["section"] = int64_t(section);
 }
+// Hooks are called in the backward where they were in the forward.
+void keep_hooks(AutogradContext* ctx, const SectionHooks* hooks) {
+  ctx->saved_data["hooks"] = int64_t(reinterpret_cast<intptr_t>(hooks));
+}
+void check_hooks(AutogradContext* ctx, const SectionHooks* hooks) {
+  DSE_CHECK(ctx->saved_data["hooks"].toInt() == int64_t(reinterpret_cast<intptr_t>(hooks)),
+            "hooks were changed between a forward and its backward");
+}
 const Executor& executor_of(AutogradContext* ctx) {
   return *reinterpret_cast<const Executor*>(ctx->saved_data["executor"].toInt());
 }
@@ -47,18 +55,20 @@ Tensor in_part_order(const Tensor& y, const ParamBlock& weight) {
 
 }  // namespace
 
-// The two ends of a section: nodes that change nothing, and call the hooks when the backward reaches them.
+// The two ends of a section: nodes that change nothing. When the backward reaches them its frozen weights and offloaded
+// gradients come and go, and the hooks are called.
 struct SectionBegin : torch::autograd::Function<SectionBegin> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Executor* executor, size_t section) {
     keep(ctx, executor, section);
+    keep_hooks(ctx, executor->hooks_);
     return x.view_as(x);
   }
-  static SectionHooks& hooks_of(AutogradContext* ctx) {
-    DSE_CHECK(executor_of(ctx).hooks_, "hooks were taken away before the backward");
-    return *executor_of(ctx).hooks_;
-  }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
-    hooks_of(ctx).after_backward(section_of(ctx));
+    const Executor& executor = executor_of(ctx);
+    check_hooks(ctx, executor.hooks_);
+    if (executor.hooks_) executor.hooks_->after_backward(section_of(ctx));
+    if (auto* gradients = executor.weights_.gradients.get()) gradients->take_back(section_of(ctx));
+    if (auto* frozen = executor.weights_.frozen.get()) frozen->release(section_of(ctx));
     return {grads[0], Tensor(), Tensor()};
   }
 };
@@ -69,7 +79,10 @@ struct SectionEnd : torch::autograd::Function<SectionEnd> {
     return {x.view_as(x), y.view_as(y)};
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
-    SectionBegin::hooks_of(ctx).before_backward(section_of(ctx));
+    const Executor& executor = executor_of(ctx);
+    if (auto* frozen = executor.weights_.frozen.get()) frozen->hold(section_of(ctx));
+    if (auto* gradients = executor.weights_.gradients.get()) gradients->bring(section_of(ctx));
+    if (executor.hooks_) executor.hooks_->before_backward(section_of(ctx));
     return {grads[0], grads[1], Tensor(), Tensor()};
   }
 };
@@ -107,12 +120,14 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
 
 // body(x) -> two tensors, of which the second may be undefined.
 template <class Body>
-auto Executor::hooked(size_t section, const Tensor& x, const Body& body) const {
-  if (!hooks_) return body(x);
-  hooks_->before_forward(section);
+auto Executor::hooked(size_t section, const Tensor& x, const Body& body, bool narrow) const {
+  FrozenWeights* frozen = narrow ? nullptr : weights_.frozen.get();
+  if (!hooks_ && !weights_.gradients && !(frozen && frozen->has(section))) return body(x);
+  const FrozenWeights::Hold hold(frozen, section);
+  if (hooks_) hooks_->before_forward(section);
   const bool train = wants_grad(x);
   std::pair<Tensor, Tensor> y = body(train ? SectionBegin::apply(x, this, section) : x);
-  hooks_->after_forward(section);
+  if (hooks_) hooks_->after_forward(section);
   if (!train) return y;
   const Tensor none = at::empty({0}, y.first.options());
   const Tensors ends = SectionEnd::apply(y.first, y.second.defined() ? y.second : none, this, section);
@@ -123,7 +138,7 @@ void Executor::enable_training() {
   for (size_t s = 0; s <= head_section() && !first_trained_; ++s)
     for (const auto* unit : weights_.of_section(s))
       if (unit->trained()) first_trained_ = s;
-  anchor_ = at::empty({0}, weights_.sections[0].flat().options()).requires_grad_(true);
+  anchor_ = at::empty({0}, weights_.sections[0].vectors().options()).requires_grad_(true);
 }
 
 Tensor Executor::begin_of(size_t section, const Tensor& x) const {
@@ -250,15 +265,20 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
   const at::NoGradGuard no_grad;
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i)
-    x = hooked(i, x, [&](const Tensor& begin) {
-          return std::pair(run_section(i, begin, batch, attention, true, {}, weights_.rollout.get()), Tensor());
-        }).first;
+    x = hooked(
+            i, x,
+            [&](const Tensor& begin) {
+              return std::pair(run_section(i, begin, batch, attention, true, {}, weights_.rollout.get()), Tensor());
+            },
+            weights_.rollout != nullptr)
+            .first;
   return x;
 }
 
 void Executor::pack_rollout_weights() const {
   const at::NoGradGuard no_grad;
   for (size_t s = 0; s <= head_section(); ++s) {
+    const FrozenWeights::Hold hold(weights_.frozen.get(), s);
     if (hooks_) hooks_->before_forward(s);
     weights_.rollout->pack(s, s < head_section() ? weights_.sections[s] : *weights_.of_section(s)[0]);
     if (hooks_) hooks_->after_forward(s);

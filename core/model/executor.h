@@ -4,9 +4,10 @@
 //   at::Tensor h = run.hidden(batch, adapted);                         // [N, H], output of the last section
 //   auto [logp, entropy] = run.log_prob(h, rows, targets, 1.0, false); // the head is a section like the others
 //
-// Section hooks are where weights come and go: a section's weights are read between its before_forward and
-// after_forward, and between its before_backward and after_backward, and nowhere else; nodes keep none of them. Borrows
-// its arguments: they, the hooks and the executor outlive every backward of what it computed. One thread.
+// Section hooks, and the frozen weights that are unpacked for a section, are where weights come and go: a section's
+// weights are read between its before_forward and after_forward, and between its before_backward and after_backward,
+// and nowhere else; nodes keep none of them. Borrows its arguments: they, the hooks and the executor outlive every
+// backward of what it computed. One thread.
 #pragma once
 #include <optional>
 
@@ -87,10 +88,10 @@ class Executor {
                         const at::Tensor& residual, bool adapted, const RolloutWeights* narrow) const;
   at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,
                            const ParamStorage& unit, AttentionContext& attention) const;
-  // A section as the hooks see it: their calls around `body`, which makes two tensors of x (the second may be
-  // undefined), and nodes that call them in the backward.
+  // A section as the hooks see it: what of it is frozen is unpacked and they are called around `body`, which makes two
+  // tensors of x (the second may be undefined), and once more in the backward. narrow: its linears are read elsewhere.
   template <class Body>
-  auto hooked(size_t section, const at::Tensor& x, const Body& body) const;
+  auto hooked(size_t section, const at::Tensor& x, const Body& body, bool narrow = false) const;
 
   const ModelGraph& graph_;
   const BoundGraph& bound_;

@@ -22,6 +22,22 @@ std::vector<const Operator*> ModelGraph::attentions() const {
   return result;
 }
 
+bool holds_linears(const Section& section) {
+  std::set<int> linears;
+  for (const auto& op : section.operators) {
+    const bool linear = op.kind == Operator::linear || op.out_weight >= 0;
+    if (!linear && op.weight >= 0 && section.blocks[size_t(op.weight)].decay()) return false;
+    if (linear) linears.insert({op.weight, op.out_weight});
+  }
+  bool any = false;
+  for (size_t b = 0; b < section.blocks.size(); ++b) {
+    if (!section.blocks[b].decay()) continue;
+    if (!linears.contains(int(b))) return false;
+    any = true;
+  }
+  return any;
+}
+
 ParamSpec value_head(const ModelGraph& graph) {
   return {.tensor = "score.weight", .shape = {1, graph.width}, .init = Init::zeros, .role = ParamRole::value_head};
 }

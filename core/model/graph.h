@@ -44,6 +44,9 @@ struct Section {
   int input = -1, output = -1;  // values; input -1: none
 };
 
+// Whether all of its matrices, of which it has some, are weights of linears: nothing else reads them.
+bool holds_linears(const Section& section);
+
 struct ModelGraph {
   std::string architecture;
   std::vector<Section> sections;

@@ -4,7 +4,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <optional>
 
 #include "base/check.h"
 #include "memory/arena.h"
@@ -14,24 +17,29 @@ namespace dsengine {
 
 using at::Tensor;
 
-Model::Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype)
+Model::Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype,
+             FrozenSettings frozen)
     : graph_(std::make_shared<const ModelGraph>(std::move(graph))),
       bound_(std::make_shared<const BoundGraph>(*graph_, kernels, dtype)),
       kernels_(&kernels),
       config_(std::move(config)),
       kind_(kind) {
-  build_weights(dtype);
+  build_weights(dtype, frozen, nullptr);
 }
 
 Model Model::clone(ModelKind kind) const {
   Model copy;
   copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_, copy.bound_ = bound_;
   copy.origin_ = origin_;
-  copy.build_weights(dtype());
+  const FrozenWeights* frozen = weights_->frozen.get();
+  copy.build_weights(dtype(), frozen ? frozen->settings() : FrozenSettings{}, frozen);
   copy.executor_->set_recompute(executor_->recompute());
   at::NoGradGuard no_grad;
-  for (size_t i = 0; i < weights_->sections.size(); ++i)
-    copy.weights_->sections[i].flat().copy_(weights_->sections[i].flat());
+  for (size_t i = 0; i < weights_->sections.size(); ++i) {
+    const ParamStorage& from = weights_->sections[i];
+    const ParamStorage& to = copy.weights_->sections[i];
+    (from.whole() ? to.flat() : to.vectors()).copy_(from.whole() ? from.flat() : from.vectors());
+  }
   if (copy.weights_->head && kind == kind_)
     copy.weights_->head->flat().copy_(weights_->head->flat());
   else if (copy.weights_->head)
@@ -40,7 +48,7 @@ Model Model::clone(ModelKind kind) const {
   return copy;
 }
 
-void Model::build_weights(at::ScalarType dtype) {
+void Model::build_weights(at::ScalarType dtype, FrozenSettings settings, const FrozenWeights* shared) {
   weights_ = std::make_unique<Weights>();
   executor_ = std::make_unique<Executor>(*graph_, *bound_, *weights_);
   const auto size = int64_t(c10::elementSize(dtype));
@@ -50,27 +58,47 @@ void Model::build_weights(at::ScalarType dtype) {
     layouts.emplace_back("score", std::vector<ParamBlock>{{{value_head(*graph_)}}}, size);
   else if (!graph_->head_tied)
     layouts.emplace_back("head", std::vector<ParamBlock>{{{graph_->head}}}, size);
+  const auto is_frozen = [&](size_t section) {
+    return settings.apart() && section < graph_->sections.size() && holds_linears(graph_->sections[section]);
+  };
   std::vector<int64_t> numels;
-  for (const auto& layout : layouts) numels.push_back(layout.numel());
+  for (size_t i = 0; i < layouts.size(); ++i)
+    numels.push_back(layouts[i].numel() - (is_frozen(i) ? layouts[i].decayed_numel() : 0));
   const MemoryScope scope(MemoryTag::weights);
   Arena arena(device(), dtype, numels);
   for (size_t i = 0; i < layouts.size(); ++i) {
-    ParamStorage unit(std::move(layouts[i]), arena.take(numels[i]));
-    if (i < graph_->sections.size())
-      weights_->sections.push_back(std::move(unit));
+    const at::Tensor values = arena.take(numels[i]);
+    if (is_frozen(i))
+      weights_->sections.push_back(ParamStorage::without_matrices(std::move(layouts[i]), values));
+    else if (i < graph_->sections.size())
+      weights_->sections.emplace_back(std::move(layouts[i]), values);
     else
-      weights_->head = std::make_unique<ParamStorage>(std::move(unit));
+      weights_->head = std::make_unique<ParamStorage>(std::move(layouts[i]), values);
+  }
+  if (!settings.apart()) return;
+  weights_->frozen = std::make_unique<FrozenWeights>(device(), settings);
+  for (size_t i = 0; i < weights_->sections.size(); ++i) {
+    if (!is_frozen(i)) continue;
+    if (shared)
+      weights_->frozen->share(i, weights_->sections[i], *shared);
+    else
+      weights_->frozen->add(i, weights_->sections[i]);
   }
 }
 
 bool Model::finite() const {
-  const auto numbers = [](const ParamStorage* unit) {
-    if (unit->flat().numel() == 0) return true;
-    const auto [least, most] = at::aminmax(unit->flat());  // NaN where there is one
+  const auto numbers = [](const Tensor& values) {
+    if (values.numel() == 0) return true;
+    const auto [least, most] = at::aminmax(values);  // NaN where there is one
     return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
   };
-  for (const auto* unit : units())
-    if (!numbers(unit)) return false;
+  for (size_t s = 0; s <= weights_->sections.size(); ++s) {
+    const FrozenWeights::Hold hold(weights_->frozen.get(), s);
+    for (const auto* unit : weights_->of_section(s))
+      for (size_t b = 0; b < unit->blocks().size(); ++b)
+        if (!numbers(unit->block(b))) return false;
+  }
+  let_go_buffers();
   return true;
 }
 
@@ -104,18 +132,35 @@ void Model::add_adapter(std::unique_ptr<Adapter> adapter) {
   weights_->adapter = std::move(adapter);
 }
 
-void Model::enable_training(const std::vector<std::string>& beside) {
-  if (!weights_->adapter) {
-    for (auto* unit : units()) unit->train();
-    executor_->enable_training();
-    return;
+void Model::enable_training(const std::vector<std::string>& beside, bool offload) {
+  {
+    std::optional<OffloadScope> elsewhere;
+    if (offload) elsewhere.emplace(device(), MemoryTag::gradients);
+    const auto train = [&](ParamStorage& unit) { unit.train(std::vector<bool>(unit.blocks().size(), true), offload); };
+    if (!weights_->adapter) {
+      for (auto* unit : units()) train(*unit);
+    } else {
+      for (size_t i = 0; i < weights_->sections.size(); ++i)
+        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), offload);
+      if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
+        train(*weights_->head);
+      for (auto* unit : weights_->adapter->units()) train(*unit);
+    }
   }
-  for (size_t i = 0; i < weights_->sections.size(); ++i)
-    weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside));
-  if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
-    weights_->head->train();
-  for (auto* unit : weights_->adapter->units()) unit->train();
+  if (offload) weights_->gradients = std::make_unique<OffloadedGradients>(device(), *weights_);
   executor_->enable_training();
+}
+
+Traffic Model::take_traffic() const {
+  Traffic traffic;
+  if (weights_->frozen) traffic += weights_->frozen->take_traffic();
+  if (weights_->gradients) traffic += weights_->gradients->take_traffic();
+  return traffic;
+}
+
+void Model::let_go_buffers() const {
+  if (weights_->frozen) weights_->frozen->let_go_buffer();
+  if (weights_->gradients) weights_->gradients->let_go_buffer();
 }
 
 void Model::zero_grad() {
@@ -187,17 +232,31 @@ Tensor Model::values(const Tensor& hidden, const Tensor& rows) const {
   return executor_->values(hidden, rows);
 }
 
+std::vector<Model::NamedTensor> Model::tensors_of(size_t section) const {
+  std::vector<NamedTensor> result;
+  const bool is_head = section == weights_->sections.size();
+  if (is_head && !weights_->head) return result;
+  const ParamStorage& unit = is_head ? *weights_->head : weights_->sections[section];
+  for (size_t b = 0; b < unit.blocks().size(); ++b)
+    for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
+      result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor(),
+                        section, b, p});
+  return result;
+}
+
 std::vector<Model::NamedTensor> Model::tensors() const {
   std::vector<NamedTensor> result;
-  const auto list = [&](const ParamStorage& unit, size_t section) {
-    for (size_t b = 0; b < unit.blocks().size(); ++b)
-      for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
-        result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor(),
-                          section, b, p});
-  };
-  for (size_t s = 0; s < weights_->sections.size(); ++s) list(weights_->sections[s], s);
-  if (weights_->head) list(*weights_->head, weights_->sections.size());
+  for (size_t s = 0; s <= weights_->sections.size(); ++s) std::ranges::move(tensors_of(s), std::back_inserter(result));
   return result;
+}
+
+void Model::each_section(Access access, const std::function<void(const std::vector<NamedTensor>&)>& f) const {
+  for (size_t s = 0; s <= weights_->sections.size(); ++s) {
+    const FrozenWeights::Hold hold(weights_->frozen.get(), s);
+    f(tensors_of(s));
+    if (weights_->frozen && access == Access::write) weights_->frozen->keep(s);
+  }
+  let_go_buffers();
 }
 
 }  // namespace dsengine

@@ -10,6 +10,7 @@
 // and offsets. Not copyable. One thread at a time.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,8 +34,10 @@ struct ModelOrigin {
 class Model {
  public:
   // Its values are whatever memory holds until they are loaded (hf/load.h) or drawn (init.h). config: what the graph
-  // was declared from. Borrows the kernels.
-  Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype);
+  // was declared from. frozen: of the linears of layers, which are never trained where they are apart. Borrows the
+  // kernels.
+  Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype,
+        FrozenSettings frozen = {});
   // A copy of the weights under another kind: a critic from a reward model, a reward model from an actor.
   Model clone(ModelKind kind) const;
 
@@ -49,7 +52,7 @@ class Model {
   int64_t parameter_count() const;          // without an adapter's
   bool finite() const;                      // all parameters are numbers
   int64_t trained_parameter_count() const;  // of what enable_training chose
-  at::ScalarType dtype() const { return weights_->sections[0].flat().scalar_type(); }
+  at::ScalarType dtype() const { return weights_->sections[0].dtype(); }
   const Device& device() const { return kernels_->device(); }
 
   // Puts low-rank pairs beside the linears; they begin as no change. The model had none.
@@ -59,14 +62,19 @@ class Model {
   const Adapter* adapter() const { return weights_->adapter.get(); }
 
   // Without an adapter every parameter is trained. With one: its pairs, a value head, and of the base the kinds
-  // `beside`: norms, biases, embeddings (and the head). Nothing else of the base changes by a bit.
-  void enable_training(const std::vector<std::string>& beside = {});
+  // `beside`: norms, biases, embeddings (and the head). Nothing else of the base changes by a bit. offload: gradients
+  // lie beside the device's memory.
+  void enable_training(const std::vector<std::string>& beside = {}, bool offload = false);
   void zero_grad();
   // Recompute each layer in the backward pass instead of keeping its activations.
   void set_recompute(bool on) { executor_->set_recompute(on); }
   // See Executor; borrowed.
   void set_hooks(SectionHooks* hooks) { executor_->set_hooks(hooks); }
   Weights& weights() const { return *weights_; }
+  // What of its frozen weights and offloaded gradients was moved since the last call.
+  Traffic take_traffic() const;
+  // Buffers that they are brought to are kept for the next section, until this is called.
+  void let_go_buffers() const;
 
   // [N, H]: output of the final norm. Differentiable after enable_training, under grad mode. adapted false: as the
   // base alone gives it; UserError where it is none (AdapterSettings::init).
@@ -93,17 +101,24 @@ class Model {
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 
-  // Names, shapes and views of every tensor a checkpoint of this model holds.
+  // Names, shapes and views of every tensor a checkpoint of this model holds. Those of frozen weights have values in
+  // each_section alone.
   struct NamedTensor {
     const ParamSpec* spec;
     at::Tensor tensor, grad;      // as ParamLayout::part_of has them; grad undefined unless trained
     size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;
+  // write: what f leaves in them is the model's.
+  enum class Access { read, write };
+  // f of each section's tensors in their order, the head's last; its values are there meanwhile.
+  void each_section(Access access, const std::function<void(const std::vector<NamedTensor>&)>& f) const;
 
  private:
   Model() = default;
-  void build_weights(at::ScalarType dtype);
+  // shared: null, or the frozen weights that it has from another of its kind.
+  void build_weights(at::ScalarType dtype, FrozenSettings settings, const FrozenWeights* shared);
+  std::vector<NamedTensor> tensors_of(size_t section) const;
   // UserError where the model cannot take the batch: its positions, its vocabulary.
   void check_bounds(const Batch& batch) const;
 

@@ -4,12 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "memory/arena.h"
 #include "memory/ledger.h"
 
 namespace dsengine {
+
+namespace {
+
+constexpr int64_t kStaged = int64_t{1} << 20;  // elements that are updated at a time beside offloaded moments
+
+}  // namespace
 
 double AdamW::grad_norm(Communicator& ranks) const {
   double total[1] = {0};
@@ -22,7 +29,8 @@ double AdamW::grad_norm(Communicator& ranks) const {
 
 AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
              std::vector<double> rate_factors)
-    : sum_of_squares_(kernels),
+    : device_(kernels.device()),
+      sum_of_squares_(kernels),
       update_(kernels),
       units_(std::move(units)),
       settings_(settings),
@@ -30,11 +38,17 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   rate_factors_.resize(units_.size(), 1);
   std::vector<int64_t> bytes;
   for (auto* unit : units_) {
-    DSE_CHECK(unit->trained() && unit->flat().scalar_type() == at::kFloat, "unit {}", unit->name());
+    DSE_CHECK(unit->trained() && unit->dtype() == at::kFloat, "unit {}", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
   }
   if (units_.empty()) return;
   const MemoryScope scope(MemoryTag::moments);
+  std::optional<OffloadScope> elsewhere;
+  if (settings.offload) {
+    elsewhere.emplace(kernels.device(), MemoryTag::moments);
+    staged_gradient_ = kernels.device().empty({kStaged}, at::kFloat);
+    staged_weight_ = kernels.device().empty({kStaged}, at::kFloat);
+  }
   Arena arena(kernels.device(), at::kByte, bytes);
   for (size_t u = 0; u < units_.size(); ++u) moments_.emplace_back(*units_[u], settings.moments, arena.take(bytes[u]));
 }
@@ -51,19 +65,44 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
     const double rate = learning_rate * rate_factors_[u];
     const ParamStorage& unit = *units_[u];
     const Philox draws(s.seed, Purpose::round, uint64_t(steps_), name_hash(unit.name()));
-    moments_[u].update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) {
-      update_(unit.grad().narrow(0, begin, count), unit.trained_flat().narrow(0, begin, count), mean, square,
-              {.clip = s.grad_clip > 0 && norm > s.grad_clip ? s.grad_clip / (norm + 1e-6) : 1,
-               .beta1 = s.beta1,
-               .beta2 = s.beta2,
-               .step_size = rate / correction1,
-               .keep = 1 - rate * s.weight_decay,
-               .root2 = std::sqrt(correction2),
-               .epsilon = s.epsilon,
-               .decayed = std::clamp<int64_t>(unit.trained_decayed() - begin, 0, count)});
+    std::optional<OffloadScope> elsewhere;  // what they are unpacked to lies beside them
+    if (s.offload) elsewhere.emplace(device_, MemoryTag::workspace);
+    moments_[u].update(draws, [&](int64_t begin, int64_t, const at::Tensor& mean, const at::Tensor& square) {
+      update(unit, begin, mean, square,
+             {.clip = s.grad_clip > 0 && norm > s.grad_clip ? s.grad_clip / (norm + 1e-6) : 1,
+              .beta1 = s.beta1,
+              .beta2 = s.beta2,
+              .step_size = rate / correction1,
+              .keep = 1 - rate * s.weight_decay,
+              .root2 = std::sqrt(correction2),
+              .epsilon = s.epsilon,
+              .decayed = 0});
     });
   }
   return norm;
+}
+
+void AdamW::update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
+                   ops::AdamWNumbers numbers) {
+  const int64_t all = mean.numel(), step = settings_.offload ? std::min(all, staged_weight_.numel()) : all;
+  for (int64_t first = 0; first < all; first += step) {
+    const int64_t count = std::min(step, all - first), at = begin + first;
+    const at::Tensor gradient = unit.grad().narrow(0, at, count), weight = unit.trained_flat().narrow(0, at, count);
+    const at::Tensor m = mean.narrow(0, first, count), v = square.narrow(0, first, count);
+    numbers.decayed = std::clamp<int64_t>(unit.trained_decayed() - at, 0, count);
+    if (!settings_.offload) {
+      update_(gradient, weight, m, v, numbers);
+      continue;
+    }
+    const bool there = unit.grad_parted();  // the gradient too
+    const at::Tensor g = there ? gradient : staged_gradient_.narrow(0, 0, count);
+    const at::Tensor w = staged_weight_.narrow(0, 0, count);
+    const auto bytes = int64_t(w.nbytes());
+    if (!there) traffic_.count(bytes, [&] { g.copy_(gradient); });
+    traffic_.count(bytes, [&] { w.copy_(weight); });
+    update_(g, w, m, v, numbers);
+    traffic_.count(bytes, [&] { weight.copy_(w); });
+  }
 }
 
 }  // namespace dsengine

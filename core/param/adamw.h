@@ -7,9 +7,11 @@
 // Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are of a unit's
 // trained span (moments.h), all in one buffer.
 #pragma once
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
+#include "memory/offload.h"
 #include "ops/ops.h"
 #include "param/moments.h"
 
@@ -18,7 +20,8 @@ namespace dsengine {
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0, grad_clip = 1.0;
   MomentFormat moments = MomentFormat::fp32;
-  uint64_t seed = 0;  // of the draws that bf16 is rounded by
+  uint64_t seed = 0;     // of the draws that bf16 is rounded by
+  bool offload = false;  // moments lie beside the device's memory, and the update is made there
 };
 
 class AdamW {
@@ -37,17 +40,25 @@ class AdamW {
   const std::vector<Moments>& moments() const { return moments_; }
   std::vector<Moments>& moments() { return moments_; }
   const std::vector<ParamStorage*>& units() const { return units_; }
+  // Gradients and weights that were brought to where the moments are, and weights back, since the last call.
+  Traffic take_traffic() { return std::exchange(traffic_, {}); }
 
  private:
   double grad_norm(Communicator& ranks) const;  // over all units, in float64
+  // Of elements [begin, begin + mean.numel()) of a unit's trained span.
+  void update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
+              ops::AdamWNumbers numbers);
 
+  const Device& device_;
   ops::SumOfSquares sum_of_squares_;
   ops::AdamWUpdate update_;
   std::vector<ParamStorage*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;
   std::vector<Moments> moments_;
+  at::Tensor staged_gradient_, staged_weight_;  // beside offloaded moments: what is updated at a time
   int64_t steps_ = 0;
+  Traffic traffic_;
 };
 
 }  // namespace dsengine

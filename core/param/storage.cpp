@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "memory/ledger.h"
@@ -16,13 +17,61 @@ ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat) : layout_(std::m
     flat_.narrow(0, layout_.offset_of(i) + layout_.numel_of(i), layout_.padding_of(i)).zero_();
 }
 
+ParamStorage::ParamStorage(ParamLayout layout, at::Tensor vectors, Away)
+    : layout_(std::move(layout)), vectors_(std::move(vectors)) {
+  DSE_CHECK(vectors_.dim() == 1 && vectors_.numel() == layout_.numel() - layout_.decayed_numel(),
+            "{} elements for the vectors of unit {}", vectors_.numel(), name());
+  grad_blocks_.resize(blocks().size());
+  // Shapes without values, whatever they would take.
+  blocks_ = away_blocks_ =
+      views(at::empty({1}, vectors_.options().device(at::kMeta)).expand({layout_.decayed_numel()}));
+  for (size_t i = 0; i < blocks().size(); ++i)
+    if (!blocks()[i].decay()) span(layout_.offset_of(i) + layout_.numel_of(i), layout_.padding_of(i)).zero_();
+}
+
+ParamStorage ParamStorage::without_matrices(ParamLayout layout, at::Tensor vectors) {
+  return {std::move(layout), std::move(vectors), Away{}};
+}
+
+std::vector<at::Tensor> ParamStorage::views(const at::Tensor& matrices) const {
+  std::vector<at::Tensor> views;
+  for (size_t i = 0; i < blocks().size(); ++i)
+    views.push_back(blocks()[i].decay() ? layout_.block_of(matrices, i)
+                                        : layout_.block_of(vectors_, i, layout_.decayed_numel()));
+  return views;
+}
+
+const at::Tensor& ParamStorage::flat() const {
+  DSE_CHECK(whole(), "the matrices of unit {} come and go", name());
+  return flat_;
+}
+
+void ParamStorage::bring(at::Tensor matrices) {
+  DSE_CHECK(!whole() && !matrices_.defined(), "unit {} has its matrices", name());
+  DSE_CHECK(matrices.dim() == 1 && matrices.numel() == layout_.decayed_numel() && matrices.scalar_type() == dtype(),
+            "{} elements for the matrices of unit {}", matrices.numel(), name());
+  matrices_ = std::move(matrices);
+  blocks_ = views(matrices_);
+}
+
+at::Tensor ParamStorage::let_go() noexcept {
+  blocks_ = away_blocks_;
+  return std::exchange(matrices_, at::Tensor());
+}
+
+at::Tensor ParamStorage::span(int64_t begin, int64_t numel) const {
+  if (whole()) return flat_.narrow(0, begin, numel);
+  DSE_CHECK(begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
+  return vectors_.narrow(0, begin - layout_.decayed_numel(), numel);
+}
+
 void ParamStorage::place(at::Tensor flat) {
   DSE_CHECK(flat.dim() == 1 && flat.numel() == layout_.numel() && flat.is_contiguous(), "{} elements for unit {}",
             flat.numel(), name());
-  DSE_CHECK(!flat_.defined() || flat.scalar_type() == flat_.scalar_type(), "another type for unit {}", name());
+  DSE_CHECK(!vectors_.defined() || (whole() && flat.scalar_type() == dtype()), "another type for unit {}", name());
   flat_ = std::move(flat);
-  blocks_.clear();
-  for (size_t i = 0; i < blocks().size(); ++i) blocks_.push_back(layout_.block_of(flat_, i));
+  vectors_ = flat_.narrow(0, layout_.decayed_numel(), layout_.numel() - layout_.decayed_numel());
+  blocks_ = views(flat_);
 }
 
 namespace {
@@ -38,15 +87,38 @@ ParamStorage allocated(ParamLayout layout, const Device& device, at::ScalarType 
 ParamStorage::ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype)
     : ParamStorage(allocated({std::move(name), std::move(blocks), int64_t(c10::elementSize(dtype))}, device, dtype)) {}
 
-void ParamStorage::train(const std::vector<bool>& which) {
+void ParamStorage::train(const std::vector<bool>& which, bool parted) {
   DSE_CHECK(!trained(), "unit {}", name());
   const auto span = layout_.span_of(which);
   if (!span) return;
+  DSE_CHECK(whole() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
   trained_begin_ = span->begin;
   const MemoryScope scope(MemoryTag::gradients);
-  grad_ = at::zeros({span->numel}, flat_.options());
+  grad_ = at::zeros({span->numel}, vectors_.options());
+  grad_parted_ = parted;
+  const auto nothing = [&] { return at::empty({1}, grad_.options().device(at::kMeta)).expand(grad_.sizes()); };
+  grad_blocks_ = grad_views(parted ? nothing() : grad_, which);
+  if (parted) away_grad_blocks_ = grad_blocks_;
+}
+
+std::vector<at::Tensor> ParamStorage::grad_views(const at::Tensor& grad, const std::vector<bool>& which) const {
+  std::vector<at::Tensor> views(blocks().size());
   for (size_t i = 0; i < blocks().size(); ++i)
-    if (which[i]) grad_blocks_[i] = layout_.block_of(grad_, i, trained_begin_);
+    if (which[i]) views[i] = layout_.block_of(grad, i, trained_begin_);
+  return views;
+}
+
+void ParamStorage::bring_grad(at::Tensor grad) {
+  DSE_CHECK(grad_parted_ && grad.sizes() == grad_.sizes(), "unit {}", name());
+  std::vector<bool> which;
+  for (size_t i = 0; i < blocks().size(); ++i) which.push_back(trained(i));
+  working_grad_ = std::move(grad);
+  grad_blocks_ = grad_views(working_grad_, which);
+}
+
+at::Tensor ParamStorage::let_go_grad() noexcept {
+  grad_blocks_ = away_grad_blocks_;
+  return std::exchange(working_grad_, at::Tensor());
 }
 
 int64_t ParamStorage::trained_decayed() const {

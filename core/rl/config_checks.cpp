@@ -48,17 +48,27 @@ void check_correction(const StageConfig& stage, const dse_needs& needs) {
                  stage.name, stage.algorithm);
 }
 
+// Whether a stage makes one, or begins with one.
+bool has_adapter(const RunConfig& config) {
+  const auto is = [](const fs::path& model) { return fs::is_directory(model) && is_adapter(model); };
+  return is(config.model.actor) || std::ranges::any_of(config.stages, [&](const StageConfig& s) {
+           return s.actor.lora.rank > 0 || s.critic.lora.rank > 0 || is(s.actor.from) || is(s.critic.from);
+         });
+}
+
 // What of the engine a stage switches on: the algorithm gives what they need.
 void check_options(const RunConfig& config, const StageConfig& stage, const dse_needs& needs) {
   for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
     const LoraConfig none;
-    const bool used = std::any_of(config.stages.begin(), config.stages.end(),
-                                  [](const auto& s) { return s.actor.lora.rank > 0 || s.critic.lora.rank > 0; });
     const bool changed = lora->alpha != none.alpha || lora->rslora != none.rslora || lora->targets != none.targets ||
-                         lora->learning_rate != 0 || !lora->also_train.empty();
-    DSE_CHECK_USER(used || !changed, "stage '{}': keys of lora are set, but lora.rank is 0: there is no adapter",
-                   stage.name);
+                         lora->base != none.base || lora->learning_rate != 0 || !lora->also_train.empty();
+    DSE_CHECK_USER(!changed || has_adapter(config),
+                   "stage '{}': keys of lora are set, but lora.rank is 0: there is no adapter", stage.name);
   }
+  DSE_CHECK_USER(!stage.offload.gradients || stage.offload.moments,
+                 "stage '{}': offload.gradients is for updates that are made beside offloaded moments: set "
+                 "offload.moments",
+                 stage.name);
   DSE_CHECK_USER(stage.ptx.sources.empty() || stage.ptx.coefficient > 0,
                  "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
   const RewardSource none;

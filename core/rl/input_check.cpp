@@ -104,7 +104,9 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
 StagePlan InputCheck::plan(const StageConfig& variant) {
   DSE_CHECK(read_, "no stage was looked at");
   const Quiet quiet;
-  return rehearse(config_, variant, read_->inputs, {registry_, kernels_, stop_}, read_->text, read_->data);
+  StagePlan plan = rehearse(config_, variant, read_->inputs, {registry_, kernels_, stop_}, read_->text, read_->data);
+  plan.host_apart = host_apart_;
+  return plan;
 }
 
 }  // namespace dsengine

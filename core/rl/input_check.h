@@ -26,6 +26,8 @@ class InputCheck {
   StagePlan plan(const StageConfig& variant);
   // Of the machine that the seconds of plans are for.
   void set_rates(const MachineRates& rates) { kernels_.set_rates(rates); }
+  // It has memory of its own: what is offloaded is in another.
+  void set_host_apart() { host_apart_ = true; }
 
  private:
   // What a folder of the run will be made from; another folder itself.
@@ -45,6 +47,7 @@ class InputCheck {
   Kernels kernels_;                                                 // on the meta device
   std::map<std::filesystem::path, std::filesystem::path> origins_;  // of the outputs of the stages looked at
   std::optional<Read> read_;                                        // of the last of them
+  bool host_apart_ = false;
 };
 
 }  // namespace dsengine

@@ -35,10 +35,26 @@ const std::vector<Saving>& all_savings() {
            less |= std::exchange(role->optimizer.moments, MomentFormat::bits8) != MomentFormat::bits8;
          return less;
        }},
+      {"offload.moments = true", [](StageConfig& s) { return !std::exchange(s.offload.moments, true); }},
+      {"offload.gradients = true",
+       [](StageConfig& s) { return s.offload.moments && !std::exchange(s.offload.gradients, true); }},
+      {"offload.average = true",
+       [](StageConfig& s) {
+         const bool any = s.actor.optimizer.ema_decay > 0 || s.critic.optimizer.ema_decay > 0;
+         return any && !std::exchange(s.offload.average, true);
+       }},
+      {"offload.frozen = true", [](StageConfig& s) { return !std::exchange(s.offload.frozen, true); }},
       {"lora.rank = 16",
        [](StageConfig& s) {
          const bool actor = adapt(s.actor.lora), critic = adapt(s.critic.lora);
          return actor || critic;
+       }},
+      {"lora.base = \"nf4\"",
+       [](StageConfig& s) {
+         bool less = false;
+         for (auto* lora : {&s.actor.lora, &s.critic.lora})
+           if (lora->rank > 0) less |= std::exchange(lora->base, FrozenFormat::nf4) != FrozenFormat::nf4;
+         return less;
        }},
   };
   return all;
@@ -86,6 +102,7 @@ std::vector<std::string> plan_lines(const StagePlan& plan) {
     for (size_t t = 0; t < phase.by_tag.size(); ++t)
       if (phase.by_tag[t] > 0)
         line += fmt::format(" {}=\"{}\"", name_of(MemoryTag(t)), bytes_text(uint64_t(phase.by_tag[t])));
+    if (plan.offloaded > 0) line += fmt::format(" offloaded=\"{}\"", bytes_text(uint64_t(plan.offloaded)));
     lines.push_back(line);
   }
   return lines;
@@ -134,10 +151,11 @@ std::optional<Variant> way_to_fit(InputCheck& check, const StageConfig& stage, c
 
 std::string too_large(const StagePlan& plan, int64_t limit, const std::optional<Variant>& way) {
   const PhasePlan& phase = plan.largest();
-  const std::string held = tags_text([&](MemoryTag tag) { return phase.of(tag); });
+  std::string held = tags_text([&](MemoryTag tag) { return phase.of(tag); });
+  if (plan.peak() > phase.bytes) held += ", offloaded " + bytes_text(uint64_t(plan.offloaded));
   const std::string line =
       fmt::format("stage '{}' would need {} in phase {} ({}), of {} (memory_limit)", plan.stage,
-                  bytes_text(uint64_t(phase.bytes)), phase.name, held, bytes_text(uint64_t(limit)));
+                  bytes_text(uint64_t(plan.peak())), phase.name, held, bytes_text(uint64_t(limit)));
   return line +
          (way ? fmt::format(": it fits with {} ({})", way->settings, bytes_text(uint64_t(way->plan.peak())))
               : std::string(": no setting that was tried makes it fit; take a smaller model or shorter answers"));

@@ -42,6 +42,7 @@ class Rehearsal {
         epochs_(std::exchange(batching_.epochs, 1)),  // the others are like the first
         learner_(algorithm_, models_.roles(), batching_, phases_, ranks_) {
     if (stage.ptx.coefficient > 0) learner_.mix(mixture_of(stage, data.texts, run.seed, name_hash(stage.name)));
+    models_.let_go_with(phases_);
     for (size_t p = 0; p < kChoices<Phase>.size(); ++p)
       phases_.on_leave(Phase(p), [this, p] { count_seconds(Phase(p)); });
   }
@@ -49,27 +50,33 @@ class Rehearsal {
   StagePlan run() {
     result_ = {.stage = stage_.name, .algorithm = stage_.algorithm, .steps = plan_.steps()};
     result_.held = Ledger::meta().now();
+    Ledger::meta_offloaded().restart();
     for (const char* phase : kChoices<Phase>) result_.phases.push_back({.name = phase});
-    context_.kernels.take_seconds();
+    context_.kernels.take_seconds(), take_moved();
     phases_.restart();
     const auto steps = telling_steps();
     for (size_t i = 0; i < steps.size(); ++i) {
       const auto before = result_.phases;
+      const double moved = result_.moved;
       rehearse_step(steps[i]);
-      if (i > 0) result_.phases = before;  // seconds are of the step that reads most
+      if (i > 0) result_.phases = before, result_.moved = moved;  // they are of the step that reads most
     }
     models_.roles().each_trained([](const RoleEntry&, const Role& role) {
       if (!role.average.empty()) (void)role.averaged();  // as it is saved
     });
     for (size_t p = 0; p < kChoices<Phase>.size(); ++p) note_peak(Phase(p), result_.phases[p]);
     if (needs_.source == DSE_SOURCE_ROLLOUT) evaluate();
+    result_.offloaded = Ledger::meta_offloaded().peak();
     return std::move(result_);
   }
 
  private:
   void count_seconds(Phase phase) {
     result_.phases[size_t(phase)].seconds += repeats_ * context_.kernels.take_seconds();
+    result_.moved += repeats_ * take_moved();
   }
+
+  double take_moved() { return double(models_.take_traffic().bytes); }
 
   static void note_peak(Phase phase, PhasePlan& to) {
     const Ledger& ledger = Ledger::meta();
@@ -81,10 +88,11 @@ class Rehearsal {
   // All at once, where the stage's slots do not say less: perhaps more answers than in a step.
   void evaluate() {
     const auto step = result_.phases;
+    const double moved = result_.moved;
     phases_.restart();
     const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
     if (!prompts.empty()) generate(prompts, 1), answered(prompts, 1);
-    result_.phases = step;
+    result_.phases = step, result_.moved = moved;
     PhasePlan& evaluation = result_.phases.emplace_back(PhasePlan{.name = "evaluation"});
     for (const Phase phase : {Phase::generate, Phase::score}) note_peak(phase, evaluation);
   }
@@ -140,20 +148,21 @@ class Rehearsal {
                                       .samples = samples,
                                       .sampling = sampling_of(stage_.rollout)}));
     // Until every slot is taken, or every prompt has been read: short answers may end before the last ones begin.
-    double read = 0;
+    double read = 0, read_moved = 0;
     std::set<RequestId> begun;
     for (size_t events = 0; events < size_t(slots) && begun.size() < ids.size();) {
       const auto told = scheduler.step();
       events = told.size();
       for (const auto& event : told) begun.insert(event.request);
-      read += context_.kernels.take_seconds();
+      read += context_.kernels.take_seconds(), read_moved += take_moved();
     }
     if (!scheduler.idle()) scheduler.step();
-    const double decoded = context_.kernels.take_seconds();
+    const double decoded = context_.kernels.take_seconds(), decoded_moved = take_moved();
     for (const auto id : ids) scheduler.cancel(id);
     const int64_t waves = (answers + slots - 1) / slots;
     result_.phases[size_t(Phase::generate)].seconds +=
         double(waves) * (read + decoded * double(stage_.rollout.max_response_length - 1));
+    result_.moved += double(waves) * (read_moved + decoded_moved * double(stage_.rollout.max_response_length - 1));
   }
 
   // Rows of such answers, scored.

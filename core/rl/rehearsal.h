@@ -30,11 +30,15 @@ struct StagePlan {
   std::string stage, algorithm;
   int64_t steps = 0;
   int64_t held = 0;                 // bytes between phases: the state
+  int64_t offloaded = 0;            // beside all these, what lies in the host's memory
+  bool host_apart = false;          // whether that is another memory than the device's
+  double moved = 0;                 // bytes in a step: of frozen weights fetched, of what goes to offloaded moments
   std::vector<PhasePlan> phases{};  // those of a step, in their order; then the answers of an evaluation
 
   const PhasePlan& at(Phase phase) const { return phases[size_t(phase)]; }
   const PhasePlan& largest() const;
-  int64_t peak() const { return largest().bytes; }
+  // Of the device's memory; where it is the host's, what is offloaded comes on top.
+  int64_t peak() const { return largest().bytes + (host_apart ? 0 : offloaded); }
   double seconds() const;  // of a step
 };
 

@@ -81,7 +81,8 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
                                                                    const std::vector<std::filesystem::path>& folders,
                                                                    const PluginRegistry& registry,
                                                                    const Kernels& kernels, const TextModel& actor_text,
-                                                                   const std::filesystem::path& base) {
+                                                                   const std::filesystem::path& base,
+                                                                   FrozenSettings frozen) {
   check_reward_models(sources, folders, registry);
   std::map<std::filesystem::path, std::shared_ptr<const RewardModel>> loaded;
   std::vector<std::shared_ptr<const RewardModel>> models;
@@ -94,9 +95,9 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
     auto& model = loaded[folder];
     if (!model) {
       const bool shapes = !kernels.device().has_values();  // perhaps of a model that is still to be trained
-      RewardModel made{
-          load_model(folder, registry, kernels, {.kind = ModelKind::value, .random_init = shapes, .base = base}),
-          ScoreMoments::read(folder)};
+      RewardModel made{load_model(folder, registry, kernels,
+                                  {.kind = ModelKind::value, .random_init = shapes, .base = base, .frozen = frozen}),
+                       ScoreMoments::read(folder)};
       if (TextModel::folder_of(folder, base)) {
         auto text = TextModel::load(folder, folder, base);
         if (!text.tokenizer.has_ids_of(actor_text.tokenizer) || text.has_words_beside(actor_text))

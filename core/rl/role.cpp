@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "memory/ledger.h"
@@ -17,7 +19,7 @@ void Role::enable_training(uint64_t seed) {
                    model.origin().directory.string());
     model.add_adapter({lora.rank, lora.alpha, lora.rslora, lora.targets}, seed);
   }
-  model.enable_training(lora.also_train);
+  model.enable_training(lora.also_train, offload.gradients);
   const double adapter_rate = model.adapter() && lora.learning_rate > 0 ? lora.learning_rate : s.learning_rate;
   DSE_CHECK_USER(s.learning_rate > 0 || adapter_rate == s.learning_rate,
                  "lora.learning_rate follows the schedule of learning_rate, which is 0: set that one above 0");
@@ -32,9 +34,12 @@ void Role::enable_training(uint64_t seed) {
     factors.push_back(is_pair && s.learning_rate > 0 ? adapter_rate / s.learning_rate : 1);
   }
   optimizer = std::make_unique<AdamW>(
-      model.kernels(), units, AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip, s.moments, seed},
+      model.kernels(), units,
+      AdamWSettings{s.beta1, s.beta2, s.epsilon, s.weight_decay, s.grad_clip, s.moments, seed, offload.moments},
       factors);
   const MemoryScope scope(MemoryTag::average);
+  std::optional<OffloadScope> elsewhere;
+  if (offload.average) elsewhere.emplace(model.device(), MemoryTag::average);
   if (s.ema_decay > 0)
     for (const auto* unit : units) average.push_back(unit->trained_flat().clone());
 }
@@ -59,9 +64,22 @@ RoleFolders folders_of(const RoleEntry& entry, uint32_t trained) {
 double Role::step(double learning_rate, Communicator& ranks) {
   const double norm = optimizer->step(learning_rate, ranks);
   at::NoGradGuard no_grad;
-  for (size_t u = 0; u < average.size(); ++u)
-    average[u].lerp_(optimizer->units()[u]->trained_flat(), 1 - settings.ema_decay);
+  for (size_t u = 0; u < average.size(); ++u) {
+    at::Tensor weights = optimizer->units()[u]->trained_flat();
+    if (offload.average) {
+      const OffloadScope scope(model.device(), MemoryTag::workspace);
+      averages_traffic.count(int64_t(weights.nbytes()), [&] { weights = weights.clone(); });
+    }
+    average[u].lerp_(weights, 1 - settings.ema_decay);
+  }
   return norm;
+}
+
+Traffic Role::take_traffic() {
+  Traffic traffic = std::exchange(averages_traffic, {});
+  if (optimizer) traffic += optimizer->take_traffic();
+  traffic += model.take_traffic();
+  return traffic;
 }
 
 Model Role::averaged() const {
@@ -70,8 +88,7 @@ Model Role::averaged() const {
   const auto to = copy.units(), from = model.units();
   size_t next = 0;
   for (size_t u = 0; u < from.size(); ++u)
-    if (from[u]->trained())
-      to[u]->flat().narrow(0, from[u]->trained_begin(), average[next].numel()).copy_(average[next]), ++next;
+    if (from[u]->trained()) to[u]->span(from[u]->trained_begin(), average[next].numel()).copy_(average[next]), ++next;
   return copy;
 }
 

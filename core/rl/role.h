@@ -24,14 +24,19 @@ struct Role {
   std::unique_ptr<AdamW> optimizer;
   OptimizerConfig settings;
   LoraConfig lora{};
+  OffloadConfig offload{};
   std::vector<at::Tensor> average{};  // of each trained unit, where settings.ema_decay asks for it
 
   // seed: of a new adapter's draws.
   void enable_training(uint64_t seed);
   // One update and the average's; the gradient norm before clipping.
   double step(double learning_rate, Communicator& ranks);
+
+  Traffic averages_traffic{};
   // The model under the averaged weights.
   Model averaged() const;
+  // What was brought from where it is kept since the last call: frozen weights for a section, weights for an update.
+  Traffic take_traffic();
 };
 
 struct RoleEntry;

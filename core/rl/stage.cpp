@@ -43,6 +43,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       ends_(ends()),
       models_(run, stage, inputs_, algorithm_.needs(), context, text_),
       learner_(algorithm_, models_.roles(), batching_of(stage_, algorithm_.needs()), phases_, ranks_) {
+  models_.let_go_with(phases_);
   fit_data();
   if (from_rollouts())
     source_ = std::make_unique<RolloutSource>(stage, data_, run.seed, key_, algorithm_.needs(), models_,
@@ -162,6 +163,8 @@ StageEnd StageRunner::run_steps() {
 
 Json StageRunner::step(int64_t step) {
   phases_.restart();  // loading, evaluations and checkpoints are no part of a step
+  Ledger::offloaded().restart();
+  models_.take_traffic();
   Json line{{"stage", stage_.name}, {"step", step + 1}};
   MetricMeans means;
   Experience e = source_->next(step, plan_[step], means);
@@ -177,6 +180,12 @@ Json StageRunner::step(int64_t step) {
   for (const auto& row : e.rows) tokens += int64_t(row->tokens.size());
   line["tokens"] = tokens;
   phases_.write_to(line);
+  if (const Traffic moved = models_.take_traffic(); moved.bytes > 0) {
+    line["moved_mb"] = double(moved.bytes) / (1 << 20);
+    line["seconds_moving"] = moved.seconds;
+  }
+  if (const int64_t offloaded = Ledger::offloaded().peak(); offloaded > 0)
+    line["memory_offloaded_mb"] = double(offloaded) / (1 << 20);
   line["tokens_per_second"] = double(tokens) / std::max(1e-9, line["seconds"].get<double>());
   line["peak_memory_mb"] = peak_resident_mb();
   line["wall_time"] = wall_time();

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/philox.h"
 #include "files/atomic_directory.h"
+#include "files/hf_directory.h"
 #include "model/hf/adapter_files.h"
 #include "model/hf/load.h"
 #include "model/hf/save.h"
@@ -36,7 +37,36 @@ StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const S
       load(entry);
   }
   if ((needs.roles & DSE_REWARD) && !(needs.trained & DSE_REWARD))
-    rewards_ = load_reward_models(stage.reward_sources(), inputs.rewards, context.registry, context.kernels, text);
+    rewards_ = load_reward_models(stage.reward_sources(), inputs.rewards, context.registry, context.kernels, text, {},
+                                  {.offload = stage.offload.frozen});
+}
+
+// Of a role that is trained without an adapter nothing is frozen.
+FrozenSettings StageModels::frozen(const RoleEntry& entry) const {
+  const bool trained = needs_.trained & entry.bit;
+  // A reference of the actor's own weights is that of what the actor begins with.
+  const bool like_actor = !trained && (needs_.trained & DSE_ACTOR) && inputs_.of(entry.bit) == inputs_.of(DSE_ACTOR);
+  if (!trained && !like_actor) return {.offload = stage_.offload.frozen};
+  const LoraConfig& lora = trained ? (stage_.*entry.config).lora : stage_.actor.lora;
+  if (lora.rank == 0 && !is_adapter(inputs_.of(entry.bit))) return {.offload = !trained && stage_.offload.frozen};
+  return {.format = lora.base, .offload = stage_.offload.frozen};
+}
+
+Traffic StageModels::take_traffic() {
+  Traffic traffic;
+  roles_.each([&](const RoleEntry&, Role& role) { traffic += role.take_traffic(); });
+  for (const auto& reward : rewards_)
+    if (reward) traffic += reward->model.take_traffic();
+  return traffic;
+}
+
+void StageModels::let_go_with(Phases& phases) {
+  for (size_t p = 0; p < kChoices<Phase>.size(); ++p)
+    phases.on_leave(Phase(p), [this] {
+      roles_.each([](const RoleEntry&, const Role& role) { role.model.let_go_buffers(); });
+      for (const auto& reward : rewards_)
+        if (reward) reward->model.let_go_buffers();
+    });
 }
 
 void StageModels::load(const RoleEntry& entry) {
@@ -45,10 +75,13 @@ void StageModels::load(const RoleEntry& entry) {
   const bool random = shapes || (inputs_.random_init && from == inputs_.of(DSE_ACTOR));
   const bool train = needs_.trained & entry.bit;
   const RoleConfig config = entry.config ? stage_.*entry.config : RoleConfig{};
-  auto role = std::make_shared<Role>(
-      Role{load_model(from, context_.registry, context_.kernels,
-                      {.kind = entry.kind, .random_init = random, .new_value_head = train, .seed = run_.seed}),
-           nullptr, config.optimizer, config.lora});
+  auto role = std::make_shared<Role>(Role{load_model(from, context_.registry, context_.kernels,
+                                                     {.kind = entry.kind,
+                                                      .random_init = random,
+                                                      .new_value_head = train,
+                                                      .seed = run_.seed,
+                                                      .frozen = frozen(entry)}),
+                                          nullptr, config.optimizer, config.lora, stage_.offload});
   if (role->model.device().has_values())
     DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
   role->model.set_recompute(stage_.recompute);

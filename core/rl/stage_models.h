@@ -48,12 +48,19 @@ class StageModels {
   // Of a critic that is asked in words of its own; null: in the actor's.
   const TextModel* critic_text() const { return critic_text_ ? &*critic_text_ : nullptr; }
 
+  // What their roles and rewards brought from where it is kept, since the last call.
+  Traffic take_traffic();
+
+  // From here on the end of a phase lets go of the buffers that sections were brought to in it.
+  void let_go_with(Phases& phases);
+
   // Writes the folders of every trained role (folders_of) into the stage's. ends: that the actor is saved with, none:
   // its own. pairs: what a reward model was trained on; null: this stage trains none.
   void save(const StageDirectory& directory, const std::vector<TokenId>& ends, const ExampleSet* pairs) const;
 
  private:
   void load(const RoleEntry& entry);
+  FrozenSettings frozen(const RoleEntry& entry) const;
   void read_critic_text();
   void save(const RoleEntry& entry, const Role& role, const std::filesystem::path& to, const std::vector<TokenId>& ends,
             const ExampleSet* pairs) const;

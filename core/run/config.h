@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/choice.h"
+#include "base/frozen_format.h"
 #include "base/moment_format.h"
 #include "plugin/settings.h"
 #include "run/logging.h"
@@ -91,8 +92,17 @@ struct LoraConfig {
   double alpha = 16;
   bool rslora = false;
   std::vector<std::string> targets{"all"};
-  std::vector<std::string> also_train;  // norms, biases, embeddings
-  double learning_rate = 0;             // of the adapter; 0: the role's
+  std::vector<std::string> also_train;     // norms, biases, embeddings
+  double learning_rate = 0;                // of the adapter; 0: the role's
+  FrozenFormat base = FrozenFormat::fp32;  // of the linears under it
+};
+
+// What lies in another memory than the device's, and is brought for as long as it is read.
+struct OffloadConfig {
+  bool moments = false;
+  bool gradients = false;  // with moments
+  bool average = false;
+  bool frozen = false;  // the layers' linears of models that are not trained, and under adapters
 };
 
 struct RoleConfig {
@@ -147,6 +157,7 @@ struct StageConfig {
   int64_t eval_every = 0, eval_rows = 256;  // 0: at the start and end only
   int64_t log_every = 10;
   bool recompute = false;  // recompute each layer in the backward pass instead of keeping its activations
+  OffloadConfig offload;
   RoleConfig actor, critic, reference;
   RewardSource reward;
   std::vector<RewardSource> rewards;  // where given, their weighted sum takes the place of `reward`

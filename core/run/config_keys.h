@@ -104,6 +104,20 @@ void describe(Visitor& visit, LoraConfig& c) {
               {.choices = {"norms", "biases", "embeddings"}});
   visit.value("learning_rate", c.learning_rate,
               "of the pairs, on the role's schedule (DeepSpeed-Chat: 5e-4); 0: the role's", {.min = 0});
+  visit.value("base", c.base,
+              "how the layers' linears under the pairs are kept, 4 bytes a parameter in fp32: nf4 takes 0.56, and "
+              "unpacks a layer each time it is read (QLoRA; Dettmers et al. 2023)");
+}
+
+template <class Visitor>
+void describe(Visitor& visit, OffloadConfig& c) {
+  visit.value("moments", c.moments, "the optimizers' moments: the update is made there");
+  visit.value("gradients", c.gradients,
+              "gradients, of which a layer's at a time are brought to be added to; with offload.moments");
+  visit.value("average", c.average, "moving averages of the weights (ema_decay)");
+  visit.value("frozen", c.frozen,
+              "the layers' linears of models that are not trained (reference, rewards, the weights under an adapter), "
+              "fetched a layer at a time");
 }
 
 template <class Visitor>
@@ -204,6 +218,10 @@ void describe(Visitor& visit, StageConfig& c) {
   visit.value("eval_rows", c.eval_rows, "rows of the held-out data an evaluation reads", {.min = 1});
   visit.value("log_every", c.log_every, "steps between log lines", {.min = 1});
   visit.value("recompute", c.recompute, "recompute each layer in the backward pass: less memory, more time");
+  visit.table("offload",
+              "what lies in the host's memory beside the device's; the results are the same bits. On a cpu it saves "
+              "nothing",
+              [&] { describe(visit, c.offload); });
   visit.shared([&] {
     OptimizerConfig optimizer = c.actor.optimizer;
     describe(visit, optimizer);

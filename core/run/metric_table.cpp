@@ -60,6 +60,10 @@ constexpr std::array kMetrics = {
               "forward, backward and update of the actor, or of the only model there is"},
     MetricRow{"seconds_critic", kTraining, "s", "forward, backward and update of the critic"},
     MetricRow{"seconds_other", kTraining, "s", "the rest: data, advantages, losses on the host"},
+    MetricRow{"seconds_moving", kTraining, "s",
+              "of all these, fetching what `offload` or `lora.base` keeps elsewhere or narrower, and taking weights "
+              "and gradients there; where anything is kept so"},
+    MetricRow{"moved_mb", kTraining, "MiB", "how much was moved in those seconds"},
     MetricRow{"memory_weights_mb", kTraining, "MiB",
               "most memory in the step that weights took: of all roles, and of reward models"},
     MetricRow{"memory_gradients_mb", kTraining, "MiB", "the same of gradients"},
@@ -77,6 +81,8 @@ constexpr std::array kMetrics = {
     MetricRow{"memory_peak_generate_mb", kTraining, "MiB", "the most while answers were generated"},
     MetricRow{"memory_peak_score_mb", kTraining, "MiB", "the most while the reward and the reference worked"},
     MetricRow{"memory_peak_train_mb", kTraining, "MiB", "the most while the actor or the critic worked"},
+    MetricRow{"memory_offloaded_mb", kTraining, "MiB",
+              "beside all these, the most that `offload` had in the host's memory; where there is any"},
     MetricRow{"peak_memory_mb", kTraining, "MiB", "most memory that the process has had resident so far"},
     MetricRow{"wall_time", kBoth, "s", "when the line was written, since 1970; without `eval_` in `eval.jsonl`"},
 };

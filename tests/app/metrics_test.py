@@ -36,6 +36,7 @@ def configuration(output_dir):
         text += "plugin.ppo = { kl_target = 1.0 }\n" if name == "ppo" else ""
         if name == "grpo":  # every service of the engine that has a metric
             text += "rollout.dynamic_sampling = true\nrollout.max_refills = 1\ntarget_kl = 1e-9\nppo_epochs = 2\n"
+            text += 'lora = { rank = 4, base = "nf4" }\noffload = { moments = true }\n'
             text += 'rollout.weights = "int8"\nrollout.correction = "truncate"\n'
             text += 'rewards = [{ from = "reward" }, { name = "short", plugin = "overlong", max_length = 8 }]\n'
             text += f'ptx = {{ coefficient = 1.0, sources = [{{ path = "{TINY}/data/sft.jsonl" }}] }}\n'

@@ -1,9 +1,9 @@
-"""A run that is killed goes on as if it had not been: resume_test.py BINARY COUNTING_KERNEL KILL_AT_SYNC [MOMENTS]
+"""A run that is killed goes on as if it had not been: resume_test.py BINARY COUNTING_KERNEL KILL_AT_SYNC [MOMENTS [SETTING…]]
 
 The three stages of the built-in default, made short, run whole twice (one seed, two threads: equal bit for bit), then
 once for each of MOMENTS moments (20): killed there as by kill -9, and started again. Moments are spread over the
 forwards (rollouts, scoring and training of all stages), over the backwards, and over the fsync and rename calls of
-checkpoints, model directories and metrics. Every final file of weights must equal the uninterrupted run's, and so must
+checkpoints, model directories and metrics. SETTINGs are the run's beside its own. Every final file of weights must equal the uninterrupted run's, and so must
 the metrics but for their times. Last, SIGTERM: exit 143 after the step in hand, and the same again.
 """
 import json
@@ -20,9 +20,9 @@ MOMENTS = int(sys.argv[4]) if len(sys.argv) > 4 else 20
 SHORT = ["threads=2", "ema_decay=0.8", "checkpoint_every=2", "eval_rows=8", "eval_every=2", "stage.sft.max_steps=5", "stage.sft.mini_batch_size=8",
          "stage.reward.max_steps=5", "stage.reward.mini_batch_size=8", "stage.ppo.max_steps=5", "stage.ppo.mini_batch_size=8",
          "stage.ppo.micro_batch_size=4", "stage.ppo.ppo_epochs=2", "stage.ppo.rollout.batch_size=16",
-         "stage.ppo.rollout.max_response_length=12", "stage.ppo.rollout.slots=6"]
+         "stage.ppo.rollout.max_response_length=12", "stage.ppo.rollout.slots=6", *sys.argv[5:]]
 WEIGHTS = ["sft/model", "sft/ema", "reward/model", "reward/ema", "ppo/model", "ppo/ema", "ppo/critic", "ppo/critic_ema"]
-TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time")
+TIMES = ("seconds", "tokens_per_second", "memory_", "peak_memory_mb", "wall_time", "moved_mb")
 
 
 def start(folder, **environment):

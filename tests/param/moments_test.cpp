@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "comm/local.h"
 #include "memory/arena.h"
+#include "memory/counting_allocator.h"
 #include "ops/built_kernels.h"
 #include "param/adamw.h"
 #include "param/dynamic_code.h"
@@ -99,7 +100,7 @@ at::Tensor drawn(at::IntArrayRef shape, uint64_t key) {
 }
 
 struct Trained {
-  explicit Trained(MomentFormat format, int64_t interleave = 0)
+  explicit Trained(MomentFormat format, int64_t interleave = 0, bool offload = false)
       : unit("layers.0", blocks(interleave), Device::host(), at::kFloat) {
     unit.train();
     for (size_t b = 0; b < unit.blocks().size(); ++b)
@@ -108,8 +109,9 @@ struct Trained {
         const auto& spec = unit.blocks()[b].parts[p];
         part.copy_(drawn(spec.shape, name_hash(spec.tensor)).view(part.sizes()));
       }
-    optimizer.emplace(built_kernels(), std::vector<ParamStorage*>{&unit},
-                      AdamWSettings{.weight_decay = 0.1, .grad_clip = 0, .moments = format, .seed = 7});
+    optimizer.emplace(
+        built_kernels(), std::vector<ParamStorage*>{&unit},
+        AdamWSettings{.weight_decay = 0.1, .grad_clip = 0, .moments = format, .seed = 7, .offload = offload});
   }
   void step(uint64_t s) {
     write_placed(unit, unit.grad(), [&](const std::string& place, const at::Tensor& rows) {
@@ -231,6 +233,47 @@ TEST(Moments, RoundToBf16WithoutBias) {
   const double n = 2.0 * kTimes * 4096, gap = 1.0 / 128;
   EXPECT_NEAR(sum / (2 * kTimes), value, 5 * gap * std::sqrt(0.21 / n));
   EXPECT_FALSE(at::equal(moments.mean(), moments.square())) << "each has draws of its own";
+}
+
+// Beside the device's memory: other buffers, the same bits.
+TEST_P(MomentsIn, OffloadedAreTheSame) {
+  count_host_memory();
+  const int64_t before = Ledger::offloaded().now(MemoryTag::moments), device = Ledger::host().now(MemoryTag::moments);
+  Trained here(GetParam());
+  const int64_t bytes = Ledger::host().now(MemoryTag::moments) - device;
+  Trained there(GetParam(), 0, true);
+  EXPECT_GE(Ledger::offloaded().now(MemoryTag::moments) - before, bytes);
+  EXPECT_EQ(Ledger::host().now(MemoryTag::moments) - device, bytes);
+  for (uint64_t s = 0; s < 3; ++s) here.step(s), there.step(s);
+  EXPECT_TRUE(at::equal(here.unit.flat(), there.unit.flat()));
+  const auto a = here.kept(), b = there.kept();
+  ASSERT_EQ(a.size(), b.size());
+  for (const auto& [name, rows] : a) EXPECT_TRUE(at::equal(rows, b.at(name))) << name;
+  // A gradient and a weight there, the weight back; perhaps without what lies between blocks.
+  int64_t elements = 0;
+  for (size_t b = 0; b < there.unit.blocks().size(); ++b) elements += there.unit.block(b).numel();
+  const int64_t moved = there.optimizer->take_traffic().bytes, each = 3 * 3 * int64_t(sizeof(float));
+  EXPECT_GE(moved, each * elements);
+  EXPECT_LE(moved, each * there.unit.grad().numel());
+  EXPECT_EQ(here.optimizer->take_traffic().bytes, 0);
+}
+
+// More than is brought at a time: the border of weight decay lies in a later piece.
+TEST(AdamW, OffloadedMomentsAreUpdatedInPieces) {
+  const std::vector<ParamBlock> blocks{{{{"w", {1500, 1000}}}}, {{{"norm", {1000}, Init::ones}}}};
+  std::vector<at::Tensor> weights;
+  for (const bool offload : {false, true}) {
+    ParamStorage unit("layers.0", blocks, Device::host(), at::kFloat);
+    unit.flat().copy_(drawn({unit.layout().numel()}, 1));
+    unit.train();
+    unit.grad().copy_(drawn({unit.layout().numel()}, 2));
+    AdamW optimizer(built_kernels(), {&unit}, {.weight_decay = 0.5, .offload = offload});
+    LocalCommunicator alone;
+    for (int s = 0; s < 2; ++s) optimizer.step(1e-2, alone);
+    EXPECT_EQ(optimizer.take_traffic().bytes, offload ? 2 * 3 * unit.layout().numel() * int64_t(sizeof(float)) : 0);
+    weights.push_back(unit.flat());
+  }
+  EXPECT_TRUE(at::equal(weights[0], weights[1]));
 }
 
 }  // namespace

@@ -53,12 +53,16 @@ int64_t most(const StagePlan& plan, MemoryTag tag) {
 }
 
 class RehearsalOf : public testing::TestWithParam<std::vector<std::string>> {};
-INSTANTIATE_TEST_SUITE_P(Variants, RehearsalOf,
-                         testing::Values(std::vector<std::string>{}, std::vector<std::string>{"recompute=true"},
-                                         std::vector<std::string>{"micro_batch_size=2"},
-                                         std::vector<std::string>{"lora.rank=4"},
-                                         std::vector<std::string>{"moments=8bit"},
-                                         std::vector<std::string>{"moments=bf16", "ema_decay=0.9"}));
+INSTANTIATE_TEST_SUITE_P(
+    Variants, RehearsalOf,
+    testing::Values(std::vector<std::string>{}, std::vector<std::string>{"recompute=true"},
+                    std::vector<std::string>{"micro_batch_size=2"}, std::vector<std::string>{"lora.rank=4"},
+                    std::vector<std::string>{"moments=8bit"}, std::vector<std::string>{"moments=bf16", "ema_decay=0.9"},
+                    std::vector<std::string>{"lora.rank=4", "lora.base=nf4"},
+                    std::vector<std::string>{"lora.rank=4", "offload.frozen=true", "offload.moments=true",
+                                             "offload.average=true", "ema_decay=0.9"},
+                    std::vector<std::string>{"offload.moments=true", "offload.gradients=true", "moments=bf16",
+                                             "micro_batch_size=2"}));
 
 TEST_P(RehearsalOf, TrainingTakesWhatWasForetold) {
   const TinyRun tiny;
@@ -70,6 +74,9 @@ TEST_P(RehearsalOf, TrainingTakesWhatWasForetold) {
     const auto real = most_of(config, name);
     for (const auto tag : {MemoryTag::weights, MemoryTag::gradients, MemoryTag::moments, MemoryTag::average})
       EXPECT_DOUBLE_EQ(mib(most(plan, tag)), real.at(fmt::format("memory_{}_mb", name_of(tag)))) << name_of(tag);
+    const auto told = [&](const char* metric) { return real.contains(metric) ? real.at(metric) : 0.0; };
+    EXPECT_DOUBLE_EQ(mib(plan.offloaded), told("memory_offloaded_mb"));
+    EXPECT_DOUBLE_EQ(plan.moved / (1 << 20), told("moved_mb"));
     // The host's ledger has what tests before this one left, some bytes.
     EXPECT_NEAR(train_peak(plan), real.at("memory_peak_train_mb"), 0.02 * train_peak(plan)) << name;
   }
@@ -80,7 +87,12 @@ INSTANTIATE_TEST_SUITE_P(
     Variants, RolloutRehearsalOf,
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"stage.ppo.rollout.weights=int8"},
                     std::vector<std::string>{"stage.ppo.rollout.slots=2", "stage.ppo.micro_batch_size=2"},
-                    std::vector<std::string>{"stage.ppo.lora.rank=4", "stage.ppo.rollout.samples_per_prompt=2"}));
+                    std::vector<std::string>{"stage.ppo.lora.rank=4", "stage.ppo.rollout.samples_per_prompt=2"},
+                    std::vector<std::string>{"stage.ppo.lora.rank=4", "stage.ppo.lora.base=nf4", "offload.frozen=true"},
+                    std::vector<std::string>{"stage.ppo.lora.rank=4", "stage.ppo.lora.base=nf4",
+                                             "stage.ppo.rollout.weights=int8"},
+                    std::vector<std::string>{"offload.frozen=true", "offload.moments=true", "offload.gradients=true",
+                                             "stage.ppo.rollout.weights=bf16"}));
 
 // Answers may end early, so that a run takes no more than was foretold, and little less.
 TEST_P(RolloutRehearsalOf, ARolloutTakesAtMostWhatWasForetold) {
@@ -91,6 +103,10 @@ TEST_P(RolloutRehearsalOf, ARolloutTakesAtMostWhatWasForetold) {
   const auto real = most_of(config, "ppo");
   for (const auto tag : {MemoryTag::weights, MemoryTag::gradients, MemoryTag::moments, MemoryTag::rollout_weights})
     EXPECT_DOUBLE_EQ(mib(most(plan, tag)), real.at(fmt::format("memory_{}_mb", name_of(tag)))) << name_of(tag);
+  const auto told = [&](const char* metric) { return real.contains(metric) ? real.at(metric) : 0.0; };
+  EXPECT_DOUBLE_EQ(mib(plan.offloaded), told("memory_offloaded_mb"));
+  EXPECT_LE(told("moved_mb"), plan.moved / (1 << 20));
+  EXPECT_GE(told("moved_mb"), 0.5 * plan.moved / (1 << 20)) << "answers ended far earlier, or an evaluation counts";
   for (const auto& [planned, name] : {std::pair{mib(plan.at(Phase::generate).bytes), "memory_peak_generate_mb"},
                                       {mib(plan.at(Phase::score).bytes), "memory_peak_score_mb"},
                                       {train_peak(plan), "memory_peak_train_mb"}}) {

@@ -174,17 +174,19 @@ std::map<std::string, std::string> AdapterFolder::load_saved_modules(const Model
   const ModelGraph& graph = model.graph();
   const std::string tied = graph.head_tied ? graph.sections[0].blocks[size_t(graph.tied_block)].parts[0].tensor : "";
   std::map<std::string, std::string> saved_modules;
-  for (const auto& named : model.tensors()) {
+  const auto load = [&](const Model::NamedTensor& named) {
     std::string name = named.spec->tensor;
     // A head is lm_head to transformers, whatever a family's checkpoints call it.
     if (!extra.contains(kPrefix + name) && named.spec->tensor == graph.head.tensor) name = "lm_head.weight";
-    if (!extra.contains(kPrefix + name) || !is_saved(name.substr(0, name.rfind('.')))) continue;
+    if (!extra.contains(kPrefix + name) || !is_saved(name.substr(0, name.rfind('.')))) return;
     DSE_CHECK_USER(named.spec->tensor != tied && named.spec->first_row < 0,
                    "{}: modules_to_save: {} is tied to another tensor or a part of one", directory_.string(), name);
     stored_tensors({{named.spec, named.tensor}})[0].read(weights_, kPrefix + name, directory_.string());
     extra.erase(kPrefix + name);
     if (name != kScore) saved_modules[named.spec->tensor] = name;
-  }
+  };
+  if (!modules.empty())
+    model.each_section(Model::Access::write, [&](const auto& tensors) { std::ranges::for_each(tensors, load); });
   return saved_modules;
 }
 
@@ -198,12 +200,15 @@ void save_adapter(const Model& model, const fs::path& directory, const fs::path&
   auto beside = model.origin().saved_modules;
   if (value) beside[kScore] = kScore;
   const auto all = model.tensors();
-  for (const auto& named : all) {
-    const auto found = beside.find(named.spec->tensor);
-    if (found == beside.end()) continue;
-    stored.push_back({found->second, {{named.spec, named.tensor}}, {}});
-    saved.insert(found->second.substr(0, found->second.rfind('.')));
-  }
+  model.each_section(Model::Access::read, [&](const auto& tensors) {
+    for (const auto& named : tensors) {
+      const auto found = beside.find(named.spec->tensor);
+      if (found == beside.end()) continue;
+      // Perhaps of frozen weights, which are there for as long as this is called.
+      stored.push_back({found->second, {{named.spec, named.tensor.clone()}}, {}});
+      saved.insert(found->second.substr(0, found->second.rfind('.')));
+    }
+  });
   SavePlan plan;
   for (const auto& tensor : stored) plan.tensors.push_back({kPrefix + tensor.name, Dtype::F32, tensor.shape()});
   SafetensorsWriter writer(directory / "adapter_model.safetensors", plan.tensors);

@@ -20,9 +20,9 @@ void take_out_initial_pairs(Model& model, const std::string& where) {
   const std::string& init = adapter.settings().init;
   std::map<std::string, LowRank> pairs;
   for (const auto& [module, pair] : adapter.modules()) pairs.emplace(module + ".weight", pair);
-  for (const auto& stored : stored_tensors(pieces_of(model.tensors()))) {
+  const auto take_out = [&](const StoredTensor& stored) {
     const auto found = pairs.find(stored.name);
-    if (found == pairs.end()) continue;
+    if (found == pairs.end()) return;
     const bool transposed = stored.pieces[0].spec->transposed;
     DSE_CHECK_USER(init != "olora" || !transposed,
                    "{}: init_lora_weights = 'olora' on {}, which lies transposed, is "
@@ -40,7 +40,9 @@ void take_out_initial_pairs(Model& model, const std::string& where) {
       initial = adapter.scale(found->second) * at::matmul(q.narrow(1, 0, r), upper.narrow(0, 0, r));
     }
     stored.split(weight - initial);
-  }
+  };
+  model.each_section(Model::Access::write,
+                     [&](const auto& tensors) { std::ranges::for_each(stored_tensors(pieces_of(tensors)), take_out); });
 }
 
 }  // namespace dsengine

@@ -44,14 +44,14 @@ Model declared(Json config, const std::string& where, const PluginRegistry& regi
                const ModelOptions& options) {
   DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   ModelGraph graph = declare_architecture(config, where, registry);
-  if (kernels.device().has_values()) check_memory(graph, options.dtype, where);
+  if (kernels.device().has_values()) check_memory(graph, options.dtype, options.frozen.format, where);
   if (options.new_value_head) {
     // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
     const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());
     if (!pad.is_null() && (eos == pad || (eos.is_array() && std::count(eos.begin(), eos.end(), pad) > 0)))
       config["pad_token_id"] = nullptr;
   }
-  return {std::move(graph), std::move(config), options.kind, kernels, options.dtype};
+  return {std::move(graph), std::move(config), options.kind, kernels, options.dtype, options.frozen};
 }
 
 // The deviation that new weights are drawn with.
@@ -111,7 +111,7 @@ void load_weights(Model& model, const fs::path& directory, const ModelOptions& o
   const std::string where = directory.string();
   const StoredNames names(weights, model.graph());
   const std::string& head = names.head();
-  for (const auto& stored : stored_tensors(pieces_of(model.tensors()))) {
+  const auto load = [&](const StoredTensor& stored) {
     const std::string name = names.of(stored.name);
     if (names.is_tied(stored.name)) {
       DSE_CHECK_USER(name == head || same_values(weights, name, head),
@@ -128,7 +128,9 @@ void load_weights(Model& model, const fs::path& directory, const ModelOptions& o
       stored.pieces[0].tensor.zero_();
       spdlog::info("model event=new_value_head directory={}", where);
     }
-  }
+  };
+  model.each_section(Model::Access::write,
+                     [&](const auto& tensors) { std::ranges::for_each(stored_tensors(pieces_of(tensors)), load); });
   // What a checkpoint may hold beyond this model: the other kind's head, a tied head's copy, rotary tables, masks.
   std::erase_if(extra, [&](const std::string& name) {
     return name == "score.weight" || name == head || name.ends_with("rotary_emb.inv_freq") ||

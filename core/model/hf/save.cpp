@@ -17,7 +17,7 @@ namespace {
 void save_config(const Model& model, const fs::path& directory, Dtype dtype) {
   Json config = model.config();
   config["architectures"] = Json::array({architecture_for(model.graph(), model.kind())});
-  config.erase("torch_dtype");
+  config.erase("torch_dtype"), config.erase("quantization_config");
   config["dtype"] = dtype == Dtype::BF16 ? "bfloat16" : dtype == Dtype::F16 ? "float16" : "float32";
   if (model.kind() == ModelKind::value) {
     config["id2label"] = Json{{"0", "LABEL_0"}};
@@ -30,14 +30,13 @@ void save_config(const Model& model, const fs::path& directory, Dtype dtype) {
 
 // One tensor at a time, with what an adapter adds to it.
 void save_weights(const Model& model, const fs::path& directory, const SaveOptions& options) {
-  const auto all = model.tensors();
-  const auto stored = stored_tensors(pieces_of(all));
   SavePlan plan{.max_shard_bytes = options.max_shard_bytes};
-  for (const auto& tensor : stored) plan.tensors.push_back({tensor.name, options.dtype, tensor.shape()});
+  for (const auto& tensor : stored_tensors(pieces_of(model.tensors())))
+    plan.tensors.push_back({tensor.name, options.dtype, tensor.shape()});
   WeightWriter writer(directory, plan);
-  for (StoredTensor tensor : stored) {
+  const auto write = [&](StoredTensor tensor, const std::vector<Model::NamedTensor>& section) {
     for (size_t i = 0; model.adapter() && i < tensor.pieces.size(); ++i) {
-      const auto& named = all[tensor.indices[i]];
+      const auto& named = section[tensor.indices[i]];
       if (named.section == model.graph().sections.size()) continue;  // the head
       const at::Tensor delta = model.adapter()->delta(named.section, named.block, named.part);
       if (delta.defined())
@@ -45,7 +44,10 @@ void save_weights(const Model& model, const fs::path& directory, const SaveOptio
     }
     const at::Tensor whole = tensor.joined();
     writer.write(tensor.name, {whole.const_data_ptr<float>(), size_t(whole.numel())});
-  }
+  };
+  model.each_section(Model::Access::read, [&](const auto& section) {
+    for (const auto& tensor : stored_tensors(pieces_of(section))) write(tensor, section);
+  });
   writer.close();
 }
 

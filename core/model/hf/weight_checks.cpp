@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory_size.h"
+#include "base/nf4.h"
 #include "base/printable.h"
 #include "model/hf/stored_tensors.h"
 
@@ -67,14 +68,17 @@ void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirector
   DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory, shown_list(missing));
 }
 
-void check_memory(const ModelGraph& graph, at::ScalarType dtype, const std::string& where) {
-  double count = 0;
-  for (const auto* spec : parameters_of(graph)) {
-    double own = 1;
-    for (const auto size : spec->shape) own *= double(size);
-    count += own;
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, FrozenFormat frozen, const std::string& where) {
+  const auto dense = double(c10::elementSize(dtype));
+  double count = 0, bytes = 0;
+  for (const auto& section : graph.sections) {
+    // A code of half a byte, and a scale for each block.
+    const double element = frozen == FrozenFormat::nf4 && holds_linears(section) ? 0.5 + 4.0 / nf4::kBlock : dense;
+    for (const auto& block : section.blocks) {
+      const double own = double(block.rows()) * double(block.row_numel());
+      count += own, bytes += own * element;
+    }
   }
-  const double bytes = count * double(c10::elementSize(dtype));
   const auto memory = double(available_memory());
   DSE_CHECK_USER(bytes < memory, "{}: asks for {:.3g} parameters, {:.3g} GB; there are {:.3g} GB of memory", where,
                  count, bytes / 1e9, memory / 1e9);

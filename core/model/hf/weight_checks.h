@@ -1,7 +1,7 @@
 // What a config.json asks for, held against what is there, before memory is taken for it.
 //
 //   check_weights(graph, ModelKind::language, weights, false, "models/x");
-//   check_memory(graph, at::kFloat, "models/x/config.json");
+//   check_memory(graph, at::kFloat, FrozenFormat::fp32, "models/x/config.json");
 //
 // And the names under which a checkpoint keeps what a graph declares.
 #pragma once
@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "base/frozen_format.h"
 #include "base/model_kind.h"
 #include "files/weights.h"
 #include "model/graph.h"
@@ -34,6 +35,6 @@ class StoredNames {
 void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
                    const std::string& directory);
 // UserError where the graph's parameters are more than this machine's memory; `where` names config.json.
-void check_memory(const ModelGraph& graph, at::ScalarType dtype, const std::string& where);
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, FrozenFormat frozen, const std::string& where);
 
 }  // namespace dsengine

@@ -1,0 +1,35 @@
+// The matrices of one unit as they are kept while nothing reads them.
+//
+//   KeptMatrices kept(layout, FrozenFormat::nf4, device);       // zero
+//   kept.write(matrices);                                       // [layout.decayed_numel()], float32
+//   kept.read(matrices);                                        // as the format has them
+//
+// In NF4 a row has blocks of its own, so that no layout moves their borders.
+#pragma once
+#include "base/frozen_format.h"
+#include "device/device.h"
+#include "param/layout.h"
+
+namespace dsengine {
+
+class KeptMatrices {
+ public:
+  // Charged to the thread's tag.
+  KeptMatrices(const ParamLayout& layout, FrozenFormat format, const Device& device);
+
+  FrozenFormat format() const { return format_; }
+  void write(const at::Tensor& matrices);
+  void read(const at::Tensor& matrices) const;
+
+ private:
+  // f(rows, width, begin, code, scale) of each matrix: its rows, and where its values, codes and scales begin.
+  template <class F>
+  void each_matrix(const F& f) const;
+
+  ParamLayout layout_;
+  FrozenFormat format_;
+  at::Tensor elements_;  // float32, or bytes of two codes each
+  at::Tensor scales_;    // float32; of codes
+};
+
+}  // namespace dsengine
