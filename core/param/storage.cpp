@@ -10,6 +10,17 @@
 
 namespace dsengine {
 
+namespace {
+
+// [numel] of a buffer that is away: a shape without values, in nobody's book.
+at::Tensor nothing(at::ScalarType type, int64_t numel) {
+  static Ledger& nowhere = *new Ledger;
+  const MemoryScope scope(MemoryTag::other, nowhere);
+  return at::empty({1}, at::TensorOptions().device(at::kMeta).dtype(type)).expand({numel});
+}
+
+}  // namespace
+
 ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat) : layout_(std::move(layout)) {
   grad_blocks_.resize(blocks().size());
   place(std::move(flat));
@@ -22,9 +33,7 @@ ParamStorage::ParamStorage(ParamLayout layout, at::Tensor vectors, Away)
   DSE_CHECK(vectors_.dim() == 1 && vectors_.numel() == layout_.numel() - layout_.decayed_numel(),
             "{} elements for the vectors of unit {}", vectors_.numel(), name());
   grad_blocks_.resize(blocks().size());
-  // Shapes without values, whatever they would take.
-  blocks_ = away_blocks_ =
-      views(at::empty({1}, vectors_.options().device(at::kMeta)).expand({layout_.decayed_numel()}));
+  blocks_ = away_blocks_ = views(nothing(dtype(), layout_.decayed_numel()));
   for (size_t i = 0; i < blocks().size(); ++i)
     if (!blocks()[i].decay()) span(layout_.offset_of(i) + layout_.numel_of(i), layout_.padding_of(i)).zero_();
 }
@@ -96,8 +105,7 @@ void ParamStorage::train(const std::vector<bool>& which, bool parted) {
   const MemoryScope scope(MemoryTag::gradients);
   grad_ = at::zeros({span->numel}, vectors_.options());
   grad_parted_ = parted;
-  const auto nothing = [&] { return at::empty({1}, grad_.options().device(at::kMeta)).expand(grad_.sizes()); };
-  grad_blocks_ = grad_views(parted ? nothing() : grad_, which);
+  grad_blocks_ = grad_views(parted ? nothing(dtype(), grad_.numel()) : grad_, which);
   if (parted) away_grad_blocks_ = grad_blocks_;
 }
 

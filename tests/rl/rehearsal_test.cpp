@@ -52,6 +52,16 @@ int64_t most(const StagePlan& plan, MemoryTag tag) {
   return bytes;
 }
 
+// The plan has a tag's bytes at the moment when all are most: of what comes and goes that is at most the tag's own
+// most.
+void expect_most(const StagePlan& plan, MemoryTag tag, const std::map<std::string, double>& real) {
+  const double planned = mib(most(plan, tag)), taken = real.at(fmt::format("memory_{}_mb", name_of(tag)));
+  if (plan.moved > 0)
+    EXPECT_LE(planned, taken) << name_of(tag);
+  else
+    EXPECT_DOUBLE_EQ(planned, taken) << name_of(tag);
+}
+
 class RehearsalOf : public testing::TestWithParam<std::vector<std::string>> {};
 INSTANTIATE_TEST_SUITE_P(
     Variants, RehearsalOf,
@@ -73,7 +83,7 @@ TEST_P(RehearsalOf, TrainingTakesWhatWasForetold) {
     const StagePlan plan = plan_of(config, 0);
     const auto real = most_of(config, name);
     for (const auto tag : {MemoryTag::weights, MemoryTag::gradients, MemoryTag::moments, MemoryTag::average})
-      EXPECT_DOUBLE_EQ(mib(most(plan, tag)), real.at(fmt::format("memory_{}_mb", name_of(tag)))) << name_of(tag);
+      expect_most(plan, tag, real);
     const auto told = [&](const char* metric) { return real.contains(metric) ? real.at(metric) : 0.0; };
     EXPECT_DOUBLE_EQ(mib(plan.offloaded), told("memory_offloaded_mb"));
     EXPECT_DOUBLE_EQ(plan.moved / (1 << 20), told("moved_mb"));
@@ -102,7 +112,7 @@ TEST_P(RolloutRehearsalOf, ARolloutTakesAtMostWhatWasForetold) {
   const StagePlan plan = plan_of(config, 2);
   const auto real = most_of(config, "ppo");
   for (const auto tag : {MemoryTag::weights, MemoryTag::gradients, MemoryTag::moments, MemoryTag::rollout_weights})
-    EXPECT_DOUBLE_EQ(mib(most(plan, tag)), real.at(fmt::format("memory_{}_mb", name_of(tag)))) << name_of(tag);
+    expect_most(plan, tag, real);
   const auto told = [&](const char* metric) { return real.contains(metric) ? real.at(metric) : 0.0; };
   EXPECT_DOUBLE_EQ(mib(plan.offloaded), told("memory_offloaded_mb"));
   EXPECT_LE(told("moved_mb"), plan.moved / (1 << 20));
