@@ -9,7 +9,6 @@ TinyLlama-1.1B's shape, all in float32 as the engine computes. Directories have 
 holes in a file. A model fits a card where its plan's peak does, beside 1 GiB of libraries and 3 % between tensors.
 Results: bench/results/largest_models.jsonl, a line for each model and way of training.
 """
-import argparse
 import json
 import math
 import random
@@ -19,7 +18,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from cases import ROOT, options_of, wanted, write
+
 CARDS = {"v100-32": 31.7, "a100-40": 39.4, "a6000": 47.4, "a100-80": 79.1, "h200": 139.8}
 LIBRARIES, FRAGMENTATION = 1.0, 0.03
 # layers, width, heads
@@ -130,11 +130,7 @@ data = {{ sources = [{{ path = "{prompts}" }}], max_prompt_length = 256 }}
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
-    arguments.add_argument("--only", action="append", help="models that have this in their name; nothing is written")
-    options = arguments.parse_args()
-    results = []
+    options, results = options_of(__doc__), []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         prompts = folder / "prompts.jsonl"
@@ -143,21 +139,18 @@ def main():
             json.dumps({"prompt": " ".join(draws.choice("abcdefgh") for _ in range(400))}) + "\n" for _ in range(32)))
         write_model(folder / "opt/reward", (24, 1024, 16), reward=True)
         write_model(folder / "llama/reward", (22, 2048, 5632, 32, 4), reward=True)
-        for name, shape in (OPT | LLAMA).items():
-            if options.only and not any(part in name for part in options.only):
-                continue
+        for name in wanted(OPT | LLAMA, options):
             family = folder / name.split("-")[0]
-            parameters = write_model(family / name, shape)
+            parameters = write_model(family / name, (OPT | LLAMA)[name])
             for way, settings in WAYS.items():
                 found = plan(options.binary, family / name, family / "reward", prompts, settings)
                 peak = found["peak_gib"]
                 fits = [card for card, gib in CARDS.items() if peak * (1 + FRAGMENTATION) + LIBRARIES <= gib]
-                results.append(json.dumps({"model": name, "parameters": parameters, "way": way, "peak_gib": round(peak, 2),
-                                           "phase": found["peak_phase"], "offloaded_gib": round(found["offloaded_gib"], 2),
-                                           "fits": fits, "settings": settings}))
-                print(results[-1], flush=True)
-    if not options.only:
-        (ROOT / "bench/results/largest_models.jsonl").write_text("# bench/memory/largest.py\n" + "\n".join(results) + "\n")
+                results.append({"model": name, "parameters": parameters, "way": way, "peak_gib": round(peak, 2),
+                                "phase": found["peak_phase"], "offloaded_gib": round(found["offloaded_gib"], 2),
+                                "fits": fits, "settings": settings})
+                print(json.dumps(results[-1]), flush=True)
+    write(results, "largest_models", "bench/memory/largest.py", options)
 
 
 main()

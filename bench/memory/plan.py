@@ -8,7 +8,6 @@ The built-in task with a larger model (40M parameters, so that each case holds 0
 stage. memory: the peak of the plan's phases, and the most that the run's ledger had in a step (memory_peak_mb), which an evaluation
 and what is saved at the end are no part of; in both what is offloaded counts. seconds: of a step, the median of the run's. Results: bench/results/memory_plan.jsonl.
 """
-import argparse
 import json
 import shutil
 import statistics
@@ -16,9 +15,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from cases import ROOT, options_of, wanted, write
 from steps import SHAPE
 
-ROOT = Path(__file__).resolve().parents[2]
 SFT = {"stage.sft.max_steps": 3, "mini_batch_size": 16}
 PPO = {"stage.sft.max_steps": 1, "stage.reward.max_steps": 1, "stage.ppo.max_steps": 3, "mini_batch_size": 16,
        "stage.ppo.rollout.batch_size": 16, "stage.ppo.rollout.max_response_length": 24}
@@ -79,19 +78,12 @@ def measure(binary, case, folder):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--binary", type=Path, default=ROOT / "build/release/bin/dsengine")
-    arguments.add_argument("--only", action="append", help="cases that have this in their name; nothing is written")
-    options = arguments.parse_args()
-    results = []
-    for case in CASES:
-        if options.only and not any(part in case for part in options.only):
-            continue
+    options, results = options_of(__doc__), []
+    for case in wanted(CASES, options):
         with tempfile.TemporaryDirectory() as folder:
-            results.append(json.dumps(measure(options.binary, case, Path(folder))))
-        print(results[-1], flush=True)
-    if not options.only:
-        (ROOT / "bench/results/memory_plan.jsonl").write_text("# bench/memory/plan.py\n" + "\n".join(results) + "\n")
+            results.append(measure(options.binary, case, Path(folder)))
+        print(json.dumps(results[-1]), flush=True)
+    write(results, "memory_plan", "bench/memory/plan.py", options)
 
 
 main()

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <span>
 
 #include "base/check.h"
 #include "base/nf4.h"
@@ -14,7 +15,16 @@ namespace {
 
 constexpr int64_t kElementsAThread = 1 << 15;
 
-int64_t grain_of(int64_t width) { return std::max<int64_t>(1, kElementsAThread / width); }
+// f(values, codes, scales) of each row of a matrix in NF4, which begins at these.
+template <class Value, class Code, class Scale, class F>
+void each_row(int64_t rows, int64_t width, Value* values, Code* codes, Scale* scales, const F& f) {
+  const int64_t bytes = nf4::bytes_of(width), blocks = nf4::blocks_of(width);
+  parallel_for(0, rows, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r)
+      f(std::span(values + r * width, size_t(width)), std::span(codes + r * bytes, size_t(bytes)),
+        std::span(scales + r * blocks, size_t(blocks)));
+  });
+}
 
 }  // namespace
 
@@ -54,12 +64,8 @@ void KeptMatrices::write(const at::Tensor& matrices) {
   auto* codes = elements_.mutable_data_ptr<uint8_t>();
   auto* scales = scales_.mutable_data_ptr<float>();
   each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
-    const int64_t bytes = nf4::bytes_of(width), blocks = nf4::blocks_of(width);
-    parallel_for(0, rows, grain_of(width), [&](int64_t first, int64_t last) {
-      for (int64_t r = first; r < last; ++r)
-        nf4::encode({values + begin + r * width, size_t(width)}, {codes + code + r * bytes, size_t(bytes)},
-                    {scales + scale + r * blocks, size_t(blocks)});
-    });
+    each_row(rows, width, values + begin, codes + code, scales + scale,
+             [](auto row, auto bytes, auto factors) { nf4::encode(row, bytes, factors); });
   });
 }
 
@@ -73,12 +79,8 @@ void KeptMatrices::read(const at::Tensor& matrices) const {
   const auto* codes = elements_.const_data_ptr<uint8_t>();
   const auto* scales = scales_.const_data_ptr<float>();
   each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
-    const int64_t bytes = nf4::bytes_of(width), blocks = nf4::blocks_of(width);
-    parallel_for(0, rows, grain_of(width), [&](int64_t first, int64_t last) {
-      for (int64_t r = first; r < last; ++r)
-        nf4::decode({codes + code + r * bytes, size_t(bytes)}, {scales + scale + r * blocks, size_t(blocks)},
-                    {values + begin + r * width, size_t(width)});
-    });
+    each_row(rows, width, values + begin, codes + code, scales + scale,
+             [](auto row, auto bytes, auto factors) { nf4::decode(bytes, factors, row); });
   });
 }
 

@@ -5,10 +5,7 @@ adapter the numbers that `dsengine score` gives it (1e-4), and those are the mer
 PEFT made and saved (ranks and alphas by patterns, a linear left out, a head of its own) scores as PEFT has it, trains on,
 and is merged by `dsengine export`; so are its pissa and olora. Of the base no byte changes. Runs in the environment of scripts/setup.
 """
-import json
 import pathlib
-import random
-import subprocess
 import sys
 import tempfile
 
@@ -17,62 +14,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
+from scores import Program, expect_close, scores_of, write_data
+
 BINARY, BASE = (str(pathlib.Path(a).resolve()) for a in sys.argv[1:])
-IDS = [[random.Random(n).randrange(3, 97) for _ in range(n)] for n in (2, 7, 30, 64)]
-
-
-def write_data(folder):
-    """A tokenizer of single characters, and records of a few."""
-    special = [{"id": i, "content": t, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-                "normalized": False} for i, t in enumerate(("<pad>", "<s>", "</s>"))]
-    vocabulary = {t["content"]: t["id"] for t in special} | {chr(32 + i): 3 + i for i in range(94)}
-    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
-    (folder / "tokenizer.json").write_text(json.dumps(
-        {"version": "1.0", "added_tokens": special, "normalizer": None, "pre_tokenizer": None, "post_processor": None,
-         "decoder": {"type": "Fuse"}, "model": model}))
-    words = [f"word{i} is {i * 7 % 31}" for i in range(48)]
-    (folder / "sft.jsonl").write_text("".join(json.dumps({"prompt": w[:6], "completion": w[6:]}) + "\n" for w in words))
-    (folder / "pairs.jsonl").write_text("".join(
-        json.dumps({"prompt": w[:6], "chosen": w[6:], "rejected": w[::-1][:5]}) + "\n" for w in words))
-
-
-def dsengine(*arguments):
-    done = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def score(directory, kind, scratch):
-    given, out = scratch / "ids.jsonl", scratch / "scored.jsonl"
-    given.write_text("".join(json.dumps({"input_ids": i}) + "\n" for i in IDS))
-    dsengine("score", "--reward" if kind == "reward" else "--model", directory, "--input", given, "--output", out)
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    return torch.tensor([x for line in lines for x in ([line["reward"]] if kind == "reward" else line["logprobs"])])
-
-
-def score_by_peft(model, kind):
-    model.eval()
-    numbers = []
-    with torch.no_grad():
-        for ids in IDS:
-            ids = torch.tensor([ids])
-            logits = model(input_ids=ids).logits
-            if kind == "reward":
-                numbers.append(logits[0].reshape(-1)[-1:])
-            else:
-                numbers.append(torch.log_softmax(logits[0, :-1], -1).gather(1, ids[0, 1:, None])[:, 0])
-    return torch.cat(numbers)
 
 
 def base_of(directory, kind):
     cls = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     more = {"num_labels": 1} if kind == "reward" else {}
     return cls.from_pretrained(directory, dtype=torch.float32, **more)
-
-
-def expect_close(name, a, b, tolerance):
-    difference = (a - b).abs().max().item()
-    assert a.shape == b.shape and difference <= tolerance, f"{name}: {difference}"
-    print(f"{name}: largest difference {difference:.1e}")
 
 
 def configuration(folder, base, lora):
@@ -106,42 +56,44 @@ def made_by_peft(init=True):
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
+        program = Program(BINARY, scratch)
+        score = program.score
         write_data(scratch)
         before, run = (pathlib.Path(BASE) / "model.safetensors").read_bytes(), scratch / "run"
-        dsengine("run", "--config", configuration(run, BASE, "rank = 4\nrslora = true"))
+        program.run("run", "--config", configuration(run, BASE, "rank = 4\nrslora = true"))
         for stage, kind in (("sft", "language"), ("reward", "reward")):
-            beside, merged = score(run / stage / "adapter", kind, scratch), score(run / stage / "model", kind, scratch)
+            beside, merged = score(run / stage / "adapter", kind), score(run / stage / "model", kind)
             expect_close(f"{kind}: beside, merged", beside, merged, 1e-5)
             of = BASE if kind == "language" else run / "sft/model"
             peft = PeftModel.from_pretrained(base_of(of, kind), run / stage / "adapter")
-            expect_close(f"{kind}: dsengine, PEFT", beside, score_by_peft(peft, kind), 1e-4)
-        assert (score(BASE, "language", scratch) - score(run / "sft/adapter", "language", scratch)).abs().max() > 1e-2
+            expect_close(f"{kind}: dsengine, PEFT", beside, scores_of(peft, kind), 1e-4)
+        assert (score(BASE) - score(run / "sft/adapter")).abs().max() > 1e-2
 
         made = made_by_peft()
         made.save_pretrained(scratch / "peft")
-        by_peft = score_by_peft(made, "language")
-        expect_close("PEFT's own adapter", score(scratch / "peft", "language", scratch), by_peft, 1e-4)
-        dsengine("export", "--model", scratch / "peft", "--output", scratch / "merged")
-        expect_close("exported", score(scratch / "merged", "language", scratch), by_peft, 1e-4)
+        by_peft = scores_of(made)
+        expect_close("PEFT's own adapter", score(scratch / "peft"), by_peft, 1e-4)
+        program.run("export", "--model", scratch / "peft", "--output", scratch / "merged")
+        expect_close("exported", score(scratch / "merged"), by_peft, 1e-4)
         assert not (scratch / "merged/adapter_config.json").exists()
         # Pairs whose beginnings PEFT takes out of the base, each time it loads them. (Its olora cannot be made of Conv1D.)
         transposed = any(isinstance(m, Conv1D) for m in base_of(BASE, "language").modules())
         for init in ("pissa",) if transposed else ("pissa", "olora"):
             made_by_peft(init).save_pretrained(scratch / init)
             reloaded = PeftModel.from_pretrained(base_of(BASE, "language"), scratch / init)
-            expect_close(f"PEFT's {init}", score(scratch / init, "language", scratch), score_by_peft(reloaded, "language"), 1e-4)
-            assert (score(scratch / init, "language", scratch) - score(BASE, "language", scratch)).abs().max() > 1e-2
+            expect_close(f"PEFT's {init}", score(scratch / init), scores_of(reloaded), 1e-4)
+            assert (score(scratch / init) - score(BASE)).abs().max() > 1e-2
             on = scratch / f"on_{init}"
-            dsengine("--plugin", "sft", "--config", configuration(on, scratch / init, "rank = 0"))
+            program.run("--plugin", "sft", "--config", configuration(on, scratch / init, "rank = 0"))
             trained = PeftModel.from_pretrained(base_of(BASE, "language"), on / "sft/adapter")
-            expect_close(f"{init}, trained on", score(on / "sft/adapter", "language", scratch), score_by_peft(trained, "language"), 1e-4)
-            expect_close(f"{init}, merged", score(on / "sft/model", "language", scratch), score(on / "sft/adapter", "language", scratch), 1e-4)
+            expect_close(f"{init}, trained on", score(on / "sft/adapter"), scores_of(trained), 1e-4)
+            expect_close(f"{init}, merged", score(on / "sft/model"), score(on / "sft/adapter"), 1e-4)
 
         on = scratch / "on"
-        dsengine("--plugin", "sft", "--config", configuration(on, scratch / "peft", "rank = 0"))
+        program.run("--plugin", "sft", "--config", configuration(on, scratch / "peft", "rank = 0"))
         trained = PeftModel.from_pretrained(base_of(BASE, "language"), on / "sft/adapter")
-        expect_close("trained on", score(on / "sft/adapter", "language", scratch), score_by_peft(trained, "language"), 1e-4)
-        assert (score(on / "sft/adapter", "language", scratch) - by_peft).abs().max() > 1e-2
+        expect_close("trained on", score(on / "sft/adapter"), scores_of(trained), 1e-4)
+        assert (score(on / "sft/adapter") - by_peft).abs().max() > 1e-2
         assert (pathlib.Path(BASE) / "model.safetensors").read_bytes() == before
 
 

@@ -200,7 +200,7 @@ void save_adapter(const Model& model, const fs::path& directory, const fs::path&
   auto beside = model.origin().saved_modules;
   if (value) beside[kScore] = kScore;
   const auto all = model.tensors();
-  model.each_section(Model::Access::read, [&](const auto& tensors) {
+  const auto take = [&](const std::vector<Model::NamedTensor>& tensors) {
     for (const auto& named : tensors) {
       const auto found = beside.find(named.spec->tensor);
       if (found == beside.end()) continue;
@@ -208,7 +208,8 @@ void save_adapter(const Model& model, const fs::path& directory, const fs::path&
       stored.push_back({found->second, {{named.spec, named.tensor.clone()}}, {}});
       saved.insert(found->second.substr(0, found->second.rfind('.')));
     }
-  });
+  };
+  if (!beside.empty()) model.each_section(Model::Access::read, take);
   SavePlan plan;
   for (const auto& tensor : stored) plan.tensors.push_back({kPrefix + tensor.name, Dtype::F32, tensor.shape()});
   SafetensorsWriter writer(directory / "adapter_model.safetensors", plan.tensors);
