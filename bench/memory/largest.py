@@ -32,6 +32,8 @@ LEAST = {"recompute": "true", "micro_batch_size": 1, "rollout.slots": 4}
 WAYS = {
     "full": LEAST | {"moments": "8bit", "offload.frozen": "true"},
     "full, offloaded": LEAST | {"offload.moments": "true", "offload.gradients": "true", "offload.frozen": "true"},
+    "full, streamed": LEAST | {"offload.moments": "true", "offload.gradients": "true", "offload.weights": "true",
+                               "offload.frozen": "true"},
     "lora": LEAST | {"lora.rank": 16},
     "lora on nf4": LEAST | {"lora.rank": 16, "lora.base": "nf4"},
     "lora on an offloaded base": LEAST | {"lora.rank": 16, "offload.frozen": "true"},

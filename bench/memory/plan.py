@@ -33,6 +33,7 @@ CASES = {
     "ppo, micro-batches of 4": ("ppo", PPO | {"micro_batch_size": 4}),
     "grpo, 8 samples": ("grpo", PPO | {"stage.ppo.rollout.samples_per_prompt": 8, "stage.ppo.rollout.batch_size": 4}),
     "offload": ("sft", SFT | {"offload.moments": "true", "offload.average": "true", "ema_decay": 0.99}),
+    "streamed": ("sft", SFT | {"offload.moments": "true", "offload.gradients": "true", "offload.weights": "true"}),
     "ppo, lora, offload": ("ppo", PPO | {"lora.rank": 16, "offload.moments": "true", "offload.frozen": "true"}),
     "lora on nf4": ("sft", SFT | {"lora.rank": 16, "lora.base": "nf4", "recompute": "true"}),
 }

@@ -61,11 +61,11 @@ Each stage writes metrics.jsonl and eval.jsonl, whose keys 'dsengine reference -
 inline constexpr const char* kPlanKeys =
     R"(Goes through one step of each stage without its numbers: the step that reads most, its answers as long as they may
 become. Ends with status 1 where a stage does not fit. With --json a line for each stage:
-  stage, algorithm, steps
+  stage, algorithm, steps, and batch: prompts, records or pairs a step
   fits                 whether peak_gib is at most memory_limit_gib, which is memory_limit or the machine's memory
   peak_gib, peak_phase, memory_limit_gib
-  device               cpu: this machine; with --gpu of a card too: device_gib, and of these libraries_gib and
-                       fragmentation_gib, which no tensor has; note
+  device               cpu: this machine; else the card, also where --gpu auto found it, with device_gib, and of these
+                       libraries_gib and fragmentation_gib, which no tensor has; note
   state_gib            what is held between phases: weights, gradients, moments, averages
   offloaded_gib        beside these, what offload puts into the host's memory; on a cpu peak_gib has it too
   phases               by phase, and "evaluation", its answers: peak_gib, gib by tag at that moment, seconds

@@ -1,7 +1,9 @@
 // dsengine plan: what a run needs before it begins: memory by tag and phase, what would make it fit, seconds and cost.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "app/bench_machine.h"
 #include "app/command.h"
@@ -9,7 +11,9 @@
 #include "app/run_command.h"
 #include "app/shared_options.h"
 #include "base/check.h"
+#include "device/graphics_card.h"
 #include "engine/session.h"
+#include "rl/batching.h"
 #include "rl/config_checks.h"
 #include "rl/input_resolver.h"
 #include "rl/plan_search.h"
@@ -21,6 +25,7 @@ namespace {
 
 struct PlanOptions {
   std::string gpu = "cpu";
+  std::vector<int64_t> batches;
   double price = 0;
   bool json = false;
 };
@@ -31,33 +36,59 @@ double gib(int64_t bytes) { return double(bytes) / kGiB; }
 // Of a card: what a program finds free of its memory, and rates of float32 as they are reached, not as they are sold.
 struct Card {
   const char* name;
+  const char* model;  // a part of its driver's name for it
   double gib;
   MachineRates rates;
   double link;  // GB/s from and to the host
   const char* note = "";
 };
 constexpr Card kCards[] = {
-    {"h200", 139.8, {4130, 54000}, 50},
-    {"h100", 79.2, {3000, 54000}, 50},
-    {"a100-80", 79.1, {1700, 16000}, 25},
-    {"a100-40", 39.4, {1300, 16000}, 25},
-    {"a6000", 47.4, {650, 31000}, 25},
-    {"rtx4090", 23.5, {900, 66000}, 25},
-    {"v100-32", 31.7, {800, 12500}, 12, "a plan only: CUDA 13 has no code for this card"},
+    {"h200", "H200", 139.8, {4130, 54000}, 50},
+    {"h100", "H100", 79.2, {3000, 54000}, 50},
+    {"a100-80", "A100", 79.1, {1700, 16000}, 25},
+    {"a100-40", "A100", 39.4, {1300, 16000}, 25},
+    {"a6000", "RTX A6000", 47.4, {650, 31000}, 25},
+    {"rtx4090", "RTX 4090", 23.5, {900, 66000}, 25},
+    {"v100-32", "V100", 31.7, {800, 12500}, 12, "a plan only: CUDA 13 has no code for this card"},
 };
 // Of it, what is no tensor's: the context with the libraries, and the share that lies between tensors.
 constexpr double kLibrariesGib = 1.0, kFragmentation = 0.03;
 
 std::vector<std::string> card_names() {
-  std::vector<std::string> names{"cpu"};
+  std::vector<std::string> names{"cpu", "auto"};
   for (const auto& card : kCards) names.emplace_back(card.name);
   return names;
 }
 
-// Null: this machine.
-const Card* card_of(const std::string& name) {
-  const auto found = std::ranges::find_if(kCards, [&](const Card& card) { return card.name == name; });
-  return found == std::end(kCards) ? nullptr : found;
+// The card of this machine, with the memory that it has: one of a model may have less or more.
+std::optional<Card> card_of_machine() {
+  const auto found = first_graphics_card();
+  if (!found) return std::nullopt;
+  const double has = gib(found->bytes);
+  const Card* nearest = nullptr;
+  for (const auto& card : kCards)
+    if (found->name.find(card.model) != std::string::npos &&
+        (!nearest || std::abs(card.gib - has) < std::abs(nearest->gib - has)))
+      nearest = &card;
+  DSE_CHECK_USER(nearest,
+                 "--gpu auto: '{}' ({:.1f} GiB) is none of the cards whose rates are known: name the one that "
+                 "is most like it ({})",
+                 found->name, has, fmt::join(card_names(), ", "));
+  Card card = *nearest;
+  card.gib = has;
+  return card;
+}
+
+// None: this machine without a card.
+std::optional<Card> card_of(const std::string& name) {
+  if (name == "auto") return card_of_machine();
+  const auto found = std::ranges::find(kCards, name, &Card::name);
+  return found == std::end(kCards) ? std::nullopt : std::optional(*found);
+}
+
+// What a stage takes in a step: prompts, or rows of records.
+void set_batch(StageConfig& stage, const dse_needs& needs, int64_t batch) {
+  (needs.source == DSE_SOURCE_ROLLOUT ? stage.rollout.batch_size : stage.mini_batch_size) = batch;
 }
 
 // What a step takes beyond the multiplying and reading of its kernels: additions, copies, what waits for another.
@@ -65,14 +96,16 @@ constexpr double kOverhead = 1.25;
 
 class StagePlanner {
  public:
-  StagePlanner(const RunConfig& config, const Session& session, const StopSignal& stop, const PlanOptions& options)
+  // card: null for this machine.
+  StagePlanner(const RunConfig& config, const Session& session, const StopSignal& stop, const PlanOptions& options,
+               const Card* card, const MachineRates& rates)
       : config_(config),
         session_(session),
         options_(options),
-        card_(card_of(options.gpu)),
+        card_(card),
         limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
                                                  : memory_limit(config)),
-        rates_(card_ ? card_->rates : measure_machine(session.kernels())),
+        rates_(rates),
         check_(config, session.registry(), stop) {
     if (card_) check_.set_host_apart();
     check_.set_rates(rates_);
@@ -92,7 +125,8 @@ class StagePlanner {
               {"memory_limit_gib", gib(limit_)},
               {"state_gib", gib(plan.held)},
               {"offloaded_gib", gib(plan.offloaded)},
-              {"device", options_.gpu},
+              {"device", card_ ? card_->name : "cpu"},
+              {"batch", items_per_step(stage, needs_of(session_.registry(), stage))},
               {"phases", phases_of(plan)},
               {"steps", plan.steps},
               {"seconds_per_step", seconds_of(plan)},
@@ -116,10 +150,11 @@ class StagePlanner {
   }
 
  private:
-  // What is moved goes over the link to the host, or is written and read once more.
+  // What is moved goes over the link to the host, where there is one; what is unpacked is written and read once more.
   double seconds_of(const StagePlan& plan) const {
-    const bool links = card_ && plan.offloaded > 0;
-    return kOverhead * plan.seconds() + plan.moved / 1e9 / (links ? card_->link : rates_.read_gb_per_s / 2);
+    const double copied = rates_.read_gb_per_s / 2;
+    return kOverhead * plan.seconds() + plan.movement.moved / 1e9 / (card_ ? card_->link : copied) +
+           plan.movement.unpacked / 1e9 / copied;
   }
   double hours_of(const StagePlan& plan) const { return seconds_of(plan) * double(plan.steps) / 3600; }
 
@@ -142,8 +177,9 @@ class StagePlanner {
   // A table: a row a tag, a column a phase.
   static std::string text_of(const Json& line) {
     const auto text = [](const Json& name) { return name.get<std::string>(); };
-    std::string out = fmt::format("stage {}: algorithm {}, {} steps\n\n{:<17}", text(line["stage"]),
-                                  text(line["algorithm"]), line["steps"].get<int64_t>(), "GiB at the peak");
+    std::string out =
+        fmt::format("stage {}: algorithm {}, {} steps of {}\n\n{:<17}", text(line["stage"]), text(line["algorithm"]),
+                    line["steps"].get<int64_t>(), line["batch"].get<int64_t>(), "GiB at the peak");
     const Json& phases = line["phases"];
     for (const auto& [name, _] : phases.items()) out += fmt::format("{:>12}", name);
     out += "\n";
@@ -196,17 +232,25 @@ class StagePlanner {
 
 int plan(const PlanOptions& options, const Common& common) {
   const auto file = common.config.empty() ? built_in_config() : std::filesystem::path(common.config);
-  const RunConfig config = load_config(file, common.sets);
+  RunConfig config = load_config(file, common.sets);
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
   set_up_threads(config.threads);
   std::vector<std::filesystem::path> path = common.plugin_path;
   path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
   const Session session(path, config.plugins);
   const StopSignal stop;
-  for (size_t i = 0; i < config.stages.size(); ++i) check_stage(config, i, session.registry());
-  StagePlanner planner(config, session, stop, options);
+  const auto card = card_of(options.gpu);
+  const MachineRates rates = card ? card->rates : measure_machine(session.kernels());
   bool fits = true;
-  for (size_t i = 0; i < config.stages.size() && !stop.requested(); ++i) fits = planner.print(i) && fits;
+  for (size_t b = 0; b < std::max<size_t>(1, options.batches.size()); ++b) {
+    for (size_t i = 0; i < config.stages.size(); ++i) {
+      StageConfig& stage = config.stages[i];
+      if (!options.batches.empty()) set_batch(stage, needs_of(session.registry(), stage), options.batches[b]);
+      check_stage(config, i, session.registry());
+    }
+    StagePlanner planner(config, session, stop, options, card ? &*card : nullptr, rates);
+    for (size_t i = 0; i < config.stages.size() && !stop.requested(); ++i) fits = planner.print(i) && fits;
+  }
   if (stop.requested()) return 128 + stop.signal();
   return fits ? 0 : 1;
 }
@@ -216,8 +260,11 @@ int plan(const PlanOptions& options, const Common& common) {
 Body define_plan(CLI::App& app, Common& common) {
   auto o = std::make_shared<PlanOptions>();
   add_config_options(app, common);
-  app.add_option("--gpu", o->gpu, "the card that is planned for; cpu: this machine")
+  app.add_option("--gpu", o->gpu, "the card that is planned for; cpu: this machine; auto: its first card, if any")
       ->check(CLI::IsMember(card_names()));
+  app.add_option("--batch", o->batches,
+                 "a plan for each: prompts a step (rollout.batch_size), or rows of records (mini_batch_size)")
+      ->check(side_by_side());
   app.add_option("--price", o->price, "of an hour of it: the run's cost is told")->check(real(0, 1e9));
   app.add_flag("--json", o->json, "a JSON object a stage, not a table");
   app.footer(kPlanKeys);

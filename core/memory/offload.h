@@ -25,10 +25,11 @@ class OffloadScope {
   MemoryScope scope_;
 };
 
-// Bytes that were moved for what reads them, and the seconds that it took.
+// What was brought for what reads it, and taken back.
 struct Traffic {
-  int64_t bytes = 0;
-  double seconds = 0;
+  int64_t bytes = 0;     // that went from one memory to another
+  int64_t unpacked = 0;  // as they are read, of what is kept narrower
+  double seconds = 0;    // that both took
 
   template <class F>
   void count(int64_t moved, const F& move) {
@@ -38,7 +39,7 @@ struct Traffic {
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   }
   Traffic& operator+=(const Traffic& other) {
-    bytes += other.bytes, seconds += other.seconds;
+    bytes += other.bytes, unpacked += other.unpacked, seconds += other.seconds;
     return *this;
   }
 };

@@ -55,8 +55,8 @@ Tensor in_part_order(const Tensor& y, const ParamBlock& weight) {
 
 }  // namespace
 
-// The two ends of a section: nodes that change nothing. When the backward reaches them its frozen weights and offloaded
-// gradients come and go, and the hooks are called.
+// The two ends of a section: nodes that change nothing. When the backward reaches them its streamed weights and
+// offloaded gradients come and go, and the hooks are called.
 struct SectionBegin : torch::autograd::Function<SectionBegin> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Executor* executor, size_t section) {
     keep(ctx, executor, section);
@@ -68,7 +68,7 @@ struct SectionBegin : torch::autograd::Function<SectionBegin> {
     check_hooks(ctx, executor.hooks_);
     if (executor.hooks_) executor.hooks_->after_backward(section_of(ctx));
     if (auto* gradients = executor.weights_.gradients.get()) gradients->take_back(section_of(ctx));
-    if (auto* frozen = executor.weights_.frozen.get()) frozen->release(section_of(ctx));
+    if (auto* streamed = executor.weights_.streamed.get()) streamed->release(section_of(ctx));
     return {grads[0], Tensor(), Tensor()};
   }
 };
@@ -80,7 +80,7 @@ struct SectionEnd : torch::autograd::Function<SectionEnd> {
   }
   static Tensors backward(AutogradContext* ctx, Tensors grads) {
     const Executor& executor = executor_of(ctx);
-    if (auto* frozen = executor.weights_.frozen.get()) frozen->hold(section_of(ctx));
+    if (auto* streamed = executor.weights_.streamed.get()) streamed->hold(section_of(ctx));
     if (auto* gradients = executor.weights_.gradients.get()) gradients->bring(section_of(ctx));
     if (executor.hooks_) executor.hooks_->before_backward(section_of(ctx));
     return {grads[0], grads[1], Tensor(), Tensor()};
@@ -121,9 +121,9 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
 // body(x) -> two tensors, of which the second may be undefined.
 template <class Body>
 auto Executor::hooked(size_t section, const Tensor& x, const Body& body, bool narrow) const {
-  FrozenWeights* frozen = narrow ? nullptr : weights_.frozen.get();
-  if (!hooks_ && !weights_.gradients && !(frozen && frozen->has(section))) return body(x);
-  const FrozenWeights::Hold hold(frozen, section);
+  StreamedWeights* streamed = narrow ? nullptr : weights_.streamed.get();
+  if (!hooks_ && !weights_.gradients && !(streamed && streamed->has(section))) return body(x);
+  const StreamedWeights::Hold hold(streamed, section);
   if (hooks_) hooks_->before_forward(section);
   const bool train = wants_grad(x);
   std::pair<Tensor, Tensor> y = body(train ? SectionBegin::apply(x, this, section) : x);
@@ -245,6 +245,7 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
 
 Tensor Executor::hidden(const Batch& batch, bool adapted) const {
   const MemoryScope scope(MemoryTag::activations);
+  if (weights_.streamed) weights_.streamed->release_all();
   RaggedContext attention(batch);
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i) {
@@ -263,6 +264,7 @@ Tensor Executor::hidden(const Batch& batch, bool adapted) const {
 Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
   const MemoryScope scope(MemoryTag::activations);
   const at::NoGradGuard no_grad;
+  if (weights_.streamed) weights_.streamed->release_all();
   Tensor x;
   for (size_t i = 0; i < weights_.sections.size(); ++i)
     x = hooked(
@@ -278,7 +280,7 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
 void Executor::pack_rollout_weights() const {
   const at::NoGradGuard no_grad;
   for (size_t s = 0; s <= head_section(); ++s) {
-    const FrozenWeights::Hold hold(weights_.frozen.get(), s);
+    const StreamedWeights::Hold hold(weights_.streamed.get(), s);
     if (hooks_) hooks_->before_forward(s);
     weights_.rollout->pack(s, s < head_section() ? weights_.sections[s] : *weights_.of_section(s)[0]);
     if (hooks_) hooks_->after_forward(s);

@@ -4,7 +4,7 @@
 //   at::Tensor h = run.hidden(batch, adapted);                         // [N, H], output of the last section
 //   auto [logp, entropy] = run.log_prob(h, rows, targets, 1.0, false); // the head is a section like the others
 //
-// Section hooks, and the frozen weights that are unpacked for a section, are where weights come and go: a section's
+// Section hooks, and the streamed weights that are fetched for a section, are where weights come and go: a section's
 // weights are read between its before_forward and after_forward, and between its before_backward and after_backward,
 // and nowhere else; nodes keep none of them. Borrows its arguments: they, the hooks and the executor outlive every
 // backward of what it computed. One thread.
@@ -88,7 +88,7 @@ class Executor {
                         const at::Tensor& residual, bool adapted, const RolloutWeights* narrow) const;
   at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,
                            const ParamStorage& unit, AttentionContext& attention) const;
-  // A section as the hooks see it: what of it is frozen is unpacked and they are called around `body`, which makes two
+  // A section as the hooks see it: what of it is streamed is fetched and they are called around `body`, which makes two
   // tensors of x (the second may be undefined), and once more in the backward. narrow: its linears are read elsewhere.
   template <class Body>
   auto hooked(size_t section, const at::Tensor& x, const Body& body, bool narrow = false) const;

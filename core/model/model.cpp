@@ -18,28 +18,25 @@ namespace dsengine {
 using at::Tensor;
 
 Model::Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype,
-             FrozenSettings frozen)
+             StreamSettings streamed)
     : graph_(std::make_shared<const ModelGraph>(std::move(graph))),
       bound_(std::make_shared<const BoundGraph>(*graph_, kernels, dtype)),
       kernels_(&kernels),
       config_(std::move(config)),
       kind_(kind) {
-  build_weights(dtype, frozen, nullptr);
+  build_weights(dtype, streamed, nullptr);
 }
 
 Model Model::clone(ModelKind kind) const {
   Model copy;
   copy.config_ = config_, copy.kernels_ = kernels_, copy.kind_ = kind, copy.graph_ = graph_, copy.bound_ = bound_;
   copy.origin_ = origin_;
-  const FrozenWeights* frozen = weights_->frozen.get();
-  copy.build_weights(dtype(), frozen ? frozen->settings() : FrozenSettings{}, frozen);
+  const StreamedWeights* streamed = weights_->streamed.get();
+  copy.build_weights(dtype(), streamed ? streamed->settings() : StreamSettings{}, streamed);
   copy.executor_->set_recompute(executor_->recompute());
   at::NoGradGuard no_grad;
-  for (size_t i = 0; i < weights_->sections.size(); ++i) {
-    const ParamStorage& from = weights_->sections[i];
-    const ParamStorage& to = copy.weights_->sections[i];
-    (from.whole() ? to.flat() : to.vectors()).copy_(from.whole() ? from.flat() : from.vectors());
-  }
+  for (size_t i = 0; i < weights_->sections.size(); ++i)
+    at::Tensor(copy.weights_->sections[i].held()).copy_(weights_->sections[i].held());
   if (copy.weights_->head && kind == kind_)
     copy.weights_->head->flat().copy_(weights_->head->flat());
   else if (copy.weights_->head)
@@ -48,7 +45,7 @@ Model Model::clone(ModelKind kind) const {
   return copy;
 }
 
-void Model::build_weights(at::ScalarType dtype, FrozenSettings settings, const FrozenWeights* shared) {
+void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const StreamedWeights* shared) {
   weights_ = std::make_unique<Weights>();
   executor_ = std::make_unique<Executor>(*graph_, *bound_, *weights_);
   const auto size = int64_t(c10::elementSize(dtype));
@@ -58,32 +55,41 @@ void Model::build_weights(at::ScalarType dtype, FrozenSettings settings, const F
     layouts.emplace_back("score", std::vector<ParamBlock>{{{value_head(*graph_)}}}, size);
   else if (!graph_->head_tied)
     layouts.emplace_back("head", std::vector<ParamBlock>{{{graph_->head}}}, size);
-  const auto is_frozen = [&](size_t section) {
+  const auto is_streamed = [&](size_t section) {
     return settings.apart() && section < graph_->sections.size() && holds_linears(graph_->sections[section]);
   };
-  std::vector<int64_t> numels;
-  for (size_t i = 0; i < layouts.size(); ++i)
-    numels.push_back(layouts[i].numel() - (is_frozen(i) ? layouts[i].decayed_numel() : 0));
-  const MemoryScope scope(MemoryTag::weights);
-  Arena arena(device(), dtype, numels);
+  // Of a unit whose matrices come and go its vectors are here, of one that is trained nothing is.
+  std::vector<int64_t> here, homes;
   for (size_t i = 0; i < layouts.size(); ++i) {
-    const at::Tensor values = arena.take(numels[i]);
-    if (is_frozen(i))
-      weights_->sections.push_back(ParamStorage::without_matrices(std::move(layouts[i]), values));
-    else if (i < graph_->sections.size())
-      weights_->sections.emplace_back(std::move(layouts[i]), values);
+    const int64_t all = layouts[i].numel();
+    if (!is_streamed(i))
+      here.push_back(all);
+    else if (settings.trained)
+      homes.push_back(all);
     else
-      weights_->head = std::make_unique<ParamStorage>(std::move(layouts[i]), values);
+      here.push_back(all - layouts[i].decayed_numel());
   }
-  if (!settings.apart()) return;
-  weights_->frozen = std::make_unique<FrozenWeights>(device(), settings);
-  for (size_t i = 0; i < weights_->sections.size(); ++i) {
-    if (!is_frozen(i)) continue;
-    if (shared)
-      weights_->frozen->share(i, weights_->sections[i], *shared);
+  const MemoryScope scope(MemoryTag::weights);
+  Arena arena(device(), dtype, here);
+  std::optional<Arena> home;
+  if (!homes.empty()) {
+    const OffloadScope elsewhere(device(), MemoryTag::weights);
+    home.emplace(device(), dtype, homes);
+  }
+  if (settings.apart()) weights_->streamed = std::make_unique<StreamedWeights>(device(), settings);
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    const int64_t all = layouts[i].numel(), vectors = all - layouts[i].decayed_numel();
+    if (i == graph_->sections.size())
+      weights_->head = std::make_unique<ParamStorage>(std::move(layouts[i]), arena.take(all));
+    else if (!is_streamed(i))
+      weights_->sections.emplace_back(std::move(layouts[i]), arena.take(all));
+    else if (settings.trained)
+      weights_->sections.push_back(ParamStorage::streamed(std::move(layouts[i]), home->take(all)));
     else
-      weights_->frozen->add(i, weights_->sections[i]);
+      weights_->sections.push_back(ParamStorage::without_matrices(std::move(layouts[i]), arena.take(vectors)));
   }
+  for (size_t i = 0; i < weights_->sections.size(); ++i)
+    if (is_streamed(i)) weights_->streamed->add(i, weights_->sections[i], shared);
 }
 
 bool Model::finite() const {
@@ -93,7 +99,7 @@ bool Model::finite() const {
     return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
   };
   for (size_t s = 0; s <= weights_->sections.size(); ++s) {
-    const FrozenWeights::Hold hold(weights_->frozen.get(), s);
+    const StreamedWeights::Hold hold(weights_->streamed.get(), s);
     for (const auto* unit : weights_->of_section(s))
       for (size_t b = 0; b < unit->blocks().size(); ++b)
         if (!numbers(unit->block(b))) return false;
@@ -153,13 +159,13 @@ void Model::enable_training(const std::vector<std::string>& beside, bool offload
 
 Traffic Model::take_traffic() const {
   Traffic traffic;
-  if (weights_->frozen) traffic += weights_->frozen->take_traffic();
+  if (weights_->streamed) traffic += weights_->streamed->take_traffic();
   if (weights_->gradients) traffic += weights_->gradients->take_traffic();
   return traffic;
 }
 
 void Model::let_go_buffers() const {
-  if (weights_->frozen) weights_->frozen->let_go_buffer();
+  if (weights_->streamed) weights_->streamed->let_go_buffer();
   if (weights_->gradients) weights_->gradients->let_go_buffer();
 }
 
@@ -252,9 +258,9 @@ std::vector<Model::NamedTensor> Model::tensors() const {
 
 void Model::each_section(Access access, const std::function<void(const std::vector<NamedTensor>&)>& f) const {
   for (size_t s = 0; s <= weights_->sections.size(); ++s) {
-    const FrozenWeights::Hold hold(weights_->frozen.get(), s);
+    const StreamedWeights::Hold hold(weights_->streamed.get(), s);
     f(tensors_of(s));
-    if (weights_->frozen && access == Access::write) weights_->frozen->keep(s);
+    if (weights_->streamed && access == Access::write) weights_->streamed->keep(s);
   }
   let_go_buffers();
 }

@@ -34,10 +34,9 @@ struct ModelOrigin {
 class Model {
  public:
   // Its values are whatever memory holds until they are loaded (hf/load.h) or drawn (init.h). config: what the graph
-  // was declared from. frozen: of the linears of layers, which are never trained where they are apart. Borrows the
-  // kernels.
+  // was declared from. streamed: of layers. Borrows the kernels.
   Model(ModelGraph graph, Json config, ModelKind kind, const Kernels& kernels, at::ScalarType dtype,
-        FrozenSettings frozen = {});
+        StreamSettings streamed = {});
   // A copy of the weights under another kind: a critic from a reward model, a reward model from an actor.
   Model clone(ModelKind kind) const;
 
@@ -71,7 +70,7 @@ class Model {
   // See Executor; borrowed.
   void set_hooks(SectionHooks* hooks) { executor_->set_hooks(hooks); }
   Weights& weights() const { return *weights_; }
-  // What of its frozen weights and offloaded gradients was moved since the last call.
+  // What of its streamed weights and offloaded gradients was moved since the last call.
   Traffic take_traffic() const;
   // Buffers that they are brought to are kept for the next section, until this is called.
   void let_go_buffers() const;
@@ -101,7 +100,7 @@ class Model {
   // Value head at hidden rows: [T].
   at::Tensor values(const at::Tensor& hidden, const at::Tensor& rows) const;
 
-  // Names, shapes and views of every tensor a checkpoint of this model holds. Those of frozen weights have values in
+  // Names, shapes and views of every tensor a checkpoint of this model holds. Those of streamed weights have values in
   // each_section alone.
   struct NamedTensor {
     const ParamSpec* spec;
@@ -116,8 +115,8 @@ class Model {
 
  private:
   Model() = default;
-  // shared: null, or the frozen weights that it has from another of its kind.
-  void build_weights(at::ScalarType dtype, FrozenSettings settings, const FrozenWeights* shared);
+  // shared: null, or the streamed weights that it has from another of its kind.
+  void build_weights(at::ScalarType dtype, StreamSettings settings, const StreamedWeights* shared);
   std::vector<NamedTensor> tensors_of(size_t section) const;
   // UserError where the model cannot take the batch: its positions, its vocabulary.
   void check_bounds(const Batch& batch) const;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "memory/offload.h"
+#include "memory/spare_buffer.h"
 #include "param/storage.h"
 
 namespace dsengine {
@@ -17,18 +18,18 @@ struct Weights;
 
 class OffloadedGradients {
  public:
-  OffloadedGradients(const Device& device, Weights& weights) : device_(device), weights_(weights) {}
+  OffloadedGradients(const Device& device, Weights& weights)
+      : weights_(weights), spare_(device, MemoryTag::gradients) {}
 
   void bring(size_t section);
   void take_back(size_t section);
   // The buffer of what was taken back, which is kept for the next section.
-  void let_go_buffer() { spare_ = at::Tensor(); }
+  void let_go_buffer() { spare_.let_go(); }
   Traffic take_traffic() { return std::exchange(traffic_, {}); }
 
  private:
-  const Device& device_;
   Weights& weights_;
-  at::Tensor spare_;
+  SpareBuffer spare_;
   Traffic traffic_;
 };
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "model/adapter.h"
-#include "model/frozen_weights.h"
 #include "model/offloaded_gradients.h"
 #include "model/rollout_weights.h"
+#include "model/streamed_weights.h"
 #include "param/storage.h"
 
 namespace dsengine {
@@ -20,7 +20,7 @@ struct Weights {
   std::unique_ptr<ParamStorage> head;  // language: an untied head; value: [1, H]
   std::unique_ptr<Adapter> adapter;
   std::unique_ptr<RolloutWeights> rollout;          // null: generation reads the very weights
-  std::unique_ptr<FrozenWeights> frozen;            // null: every section is whole
+  std::unique_ptr<StreamedWeights> streamed;        // null: every section is whole
   std::unique_ptr<OffloadedGradients> gradients{};  // null: they lie with the weights
 
   // Sections, then the head, then an adapter's; those without parameters left out.

@@ -39,6 +39,7 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   std::vector<int64_t> bytes;
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->dtype() == at::kFloat, "unit {}", unit->name());
+    DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_parted()), "unit {} is elsewhere", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
   }
   if (units_.empty()) return;
@@ -94,14 +95,15 @@ void AdamW::update(const ParamStorage& unit, int64_t begin, const at::Tensor& me
       update_(gradient, weight, m, v, numbers);
       continue;
     }
-    const bool there = unit.grad_parted();  // the gradient too
-    const at::Tensor g = there ? gradient : staged_gradient_.narrow(0, 0, count);
-    const at::Tensor w = staged_weight_.narrow(0, 0, count);
+    // Where the moments are, gradient and weight may be too.
+    const bool bring_gradient = !unit.grad_parted(), bring_weight = !unit.streamed();
+    const at::Tensor g = bring_gradient ? staged_gradient_.narrow(0, 0, count) : gradient;
+    const at::Tensor w = bring_weight ? staged_weight_.narrow(0, 0, count) : weight;
     const auto bytes = int64_t(w.nbytes());
-    if (!there) traffic_.count(bytes, [&] { g.copy_(gradient); });
-    traffic_.count(bytes, [&] { w.copy_(weight); });
+    if (bring_gradient) traffic_.count(bytes, [&] { g.copy_(gradient); });
+    if (bring_weight) traffic_.count(bytes, [&] { w.copy_(weight); });
     update_(g, w, m, v, numbers);
-    traffic_.count(bytes, [&] { weight.copy_(w); });
+    if (bring_weight) traffic_.count(bytes, [&] { weight.copy_(w); });
   }
 }
 

@@ -6,7 +6,7 @@
 //
 // In NF4 a row has blocks of its own, so that no layout moves their borders.
 #pragma once
-#include "base/frozen_format.h"
+#include "base/stream_settings.h"
 #include "device/device.h"
 #include "param/layout.h"
 
@@ -17,7 +17,7 @@ class KeptMatrices {
   // Charged to the thread's tag.
   KeptMatrices(const ParamLayout& layout, FrozenFormat format, const Device& device);
 
-  FrozenFormat format() const { return format_; }
+  int64_t bytes() const { return int64_t(elements_.nbytes() + (scales_.defined() ? scales_.nbytes() : 0)); }
   void write(const at::Tensor& matrices);
   void read(const at::Tensor& matrices) const;
 

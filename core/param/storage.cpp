@@ -33,7 +33,7 @@ ParamStorage::ParamStorage(ParamLayout layout, at::Tensor vectors, Away)
   DSE_CHECK(vectors_.dim() == 1 && vectors_.numel() == layout_.numel() - layout_.decayed_numel(),
             "{} elements for the vectors of unit {}", vectors_.numel(), name());
   grad_blocks_.resize(blocks().size());
-  blocks_ = away_blocks_ = views(nothing(dtype(), layout_.decayed_numel()));
+  send_away();
   for (size_t i = 0; i < blocks().size(); ++i)
     if (!blocks()[i].decay()) span(layout_.offset_of(i) + layout_.numel_of(i), layout_.padding_of(i)).zero_();
 }
@@ -42,34 +42,42 @@ ParamStorage ParamStorage::without_matrices(ParamLayout layout, at::Tensor vecto
   return {std::move(layout), std::move(vectors), Away{}};
 }
 
-std::vector<at::Tensor> ParamStorage::views(const at::Tensor& matrices) const {
+ParamStorage ParamStorage::streamed(ParamLayout layout, at::Tensor home) {
+  ParamStorage unit(std::move(layout), std::move(home));
+  unit.send_away();
+  return unit;
+}
+
+void ParamStorage::send_away() { blocks_ = away_blocks_ = views(nothing(dtype(), brought_numel())); }
+
+std::vector<at::Tensor> ParamStorage::views(const at::Tensor& values) const {
   std::vector<at::Tensor> views;
   for (size_t i = 0; i < blocks().size(); ++i)
-    views.push_back(blocks()[i].decay() ? layout_.block_of(matrices, i)
-                                        : layout_.block_of(vectors_, i, layout_.decayed_numel()));
+    views.push_back(flat_.defined() || blocks()[i].decay() ? layout_.block_of(values, i)
+                                                           : layout_.block_of(vectors_, i, layout_.decayed_numel()));
   return views;
 }
 
 const at::Tensor& ParamStorage::flat() const {
-  DSE_CHECK(whole(), "the matrices of unit {} come and go", name());
+  DSE_CHECK(flat_.defined(), "the matrices of unit {} come and go", name());
   return flat_;
 }
 
-void ParamStorage::bring(at::Tensor matrices) {
-  DSE_CHECK(!whole() && !matrices_.defined(), "unit {} has its matrices", name());
-  DSE_CHECK(matrices.dim() == 1 && matrices.numel() == layout_.decayed_numel() && matrices.scalar_type() == dtype(),
-            "{} elements for the matrices of unit {}", matrices.numel(), name());
-  matrices_ = std::move(matrices);
-  blocks_ = views(matrices_);
+void ParamStorage::bring(at::Tensor values) {
+  DSE_CHECK(!whole() && !brought_.defined(), "unit {} has its values", name());
+  DSE_CHECK(values.dim() == 1 && values.numel() == brought_numel() && values.scalar_type() == dtype(),
+            "{} elements for the {} of unit {}", values.numel(), brought_numel(), name());
+  brought_ = std::move(values);
+  blocks_ = views(brought_);
 }
 
 at::Tensor ParamStorage::let_go() noexcept {
   blocks_ = away_blocks_;
-  return std::exchange(matrices_, at::Tensor());
+  return std::exchange(brought_, at::Tensor());
 }
 
 at::Tensor ParamStorage::span(int64_t begin, int64_t numel) const {
-  if (whole()) return flat_.narrow(0, begin, numel);
+  if (flat_.defined()) return flat_.narrow(0, begin, numel);
   DSE_CHECK(begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
   return vectors_.narrow(0, begin - layout_.decayed_numel(), numel);
 }
@@ -77,7 +85,8 @@ at::Tensor ParamStorage::span(int64_t begin, int64_t numel) const {
 void ParamStorage::place(at::Tensor flat) {
   DSE_CHECK(flat.dim() == 1 && flat.numel() == layout_.numel() && flat.is_contiguous(), "{} elements for unit {}",
             flat.numel(), name());
-  DSE_CHECK(!vectors_.defined() || (whole() && flat.scalar_type() == dtype()), "another type for unit {}", name());
+  DSE_CHECK(whole(), "unit {} comes and goes", name());
+  DSE_CHECK(!vectors_.defined() || flat.scalar_type() == dtype(), "another type for unit {}", name());
   flat_ = std::move(flat);
   vectors_ = flat_.narrow(0, layout_.decayed_numel(), layout_.numel() - layout_.decayed_numel());
   blocks_ = views(flat_);
@@ -100,7 +109,7 @@ void ParamStorage::train(const std::vector<bool>& which, bool parted) {
   DSE_CHECK(!trained(), "unit {}", name());
   const auto span = layout_.span_of(which);
   if (!span) return;
-  DSE_CHECK(whole() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
+  DSE_CHECK(flat_.defined() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
   trained_begin_ = span->begin;
   const MemoryScope scope(MemoryTag::gradients);
   grad_ = at::zeros({span->numel}, vectors_.options());

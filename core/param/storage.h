@@ -9,9 +9,10 @@
 // The padding between blocks is zero; between matrices that are brought it is whatever is there. Not copyable: its
 // views alias the buffers.
 //
-// Of a unit whose matrices are never trained they may come and go: it then holds its vectors (norms, biases) alone, and
-// for a while the matrices that are brought. While they are away their tensors have shapes and no values (meta). So may
-// gradients, whose buffer then lies elsewhere.
+// Values may come and go. A streamed unit has a home, which lies elsewhere, and for a while a copy that is brought; one
+// without matrices, which are never trained, holds its vectors (norms, biases) alone, and for a while the matrices that
+// are brought. While they are away their tensors have shapes and no values (meta). So may gradients, whose buffer then
+// lies elsewhere.
 #pragma once
 #include "device/device.h"
 #include "param/layout.h"
@@ -26,6 +27,9 @@ class ParamStorage {
   ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype);
   // Its matrices are away. vectors: [layout.numel() - layout.decayed_numel()].
   static ParamStorage without_matrices(ParamLayout layout, at::Tensor vectors);
+  // Its blocks are away. home [layout.numel()]: what is trained, averaged and saved; whatever it holds until it is
+  // loaded or drawn.
+  static ParamStorage streamed(ParamLayout layout, at::Tensor home);
   ParamStorage(ParamStorage&&) = default;
   ParamStorage& operator=(ParamStorage&&) = default;
 
@@ -33,23 +37,27 @@ class ParamStorage {
   const std::string& name() const { return layout_.name(); }
   const std::vector<ParamBlock>& blocks() const { return layout_.blocks(); }
 
-  // Whether it holds all of its values, always.
-  bool whole() const { return flat_.defined(); }
-  // Of a whole one.
+  // Whether its blocks have values always.
+  bool whole() const { return away_blocks_.empty(); }
+  bool streamed() const { return flat_.defined() && !whole(); }
+  // All values; a streamed one's home. Not of one without matrices.
   const at::Tensor& flat() const;
+  // What it holds always: flat(), or its vectors.
+  const at::Tensor& held() const { return flat_.defined() ? flat_ : vectors_; }
   at::ScalarType dtype() const { return vectors_.scalar_type(); }
-  // Another buffer of the type, dense, which holds the values already: what was read from the one before is no longer
-  // this storage's.
+  // Of a whole one: another buffer of the type, dense, which holds the values already: what was read from the one
+  // before is no longer this storage's.
   void place(at::Tensor flat);
-  // Of one that is not whole: its matrices are there, matrices [layout.decayed_numel()], until they are let go of.
-  void bring(at::Tensor matrices);
+  // Of one that is not whole: what comes and goes is there, values [brought_numel()], until it is let go of.
+  void bring(at::Tensor values);
   at::Tensor let_go() noexcept;
-  const at::Tensor& matrices() const { return matrices_; }  // undefined while they are away
+  int64_t brought_numel() const { return flat_.defined() ? layout_.numel() : layout_.decayed_numel(); }
+  const at::Tensor& brought() const { return brought_; }  // undefined while it is away
   const at::Tensor& vectors() const { return vectors_; }
   const at::Tensor& block(size_t i) const { return blocks_[i]; }
   // As ParamLayout::part_of has it.
   at::Tensor part(size_t block, size_t part) const { return part_rows(blocks()[block], part, blocks_[block]); }
-  // Elements [begin, begin + numel) of the layout; of one that is not whole, vectors alone.
+  // Elements [begin, begin + numel) of flat(); of one without matrices, vectors alone.
   at::Tensor span(int64_t begin, int64_t numel) const;
 
   // Of all blocks, or of those marked, whose span gets a gradient, zero.
@@ -76,13 +84,15 @@ class ParamStorage {
  private:
   struct Away {};
   ParamStorage(ParamLayout layout, at::Tensor vectors, Away);
-  std::vector<at::Tensor> views(const at::Tensor& matrices) const;  // and of the vectors, as blocks
+  // Blocks of all values; of one without matrices, of these and its vectors.
+  std::vector<at::Tensor> views(const at::Tensor& values) const;
+  void send_away();
   std::vector<at::Tensor> grad_views(const at::Tensor& grad, const std::vector<bool>& which) const;
 
   ParamLayout layout_;
   at::Tensor flat_, grad_;
-  at::Tensor matrices_;                                     // brought; undefined while they are away
-  at::Tensor vectors_;                                      // of a whole storage: a view
+  at::Tensor brought_;                                      // undefined while it is away
+  at::Tensor vectors_;                                      // where there is flat_: a view
   std::vector<at::Tensor> blocks_, grad_blocks_;            // views
   std::vector<at::Tensor> away_blocks_, away_grad_blocks_;  // what they are while their buffers are away
   int64_t trained_begin_ = 0;

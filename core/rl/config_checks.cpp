@@ -69,6 +69,9 @@ void check_options(const RunConfig& config, const StageConfig& stage, const dse_
                  "stage '{}': offload.gradients is for updates that are made beside offloaded moments: set "
                  "offload.moments",
                  stage.name);
+  DSE_CHECK_USER(!stage.offload.weights || (stage.offload.gradients && (stage.offload.average || !stage.has_average())),
+                 "stage '{}': offload.weights is for updates that are made where the weights are: set {}", stage.name,
+                 stage.offload.gradients ? "offload.average" : "offload.moments and offload.gradients");
   DSE_CHECK_USER(stage.ptx.sources.empty() || stage.ptx.coefficient > 0,
                  "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
   const RewardSource none;

@@ -22,7 +22,10 @@ GenerationMemory::GenerationMemory(Phases& phases, Scheduler& scheduler, Model& 
     model.pack_rollout_weights();
     pack_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   });
-  phases.on_leave(Phase::generate, [&scheduler, &model] { scheduler.release(), model.drop_rollout_weights(); });
+  phases.on_leave(Phase::generate, [&scheduler, &model, keep = config.keep_cache] {
+    if (!keep) scheduler.release();
+    model.drop_rollout_weights();
+  });
 }
 
 }  // namespace dsengine

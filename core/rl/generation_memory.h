@@ -1,6 +1,6 @@
 // What generation holds while it goes on: keys and values, and the narrower copies of weights that
 // RolloutConfig::weights asks for. Copies are made as Phase::generate begins, from the weights as they are then; at its
-// end all is given back.
+// end all is given back, but for keys and values that RolloutConfig::keep_cache keeps for the next.
 //
 //   GenerationMemory memory(phases, scheduler, actor, config);
 //   { const auto phase = phases.enter(Phase::generate); rollout.generate(prompts, step); }

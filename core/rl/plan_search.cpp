@@ -27,6 +27,7 @@ bool adapt(LoraConfig& lora) {
 // In the order of what they cost.
 const std::vector<Saving>& all_savings() {
   static const std::vector<Saving> all{
+      {"rollout.keep_cache = false", [](StageConfig& s) { return std::exchange(s.rollout.keep_cache, false); }},
       {"recompute = true", [](StageConfig& s) { return !std::exchange(s.recompute, true); }},
       {"moments = \"8bit\"",
        [](StageConfig& s) {
@@ -39,11 +40,13 @@ const std::vector<Saving>& all_savings() {
       {"offload.gradients = true",
        [](StageConfig& s) { return s.offload.moments && !std::exchange(s.offload.gradients, true); }},
       {"offload.average = true",
-       [](StageConfig& s) {
-         const bool any = s.actor.optimizer.ema_decay > 0 || s.critic.optimizer.ema_decay > 0;
-         return any && !std::exchange(s.offload.average, true);
-       }},
+       [](StageConfig& s) { return s.has_average() && !std::exchange(s.offload.average, true); }},
       {"offload.frozen = true", [](StageConfig& s) { return !std::exchange(s.offload.frozen, true); }},
+      {"offload.weights = true",
+       [](StageConfig& s) {
+         const bool others = s.offload.gradients && (s.offload.average || !s.has_average());
+         return others && !std::exchange(s.offload.weights, true);
+       }},
       {"lora.rank = 16",
        [](StageConfig& s) {
          const bool actor = adapt(s.actor.lora), critic = adapt(s.critic.lora);

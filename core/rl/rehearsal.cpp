@@ -57,9 +57,9 @@ class Rehearsal {
     const auto steps = telling_steps();
     for (size_t i = 0; i < steps.size(); ++i) {
       const auto before = result_.phases;
-      const double moved = result_.moved;
+      const Movement movement = result_.movement;
       rehearse_step(steps[i]);
-      if (i > 0) result_.phases = before, result_.moved = moved;  // they are of the step that reads most
+      if (i > 0) result_.phases = before, result_.movement = movement;  // they are of the step that reads most
     }
     models_.roles().each_trained([](const RoleEntry&, const Role& role) {
       if (!role.average.empty()) (void)role.averaged();  // as it is saved
@@ -73,10 +73,13 @@ class Rehearsal {
  private:
   void count_seconds(Phase phase) {
     result_.phases[size_t(phase)].seconds += repeats_ * context_.kernels.take_seconds();
-    result_.moved += repeats_ * take_moved();
+    result_.movement += repeats_ * take_moved();
   }
 
-  double take_moved() { return double(models_.take_traffic().bytes); }
+  Movement take_moved() {
+    const Traffic traffic = models_.take_traffic();
+    return {double(traffic.bytes), double(traffic.unpacked)};
+  }
 
   static void note_peak(Phase phase, PhasePlan& to) {
     const Ledger& ledger = Ledger::meta();
@@ -88,11 +91,11 @@ class Rehearsal {
   // All at once, where the stage's slots do not say less: perhaps more answers than in a step.
   void evaluate() {
     const auto step = result_.phases;
-    const double moved = result_.moved;
+    const Movement movement = result_.movement;
     phases_.restart();
     const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
     if (!prompts.empty()) generate(prompts, 1), answered(prompts, 1);
-    result_.phases = step, result_.moved = moved;
+    result_.phases = step, result_.movement = movement;
     PhasePlan& evaluation = result_.phases.emplace_back(PhasePlan{.name = "evaluation"});
     for (const Phase phase : {Phase::generate, Phase::score}) note_peak(phase, evaluation);
   }
@@ -148,7 +151,8 @@ class Rehearsal {
                                       .samples = samples,
                                       .sampling = sampling_of(stage_.rollout)}));
     // Until every slot is taken, or every prompt has been read: short answers may end before the last ones begin.
-    double read = 0, read_moved = 0;
+    double read = 0;
+    Movement read_moved;
     std::set<RequestId> begun;
     for (size_t events = 0; events < size_t(slots) && begun.size() < ids.size();) {
       const auto told = scheduler.step();
@@ -157,12 +161,13 @@ class Rehearsal {
       read += context_.kernels.take_seconds(), read_moved += take_moved();
     }
     if (!scheduler.idle()) scheduler.step();
-    const double decoded = context_.kernels.take_seconds(), decoded_moved = take_moved();
+    const double decoded = context_.kernels.take_seconds();
+    const Movement decoded_moved = take_moved();
     for (const auto id : ids) scheduler.cancel(id);
-    const int64_t waves = (answers + slots - 1) / slots;
-    result_.phases[size_t(Phase::generate)].seconds +=
-        double(waves) * (read + decoded * double(stage_.rollout.max_response_length - 1));
-    result_.moved += double(waves) * (read_moved + decoded_moved * double(stage_.rollout.max_response_length - 1));
+    const auto waves = double((answers + slots - 1) / slots), later = double(stage_.rollout.max_response_length - 1);
+    result_.phases[size_t(Phase::generate)].seconds += waves * (read + later * decoded);
+    read_moved += later * decoded_moved;
+    result_.movement += waves * read_moved;
   }
 
   // Rows of such answers, scored.

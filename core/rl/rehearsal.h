@@ -26,13 +26,23 @@ struct PhasePlan {
   int64_t of(MemoryTag tag) const { return by_tag[size_t(tag)]; }
 };
 
+// Bytes, as Traffic has them.
+struct Movement {
+  double moved = 0, unpacked = 0;
+  Movement& operator+=(const Movement& other) {
+    moved += other.moved, unpacked += other.unpacked;
+    return *this;
+  }
+  friend Movement operator*(double times, const Movement& m) { return {times * m.moved, times * m.unpacked}; }
+};
+
 struct StagePlan {
   std::string stage, algorithm;
   int64_t steps = 0;
   int64_t held = 0;                 // bytes between phases: the state
   int64_t offloaded = 0;            // beside all these, what lies in the host's memory
   bool host_apart = false;          // whether that is another memory than the device's
-  double moved = 0;                 // bytes in a step: of frozen weights fetched, of what goes to offloaded moments
+  Movement movement{};              // in a step
   std::vector<PhasePlan> phases{};  // those of a step, in their order; then the answers of an evaluation
 
   const PhasePlan& at(Phase phase) const { return phases[size_t(phase)]; }

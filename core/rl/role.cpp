@@ -65,8 +65,9 @@ double Role::step(double learning_rate, Communicator& ranks) {
   const double norm = optimizer->step(learning_rate, ranks);
   at::NoGradGuard no_grad;
   for (size_t u = 0; u < average.size(); ++u) {
-    at::Tensor weights = optimizer->units()[u]->trained_flat();
-    if (offload.average) {
+    const ParamStorage& unit = *optimizer->units()[u];
+    at::Tensor weights = unit.trained_flat();
+    if (offload.average && !unit.streamed()) {
       const OffloadScope scope(model.device(), MemoryTag::workspace);
       averages_traffic.count(int64_t(weights.nbytes()), [&] { weights = weights.clone(); });
     }

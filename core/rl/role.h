@@ -35,7 +35,8 @@ struct Role {
   Traffic averages_traffic{};
   // The model under the averaged weights.
   Model averaged() const;
-  // What was brought from where it is kept since the last call: frozen weights for a section, weights for an update.
+  // What was brought from where it is kept since the last call: weights and gradients for a section, what is updated
+  // elsewhere.
   Traffic take_traffic();
 };
 

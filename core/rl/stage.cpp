@@ -180,7 +180,7 @@ Json StageRunner::step(int64_t step) {
   for (const auto& row : e.rows) tokens += int64_t(row->tokens.size());
   line["tokens"] = tokens;
   phases_.write_to(line);
-  if (const Traffic moved = models_.take_traffic(); moved.bytes > 0) {
+  if (const Traffic moved = models_.take_traffic(); moved.bytes > 0 || moved.unpacked > 0) {
     line["moved_mb"] = double(moved.bytes) / (1 << 20);
     line["seconds_moving"] = moved.seconds;
   }

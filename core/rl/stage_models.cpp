@@ -42,13 +42,14 @@ StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const S
 }
 
 // Of a role that is trained without an adapter nothing is frozen.
-FrozenSettings StageModels::frozen(const RoleEntry& entry) const {
+StreamSettings StageModels::streamed(const RoleEntry& entry) const {
   const bool trained = needs_.trained & entry.bit;
   // A reference of the actor's own weights is that of what the actor begins with.
   const bool like_actor = !trained && (needs_.trained & DSE_ACTOR) && inputs_.of(entry.bit) == inputs_.of(DSE_ACTOR);
   if (!trained && !like_actor) return {.offload = stage_.offload.frozen};
   const LoraConfig& lora = trained ? (stage_.*entry.config).lora : stage_.actor.lora;
-  if (lora.rank == 0 && !is_adapter(inputs_.of(entry.bit))) return {.offload = !trained && stage_.offload.frozen};
+  if (lora.rank == 0 && !is_adapter(inputs_.of(entry.bit)))
+    return {.offload = trained ? stage_.offload.weights : stage_.offload.frozen, .trained = trained};
   return {.format = lora.base, .offload = stage_.offload.frozen};
 }
 
@@ -80,7 +81,7 @@ void StageModels::load(const RoleEntry& entry) {
                                                       .random_init = random,
                                                       .new_value_head = train,
                                                       .seed = run_.seed,
-                                                      .frozen = frozen(entry)}),
+                                                      .streamed = streamed(entry)}),
                                           nullptr, config.optimizer, config.lora, stage_.offload});
   if (role->model.device().has_values())
     DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());

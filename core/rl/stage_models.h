@@ -60,7 +60,7 @@ class StageModels {
 
  private:
   void load(const RoleEntry& entry);
-  FrozenSettings frozen(const RoleEntry& entry) const;
+  StreamSettings streamed(const RoleEntry& entry) const;
   void read_critic_text();
   void save(const RoleEntry& entry, const Role& role, const std::filesystem::path& to, const std::vector<TokenId>& ends,
             const ExampleSet* pairs) const;

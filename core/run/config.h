@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "base/choice.h"
-#include "base/frozen_format.h"
 #include "base/moment_format.h"
+#include "base/stream_settings.h"
 #include "plugin/settings.h"
 #include "run/logging.h"
 
@@ -102,7 +102,8 @@ struct OffloadConfig {
   bool moments = false;
   bool gradients = false;  // with moments
   bool average = false;
-  bool frozen = false;  // the layers' linears of models that are not trained, and under adapters
+  bool weights = false;  // layers of models that are trained without an adapter; with all of these
+  bool frozen = false;   // the layers' linears of models that are not trained, and under adapters
 };
 
 struct RoleConfig {
@@ -123,7 +124,8 @@ struct RolloutConfig {
   int64_t batch_size = 64;  // prompts a step
   int64_t samples_per_prompt = 1;
   int64_t max_response_length = 128;
-  int64_t slots = 0;  // sequences generated at once; 0: all of a step
+  int64_t slots = 0;        // sequences generated at once; 0: all of a step
+  bool keep_cache = false;  // memory for keys and values is held while training goes on
   WeightFormat weights = WeightFormat::fp32;
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0;
@@ -164,6 +166,7 @@ struct StageConfig {
   RolloutConfig rollout;
   PtxConfig ptx;
   DataConfig data;
+  bool has_average() const { return actor.optimizer.ema_decay > 0 || critic.optimizer.ema_decay > 0; }
   // What scores an answer: `rewards`, else `reward`.
   std::vector<RewardSource> reward_sources() const {
     return rewards.empty() ? std::vector<RewardSource>{reward} : rewards;

@@ -115,6 +115,9 @@ void describe(Visitor& visit, OffloadConfig& c) {
   visit.value("gradients", c.gradients,
               "gradients, of which a layer's at a time are brought to be added to; with offload.moments");
   visit.value("average", c.average, "moving averages of the weights (ema_decay)");
+  visit.value("weights", c.weights,
+              "the layers of models that are trained without an adapter, fetched a layer at a time; with "
+              "offload.moments, offload.gradients, and offload.average where there is one");
   visit.value("frozen", c.frozen,
               "the layers' linears of models that are not trained (reference, rewards, the weights under an adapter), "
               "fetched a layer at a time");
@@ -151,6 +154,8 @@ void describe(Visitor& visit, RolloutConfig& c) {
   visit.value("samples_per_prompt", c.samples_per_prompt, "answers to each prompt", {.min = 1});
   visit.value("max_response_length", c.max_response_length, "tokens", {.min = 1});
   visit.value("slots", c.slots, "sequences generated at once; 0: all of a step", {.min = 0});
+  visit.value("keep_cache", c.keep_cache,
+              "hold the memory for keys and values from one rollout to the next, while training goes on beside it");
   visit.value("weights", c.weights,
               "what answers are generated from: fp32, the weights as they are trained; bf16 and int8, copies of the "
               "linear layers' in so few bits, made anew for each step. Their answers are another policy's: see "

@@ -63,7 +63,8 @@ constexpr std::array kMetrics = {
     MetricRow{"seconds_moving", kTraining, "s",
               "of all these, fetching what `offload` or `lora.base` keeps elsewhere or narrower, and taking weights "
               "and gradients there; where anything is kept so"},
-    MetricRow{"moved_mb", kTraining, "MiB", "how much was moved in those seconds"},
+    MetricRow{"moved_mb", kTraining, "MiB",
+              "how much went between the two memories in those seconds; 0 where weights were only unpacked"},
     MetricRow{"memory_weights_mb", kTraining, "MiB",
               "most memory in the step that weights took: of all roles, and of reward models"},
     MetricRow{"memory_gradients_mb", kTraining, "MiB", "the same of gradients"},

@@ -1,9 +1,10 @@
-"""dsengine plan and memory_limit: plan_test.py BINARY
+"""dsengine plan and memory_limit: plan_test.py BINARY FAKE_DRIVER
 
 What is foretold of each stage of the built-in run; a run that would need more than memory_limit begins nothing and says what
 fits; one that fits stays below; one that needs more than was foretold ends in one line.
 """
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -99,8 +100,48 @@ def check_cards(stages):
     assert abs(line["memory_limit_gib"] * 1.03 - rest) < 1e-6, line
     other = json.loads(dsengine("plan", "--json", "--gpu", "h200").stdout.splitlines()[0])
     assert other["peak_gib"] == stages["sft"]["peak_gib"] and other["memory_limit_gib"] > 130, other
+    # On a cpu what is offloaded is in the same memory; a card's plan has less of its own, and the time of the link.
+    away = ["offload.moments=true", "offload.gradients=true", "offload.weights=true"]
+    gone = json.loads(dsengine("plan", "--json", "--gpu", "h200", sets=away).stdout.splitlines()[0])
+    assert gone["state_gib"] < 0.1 * other["state_gib"] and gone["offloaded_gib"] > 0.9 * other["state_gib"], gone
+    assert gone["seconds_per_step"] > other["seconds_per_step"], gone
+    alone = dsengine("--plugin", "sft", sets=["offload.weights=true"])
+    assert alone.returncode == 1 and "offload.moments and offload.gradients" in alone.stderr.splitlines()[-1], alone.stderr
     unknown = dsengine("plan", "--gpu", "h300")
     assert unknown.returncode == 1 and "h300" in unknown.stderr.splitlines()[-1], unknown.stderr
+
+
+# The machine's own card, as its driver's library tells of it; here one that tells what it is asked to.
+def check_auto(stages, library):
+    def found(name, gib):
+        sets = [part for one in SHORT for part in ("--set", one)]
+        environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "FAKE_CARD": name, "FAKE_CARD_GIB": str(gib)}
+        done = subprocess.run([BINARY, "plan", "--json", "--gpu", "auto", *sets], capture_output=True, text=True, timeout=600,
+                              env=environment)
+        return done, json.loads(done.stdout.splitlines()[0]) if done.stdout else None
+
+    done, line = found("NVIDIA A100-SXM4-40GB", 40)
+    assert done.returncode == 0 and line["device"] == "a100-40" and line["device_gib"] == 40, (line, done.stderr)
+    done, line = found("NVIDIA H100 NVL", 94)  # more of it than the others of its name
+    assert line["device"] == "h100" and line["device_gib"] == 94, (line, done.stderr)
+    done, line = found("NVIDIA Unheard-of", 8)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and line is None and "'NVIDIA Unheard-of' (8.0 GiB)" in last and "h200" in last, done.stderr
+    done, line = found("", 0)  # a driver without a card
+    assert done.returncode == 0 and line["device"] == "cpu" and line["peak_gib"] == stages["sft"]["peak_gib"], (line, done.stderr)
+
+
+def check_batches(stages):
+    done = dsengine("plan", "--json", "--batch", "4", "8")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(lines) == 6, done.stderr
+    batches = {(line["stage"], line["batch"]): line for line in lines}
+    # Of a pair the rows are two; a rollout has as many prompts.
+    assert set(batches) == {("sft", 4), ("sft", 8), ("reward", 2), ("reward", 4), ("ppo", 4), ("ppo", 8)}, batches.keys()
+    for small, large in ((("sft", 4), ("sft", 8)), (("reward", 2), ("reward", 4)), (("ppo", 4), ("ppo", 8))):
+        assert batches[small]["peak_gib"] < batches[large]["peak_gib"] < stages[small[0]]["peak_gib"], (small, large)
+    odd = dsengine("plan", "--batch", "3")
+    assert odd.returncode == 1 and "two a pair" in odd.stderr.splitlines()[-1], odd.stderr
 
 
 # The reference, which serves where no kernel does, is planned for too.
@@ -122,6 +163,8 @@ def check_without_kernels(stages, folder):
 def main():
     stages = check_lines()
     check_cards(stages)
+    check_auto(stages, pathlib.Path(sys.argv[2]).resolve())
+    check_batches(stages)
     with tempfile.TemporaryDirectory() as folder:
         check_limit(stages, pathlib.Path(folder))
     with tempfile.TemporaryDirectory() as folder:

@@ -57,5 +57,16 @@ TEST(GenerationMemory, AnswersOfNarrowerWeightsAreCorrectedFor) {
   }
 }
 
+TEST(GenerationMemory, KeysAndValuesMayBeHeldWhileTrainingGoesOn) {
+  const TinyRun tiny;
+  const auto plain = ppo_of(tiny, "given_back", {}), held = ppo_of(tiny, "held", {"stage.ppo.rollout.keep_cache=true"});
+  for (size_t step = 0; step < plain.size(); ++step) {
+    for (const char* same : {"reward", "loss"}) EXPECT_EQ(plain[step].at(same), held[step].at(same));
+    const double cache = held[step].at("memory_kv_cache_mb"), train = held[step].at("memory_peak_train_mb");
+    EXPECT_GT(cache, 0);
+    EXPECT_NEAR(train - double(plain[step].at("memory_peak_train_mb")), cache, 0.1 * cache);
+  }
+}
+
 }  // namespace
 }  // namespace dsengine

@@ -204,7 +204,7 @@ void save_adapter(const Model& model, const fs::path& directory, const fs::path&
     for (const auto& named : tensors) {
       const auto found = beside.find(named.spec->tensor);
       if (found == beside.end()) continue;
-      // Perhaps of frozen weights, which are there for as long as this is called.
+      // Perhaps of streamed weights, which are there for as long as this is called.
       stored.push_back({found->second, {{named.spec, named.tensor.clone()}}, {}});
       saved.insert(found->second.substr(0, found->second.rfind('.')));
     }

@@ -44,14 +44,14 @@ Model declared(Json config, const std::string& where, const PluginRegistry& regi
                const ModelOptions& options) {
   DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   ModelGraph graph = declare_architecture(config, where, registry);
-  if (kernels.device().has_values()) check_memory(graph, options.dtype, options.frozen.format, where);
+  if (kernels.device().has_values()) check_memory(graph, options.dtype, options.streamed.format, where);
   if (options.new_value_head) {
     // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
     const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());
     if (!pad.is_null() && (eos == pad || (eos.is_array() && std::count(eos.begin(), eos.end(), pad) > 0)))
       config["pad_token_id"] = nullptr;
   }
-  return {std::move(graph), std::move(config), options.kind, kernels, options.dtype, options.frozen};
+  return {std::move(graph), std::move(config), options.kind, kernels, options.dtype, options.streamed};
 }
 
 // The deviation that new weights are drawn with.

@@ -22,7 +22,7 @@ struct ModelOptions {
   uint64_t seed = 0;
   at::ScalarType dtype = at::kFloat;
   std::filesystem::path base{};  // of an adapter, in place of the one that its configuration names
-  FrozenSettings frozen{};       // of the linears of layers, which are never trained where they are apart
+  StreamSettings streamed{};     // of layers
 };
 
 // An adapter's directory (hf/adapter_files.h) is loaded beside its base.

@@ -9,8 +9,8 @@
 
 #include <string>
 
-#include "base/frozen_format.h"
 #include "base/model_kind.h"
+#include "base/stream_settings.h"
 #include "files/weights.h"
 #include "model/graph.h"
 

@@ -1,4 +1,4 @@
-// How the weights of layers' linears are kept that are never trained.
+// How the weights of layers are kept while nothing reads them.
 #pragma once
 #include "base/choice.h"
 
@@ -10,9 +10,10 @@ enum class FrozenFormat { fp32, nf4 };
 template <>
 inline constexpr auto kChoices<FrozenFormat> = std::to_array<const char*>({"fp32", "nf4"});
 
-struct FrozenSettings {
-  FrozenFormat format = FrozenFormat::fp32;
-  bool offload = false;  // they lie in another memory than the device's (memory/offload.h)
+struct StreamSettings {
+  FrozenFormat format = FrozenFormat::fp32;  // of linears that are never trained
+  bool offload = false;                      // they lie in another memory than the device's (memory/offload.h)
+  bool trained = false;                      // all of a layer, which is trained; in fp32
 
   // Whether they are anything but weights like the others.
   bool apart() const { return format != FrozenFormat::fp32 || offload; }

@@ -1,0 +1,79 @@
+// Weights of layers that are kept elsewhere than they are read, or narrower: a section's are fetched before it runs and
+// let go of after it. So a model takes the memory of what is kept, and that of one section.
+//
+//   StreamedWeights streamed(device, {.format = FrozenFormat::nf4});
+//   streamed.add(s, weights.sections[s]);                              // a storage without matrices, or a streamed one
+//   { const StreamedWeights::Hold hold(&streamed, s);  weights.sections[s].block(0); }
+//
+// Of a storage without matrices these are kept here; copies of a model share them until one of them writes. A streamed
+// storage has a home, which its optimizer changes while nobody holds it. Holds of a section nest and may end in any
+// order. Borrows the device and the storages, which do not move. One thread.
+#pragma once
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "memory/offload.h"
+#include "memory/spare_buffer.h"
+#include "param/kept_matrices.h"
+#include "param/storage.h"
+
+namespace dsengine {
+
+class StreamedWeights {
+ public:
+  StreamedWeights(const Device& device, StreamSettings settings)
+      : device_(device), settings_(settings), spare_(device, MemoryTag::weights) {}
+  StreamedWeights(const StreamedWeights&) = delete;
+  StreamedWeights& operator=(const StreamedWeights&) = delete;
+
+  // like: null, or of a model whose storages have the same layouts: what is kept of its section is shared.
+  void add(size_t section, ParamStorage& unit, const StreamedWeights* like = nullptr);
+  bool has(size_t section) const { return units_.contains(section); }
+  StreamSettings settings() const { return settings_; }
+
+  // Of a section that has none nothing is done, here and below.
+  void hold(size_t section);
+  void release(size_t section) noexcept;
+  // Whatever is held still: a backward that threw lets go of nothing.
+  void release_all() noexcept;
+  // The buffer of what was released, which is kept for the next section.
+  void let_go_buffer() { spare_.let_go(); }
+  // The values of a section that is held become what is kept.
+  void keep(size_t section);
+
+  class Hold {
+   public:
+    Hold(StreamedWeights* streamed, size_t section) : streamed_(streamed), section_(section) {  // null: nothing is done
+      if (streamed_) streamed_->hold(section_);
+    }
+    ~Hold() {
+      if (streamed_) streamed_->release(section_);
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+   private:
+    StreamedWeights* streamed_;
+    size_t section_;
+  };
+
+  // What was fetched since the last call.
+  Traffic take_traffic() { return std::exchange(traffic_, {}); }
+
+ private:
+  struct Unit {
+    ParamStorage* storage;
+    std::shared_ptr<KeptMatrices> kept;  // null: the storage has a home
+    int64_t holds = 0;
+  };
+  std::shared_ptr<KeptMatrices> new_home(const ParamLayout& layout) const;
+
+  const Device& device_;
+  StreamSettings settings_;
+  std::map<size_t, Unit> units_;
+  SpareBuffer spare_;
+  Traffic traffic_;
+};
+
+}  // namespace dsengine
