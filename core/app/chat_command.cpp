@@ -17,6 +17,7 @@ namespace {
 struct TalkOptions {
   ModelFolder folder;
   dse::Sampling sampling;
+  std::string device = "cpu";
 };
 
 // Generates the answer to a conversation and prints it as it comes.
@@ -40,7 +41,7 @@ std::string say_answer(const dse::Model& model, const std::vector<dse::ChatTurn>
 
 // A conversation on the terminal or through a pipe: /clear, /set temperature T, /quit.
 int talk(const TalkOptions& o, const Common& common) {
-  const dse::Engine engine({common.plugin_path});
+  const dse::Engine engine({.plugin_path = common.plugin_path, .device = o.device});
   const dse::Model loaded = load_model(engine, o.folder, "--model", dse::HeadKind::language, "fp32");
   DSE_CHECK_USER(loaded.text(), "{}: chat needs a tokenizer", o.folder.directory);
   const bool terminal = isatty(STDIN_FILENO);
@@ -80,6 +81,7 @@ int talk(const TalkOptions& o, const Common& common) {
 Body define_chat(CLI::App& app, Common& common) {
   auto o = std::make_shared<TalkOptions>();
   add_model_option(app, o->folder);
+  add_device_option(app, o->device);
   add_base_option(app, "--base", o->folder.base, "an adapter");
   add_sampling_options(app, o->sampling);
   return [o, &common] { return talk(*o, common); };

@@ -22,6 +22,7 @@ struct EvalCommandOptions {
   std::string output;        // "": none
   std::string older_reader;  // --adapter, which --reader was called
   int64_t shown = 3, threads = 0;
+  std::string device = "cpu";
 };
 
 int eval(const EvalCommandOptions& o, const Common& common) {
@@ -32,7 +33,7 @@ int eval(const EvalCommandOptions& o, const Common& common) {
     spdlog::warn("option_renamed option=--adapter now=--reader note=\"the older name is taken until 1.0\"");
     evaluated.reader = o.older_reader;
   }
-  const dse::Engine engine({common.plugin_path, o.threads});
+  const dse::Engine engine({common.plugin_path, o.threads, o.device});
   if (!o.output.empty()) check_writable(o.output);
   const Json result = evaluate(engine, evaluated, o.sampling);
   std::cout << eval_summary(result, o.shown) << std::flush;
@@ -60,6 +61,7 @@ Body define_eval(CLI::App& app, Common& common) {
   app.add_option("--samples", o->shown, "answers to show")->check(count_or_none());
   app.add_option("--output", o->output, "everything as JSON");
   add_threads_option(app, o->threads);
+  add_device_option(app, o->device);
   app.add_option("--dtype", e.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
   add_sampling_options(app, o->sampling);
   app.footer(kEvalKeys);

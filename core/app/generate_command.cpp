@@ -46,7 +46,7 @@ void put_answers(Json& line, std::span<const dse::Reply> replies) {
 
 // Answers to prompts.
 int generate(const GenerateOptions& o, const Common& common) {
-  const dse::Engine engine({common.plugin_path, o.computing.threads});
+  const dse::Engine engine({common.plugin_path, o.computing.threads, o.computing.device});
   const dse::Model loaded = load_model(engine, o.folder, "--model", dse::HeadKind::language, o.computing.dtype);
   dse::Sampling sampling = o.sampling;
   DSE_CHECK_USER(sampling.stop.empty() || loaded.text(), "--stop needs the model's tokenizer");

@@ -104,7 +104,7 @@ class StagePlanner {
         options_(options),
         card_(card),
         limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
-                                                 : memory_limit(config)),
+                                                 : memory_limit(config, session.kernels().device())),
         rates_(rates),
         check_(config, session.registry(), stop) {
     if (card_) check_.set_host_apart();

@@ -19,7 +19,7 @@ struct ScoreOptions {
 
 // Log-probabilities under a language model, or rewards by a reward model.
 int score(const ScoreOptions& o, const Common& common) {
-  const dse::Engine engine({common.plugin_path, o.computing.threads});
+  const dse::Engine engine({common.plugin_path, o.computing.threads, o.computing.device});
   DSE_CHECK_USER(o.folder.directory.empty() != o.reward.empty(), "score: give either --model or --reward");
   const bool rewards = !o.reward.empty();
   const dse::Model loaded =

@@ -52,8 +52,13 @@ void add_threads_option(CLI::App& app, int64_t& threads) {
   app.add_option("--threads", threads, "0: all cores")->check(count_or_none());
 }
 
+void add_device_option(CLI::App& app, std::string& device) {
+  app.add_option("--device", device, "cpu; cuda or cuda:1, a graphics card; auto: the first card, else the cpu");
+}
+
 void add_computing_options(CLI::App& app, Computing& computing) {
   add_threads_option(app, computing.threads);
+  add_device_option(app, computing.device);
   app.add_option("--dtype", computing.dtype, "fp32, or bf16: weights rounded to bfloat16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
 }

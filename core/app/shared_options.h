@@ -32,6 +32,7 @@ struct LineFiles {
 
 struct Computing {
   int64_t threads = 0;  // 0: all cores
+  std::string device = "cpu";
   std::string dtype = "fp32";
 };
 
@@ -40,7 +41,8 @@ void add_model_option(CLI::App& app, ModelFolder& folder);
 void add_base_option(CLI::App& app, const char* flag, std::string& base, const char* of);
 void add_line_options(CLI::App& app, LineFiles& files);
 void add_threads_option(CLI::App& app, int64_t& threads);
-void add_computing_options(CLI::App& app, Computing& computing);  // --threads, --dtype
+void add_device_option(CLI::App& app, std::string& device);
+void add_computing_options(CLI::App& app, Computing& computing);  // --threads, --device, --dtype
 // How one answer is drawn; how many, and what ends them, is generate's own.
 void add_sampling_options(CLI::App& app, dse::Sampling& sampling);
 

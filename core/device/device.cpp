@@ -4,10 +4,16 @@
 #include <ATen/ExpandUtils.h>
 #include <torch/library.h>
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <optional>
 #include <tuple>
+
+#include "base/check.h"
+#include "device/cuda.h"
 
 namespace dsengine {
 namespace {
@@ -74,6 +80,31 @@ const Device& Device::meta() {
   }();
   static const Device meta(at::kMeta);
   return meta;
+}
+
+std::optional<int64_t> Device::free_memory() const {
+  if (!where_.is_cuda()) return std::nullopt;
+  return cuda_free_memory(where_.index());
+}
+
+void* Device::stream() const {
+  if (!where_.is_cuda()) return nullptr;
+  return c10::impl::VirtualGuardImpl(where_.type()).getStream(where_).native_handle();
+}
+
+Device open_device(const std::string& name) {
+  if (name == "cpu" || (name == "auto" && cuda_cards() == 0)) return Device(at::kCPU);
+  constexpr std::string_view kCard = "cuda:";
+  int index = 0;
+  bool known = name == "cuda" || name == "auto";
+  if (name.starts_with(kCard)) {
+    const char* const end = name.data() + name.size();
+    const auto [parsed, error] = std::from_chars(name.data() + kCard.size(), end, index);
+    known = error == std::errc() && parsed == end && index >= 0 && index < 128;
+  }
+  DSE_CHECK_USER(known, "device '{}' is none: cpu, cuda, cuda:0 (a card's number) or auto", name);
+  open_cuda(index);
+  return Device(at::Device(at::kCUDA, at::DeviceIndex(index)));
 }
 
 at::Tensor Device::empty(at::IntArrayRef sizes, at::ScalarType type) const { return at::empty(sizes, options(type)); }

@@ -15,7 +15,9 @@
 #include <c10/core/TensorOptions.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 
 namespace dsengine {
 
@@ -32,6 +34,12 @@ class Device {
 
   at::Device where() const { return where_; }
   bool has_values() const { return !where_.is_meta(); }
+  // Whether its memory is another than the host's.
+  bool is_apart() const { return !where_.is_cpu() && !where_.is_meta(); }
+  // Bytes of memory of its own that are free; none where that is the host's, or nobody can say.
+  std::optional<int64_t> free_memory() const;
+  // The stream that its work is queued on, as its libraries know it (cudaStream_t); null: work is done at once.
+  void* stream() const;
   at::TensorOptions options(at::ScalarType type) const { return at::TensorOptions().device(where_).dtype(type); }
   // The values are whatever memory holds.
   at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type) const;
@@ -44,7 +52,19 @@ class Device {
   at::Device where_;
 };
 
+// "cpu"; "cuda" or "cuda:1": a graphics card, the first unless it is counted from 0; "auto": the first card that there
+// is, else the host. UserError: what is missing.
+Device open_device(const std::string& name);
+
 // The tensor dense in host memory; of one without values zeros.
 at::Tensor on_host(const at::Tensor& tensor);
+
+// f(values): the tensor dense in host memory, itself where it is so already; what f leaves in it becomes the tensor's.
+template <class F>
+void edit_on_host(const at::Tensor& tensor, const F& f) {
+  const at::Tensor here = on_host(tensor);
+  f(here);
+  if (!here.is_alias_of(tensor)) at::Tensor(tensor).copy_(here);
+}
 
 }  // namespace dsengine

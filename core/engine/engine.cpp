@@ -159,7 +159,7 @@ Engine::Engine(const EngineOptions& options) {
   if (!dsengine::logging_is_set_up())
     dsengine::set_up_logging({.level = dsengine::LogLevel::warning, .file = {}, .quiet = true});
   dsengine::set_up_threads(options.threads);
-  impl_ = std::make_shared<const Impl>(options.plugin_path);
+  impl_ = std::make_shared<const Impl>(options.plugin_path, options.device);
 }
 
 Model Engine::load(const std::filesystem::path& directory, const Loading& loading) const {

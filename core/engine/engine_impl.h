@@ -15,7 +15,8 @@ struct Text::Impl {
 
 struct Engine::Impl {
   const dsengine::Session session;
-  explicit Impl(const std::vector<std::filesystem::path>& plugin_path) : session(plugin_path) {}
+  Impl(const std::vector<std::filesystem::path>& plugin_path, const std::string& device)
+      : session(plugin_path, {}, device) {}
 };
 
 struct Model::Impl {

@@ -20,8 +20,10 @@ RunEnd run(const Run& run) {
   dsengine::set_up_threads(config.threads);
   std::vector<std::filesystem::path> path = run.plugin_path;
   path.insert(path.end(), config.plugin_path.begin(), config.plugin_path.end());
-  const dsengine::Session session(path, config.plugins);
-  const dsengine::LimitScope limit(dsengine::Ledger::host(), dsengine::memory_limit(config));
+  const dsengine::Session session(path, config.plugins, config.device);
+  const dsengine::Device& device = session.kernels().device();
+  const dsengine::LimitScope limit(dsengine::Ledger::host(),
+                                   device.is_apart() ? 0 : dsengine::memory_limit(config, device));
   const std::string stage =
       run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
   dsengine::set_up_logging({.level = config.log_level, .file = {}});

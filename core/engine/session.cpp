@@ -24,8 +24,9 @@ void set_up_threads(int64_t threads) {
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // nothing reads what it has not written
 }
 
-Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files)
-    : registry_(plugin_path, files), kernels_(registry_, device_) {
+Session::Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files,
+                 const std::string& device)
+    : device_(open_device(device)), registry_(plugin_path, files), kernels_(registry_, device_) {
   count_host_memory();
 }
 

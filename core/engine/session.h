@@ -5,6 +5,7 @@
 //   load_model("models/tiny", session.registry(), session.kernels(), {});
 #pragma once
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "device/device.h"
@@ -19,14 +20,15 @@ void set_up_threads(int64_t threads);
 
 class Session {
  public:
-  // From here on tensors are counted (memory/ledger.h).
-  Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files = {});
+  // From here on the host's tensors are counted (memory/ledger.h). device: as open_device has it.
+  Session(const std::vector<std::filesystem::path>& plugin_path, const std::vector<PluginFile>& files = {},
+          const std::string& device = "cpu");
 
   const PluginRegistry& registry() const { return registry_; }
   const Kernels& kernels() const { return kernels_; }
 
  private:
-  Device device_{at::kCPU};
+  Device device_;
   PluginRegistry registry_;
   Kernels kernels_;
 };

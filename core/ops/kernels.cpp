@@ -38,7 +38,8 @@ uint32_t dtype_of(at::ScalarType type) {
   }
 }
 
-uint32_t kind_of(at::Device where) { return where.is_cuda() ? DSE_CUDA : DSE_CPU; }
+// What has no values is planned for with the host's kernels.
+uint32_t kind_of(at::Device where) { return where.is_cpu() || where.is_meta() ? DSE_CPU : DSE_CUDA; }
 uint32_t index_of(at::Device where) { return where.has_index() ? uint32_t(where.index()) : 0; }
 
 dse_array array_of(const at::Tensor& t) {
@@ -149,7 +150,7 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
                 .integers = integers.data(),
                 .workspace = nullptr,
                 .workspace_bytes = 0,
-                .stream = nullptr};
+                .stream = kernel.owner->device().stream()};
   at::Tensor workspace;
   const int64_t bytes = in_plugin(kernel.label, [&] { return kernel.table->workspace_bytes(kernel.self, rows); });
   DSE_CHECK_USER(bytes >= 0, "{}: cannot say how much memory it wants for {} rows", kernel.label, rows);

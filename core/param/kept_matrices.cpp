@@ -60,12 +60,17 @@ void KeptMatrices::write(const at::Tensor& matrices) {
     elements_.copy_(matrices);
     return;
   }
-  const auto* values = matrices.const_data_ptr<float>();
-  auto* codes = elements_.mutable_data_ptr<uint8_t>();
-  auto* scales = scales_.mutable_data_ptr<float>();
-  each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
-    each_row(rows, width, values + begin, codes + code, scales + scale,
-             [](auto row, auto bytes, auto factors) { nf4::encode(row, bytes, factors); });
+  const at::Tensor matrices_here = on_host(matrices);
+  edit_on_host(elements_, [&](const at::Tensor& codes_here) {
+    edit_on_host(scales_, [&](const at::Tensor& scales_here) {
+      const auto* values = matrices_here.const_data_ptr<float>();
+      auto* codes = codes_here.mutable_data_ptr<uint8_t>();
+      auto* scales = scales_here.mutable_data_ptr<float>();
+      each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
+        each_row(rows, width, values + begin, codes + code, scales + scale,
+                 [](auto row, auto bytes, auto factors) { nf4::encode(row, bytes, factors); });
+      });
+    });
   });
 }
 
@@ -75,12 +80,15 @@ void KeptMatrices::read(const at::Tensor& matrices) const {
     at::Tensor(matrices).copy_(elements_);
     return;
   }
-  auto* values = matrices.mutable_data_ptr<float>();
-  const auto* codes = elements_.const_data_ptr<uint8_t>();
-  const auto* scales = scales_.const_data_ptr<float>();
-  each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
-    each_row(rows, width, values + begin, codes + code, scales + scale,
-             [](auto row, auto bytes, auto factors) { nf4::decode(bytes, factors, row); });
+  const at::Tensor codes_here = on_host(elements_), scales_here = on_host(scales_);
+  edit_on_host(matrices, [&](const at::Tensor& matrices_here) {
+    auto* values = matrices_here.mutable_data_ptr<float>();
+    const auto* codes = codes_here.const_data_ptr<uint8_t>();
+    const auto* scales = scales_here.const_data_ptr<float>();
+    each_matrix([&](int64_t rows, int64_t width, int64_t begin, int64_t code, int64_t scale) {
+      each_row(rows, width, values + begin, codes + code, scales + scale,
+               [](auto row, auto bytes, auto factors) { nf4::decode(bytes, factors, row); });
+    });
   });
 }
 

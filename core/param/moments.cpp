@@ -106,15 +106,19 @@ void Moments::decode(size_t which, size_t block, int64_t first, int64_t last, co
     to.copy_(kept.elements.narrow(0, begin + first * width, (last - first) * width));
     return;
   }
-  const at::Tensor scales_rows = scales_of(kept, block);
-  const auto* codes = kept.elements.const_data_ptr<uint8_t>() + begin;
-  const auto* scales = scales_rows.const_data_ptr<float>();
-  auto* values = to.mutable_data_ptr<float>();
-  const int64_t of_row = scales_rows.size(1);
-  parallel_for(first, last, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t from, int64_t until) {
-    for (int64_t r = from; r < until; ++r)
-      code_of(which).decode({codes + r * width, size_t(width)}, {scales + r * of_row, size_t(of_row)},
-                            {values + (r - first) * width, size_t(width)});
+  const int64_t rows = last - first;
+  const at::Tensor codes_here = on_host(kept.elements.narrow(0, begin + first * width, rows * width));
+  const at::Tensor scales_here = on_host(scales_of(kept, block).narrow(0, first, rows));
+  const auto* codes = codes_here.const_data_ptr<uint8_t>();
+  const auto* scales = scales_here.const_data_ptr<float>();
+  const int64_t of_row = scales_here.size(1);
+  edit_on_host(to, [&](const at::Tensor& to_here) {
+    auto* values = to_here.mutable_data_ptr<float>();
+    parallel_for(0, rows, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t from, int64_t until) {
+      for (int64_t r = from; r < until; ++r)
+        code_of(which).decode({codes + r * width, size_t(width)}, {scales + r * of_row, size_t(of_row)},
+                              {values + r * width, size_t(width)});
+    });
   });
 }
 
@@ -123,23 +127,29 @@ void Moments::encode(size_t which, size_t block, int64_t first, int64_t last, co
   const int64_t width = row_numel(block), begin = begin_of(block);
   Kept& kept = kept_[which];
   if (from.is_meta()) return;
-  const auto* values = from.const_data_ptr<float>();
+  const int64_t rows = last - first, base = begin + first * width;
+  const at::Tensor from_here = on_host(from), elements = kept.elements.narrow(0, base, rows * width);
+  const auto* values = from_here.const_data_ptr<float>();
   if (format_ == MomentFormat::bf16) {
-    auto* to = static_cast<uint16_t*>(kept.elements.data_ptr());
-    const int64_t base = begin + first * width;
-    parallel_for(base, begin + last * width, kElementsAThread, [&](int64_t at, int64_t until) {
-      round_to_bf16(values + (at - base), to + at, at, until, which, draws);
+    edit_on_host(elements, [&](const at::Tensor& here) {
+      auto* to = static_cast<uint16_t*>(here.data_ptr());
+      parallel_for(base, base + rows * width, kElementsAThread, [&](int64_t at, int64_t until) {
+        round_to_bf16(values + (at - base), to + (at - base), at, until, which, draws);
+      });
     });
     return;
   }
-  const at::Tensor scales_rows = scales_of(kept, block);
-  auto* codes = kept.elements.mutable_data_ptr<uint8_t>() + begin;
-  auto* scales = scales_rows.mutable_data_ptr<float>();
-  const int64_t of_row = scales_rows.size(1);
-  parallel_for(first, last, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t at, int64_t until) {
-    for (int64_t r = at; r < until; ++r)
-      code_of(which).encode({values + (r - first) * width, size_t(width)}, {codes + r * width, size_t(width)},
-                            {scales + r * of_row, size_t(of_row)});
+  edit_on_host(elements, [&](const at::Tensor& codes_here) {
+    edit_on_host(scales_of(kept, block).narrow(0, first, rows), [&](const at::Tensor& scales_here) {
+      auto* codes = codes_here.mutable_data_ptr<uint8_t>();
+      auto* scales = scales_here.mutable_data_ptr<float>();
+      const int64_t of_row = scales_here.size(1);
+      parallel_for(0, rows, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t at, int64_t until) {
+        for (int64_t r = at; r < until; ++r)
+          code_of(which).encode({values + r * width, size_t(width)}, {codes + r * width, size_t(width)},
+                                {scales + r * of_row, size_t(of_row)});
+      });
+    });
   });
 }
 

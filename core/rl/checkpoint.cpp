@@ -168,8 +168,9 @@ void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState
       tensors.push_back({tensor, dtype_of(t), t.sizes().vec()});
     });
     SafetensorsWriter writer(directory.path() / (std::string(entry.name) + ".safetensors"), tensors);
-    for_each_tensor(role, Access::read,
-                    [&](const std::string& tensor, const at::Tensor& t) { writer.write(tensor, bytes_of(t)); });
+    for_each_tensor(role, Access::read, [&](const std::string& tensor, const at::Tensor& t) {
+      writer.write(tensor, bytes_of(on_host(t)));
+    });
     writer.close();
     in_manifest[entry.name] = Json{{"optimizer_steps", role.optimizer->steps()}};
   });
@@ -239,7 +240,7 @@ void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Role
         DSE_CHECK_USER(found && found->dtype == dtype_of(t) && found->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
         const auto from = file.bytes(*found);
-        std::memcpy(bytes_of(t).data(), from.data(), from.size());
+        edit_on_host(t, [&](const at::Tensor& here) { std::memcpy(bytes_of(here).data(), from.data(), from.size()); });
       });
       role.optimizer->set_steps(checkpoint.manifest.at("roles").at(name).at("optimizer_steps"));
     });

@@ -48,6 +48,7 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
   for (const size_t i : open) check_stage(config, i, registry);
   try {
     InputCheck check(config, registry, stop);
+    if (kernels.device().is_apart()) check.set_host_apart();
     const auto end = std::ranges::find(config.stages, last, &StageConfig::name);  // none: all
     for (const size_t i : open) {
       if (stop.requested()) break;
@@ -75,7 +76,7 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
     spdlog::warn("plan stage={} failed=\"{}\" note=\"its memory is not known before it runs\"", stage.name, e.what());
     return;
   }
-  const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_);
+  const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_, kernels_.device());
   for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
   if (plan.peak() <= limit) return;
   for (const auto& line : plan_lines(plan)) spdlog::error("{}", line);

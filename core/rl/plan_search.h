@@ -14,9 +14,9 @@
 
 namespace dsengine {
 
-// Bytes that a run's tensors may take together: what the configuration says, else the machine's memory, or its control
-// group's, without what the program has taken already.
-int64_t memory_limit(const RunConfig& run);
+// Bytes that a run's tensors may take together: what the configuration says, else what is free of the device's own
+// memory; of the host's, the machine's or its control group's without what the program has taken already.
+int64_t memory_limit(const RunConfig& run, const Device& device);
 
 // "plan stage=ppo phase=actor peak=…", one for each phase in which anything is done.
 std::vector<std::string> plan_lines(const StagePlan& plan);

@@ -27,10 +27,12 @@ Json stage_fingerprints(const StageConfig& stage, const StageInputs& inputs, con
 }
 
 Json environment_of(const Kernels& kernels, const Communicator& ranks) {
-  return {{"threads", at::get_num_threads()},
-          {"cpu", at::get_cpu_capability()},
-          {"world_size", ranks.size()},
-          {"kernels", kernels.description()}};
+  Json environment{{"threads", at::get_num_threads()},
+                   {"cpu", at::get_cpu_capability()},
+                   {"world_size", ranks.size()},
+                   {"kernels", kernels.description()}};
+  if (kernels.device().is_apart()) environment["device"] = kernels.device().where().str();
+  return environment;
 }
 
 void warn_of_environment(const Json& before, const Json& now) {

@@ -184,8 +184,9 @@ struct RunConfig {
   uint64_t seed = 1234;
   std::filesystem::path output_dir = "runs/default";
   Resume resume = Resume::from_last;
-  int64_t threads = 0;      // 0: all cores this process may use
-  double memory_limit = 0;  // GiB of tensors; 0: what the machine has beside the program
+  int64_t threads = 0;         // 0: all cores this process may use
+  std::string device = "cpu";  // as open_device has it
+  double memory_limit = 0;     // GiB of tensors; 0: what the machine has beside the program
   LogLevel log_level = LogLevel::info;
   bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;

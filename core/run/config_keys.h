@@ -268,6 +268,8 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.value("output_dir", c.output_dir, "folder of the run, relative to the working directory",
               {.in_working_directory = true});
   visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir");
+  visit.value("device", c.device,
+              "where models are and compute: cpu; cuda or cuda:1, a graphics card; auto: the first card, else the cpu");
   visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
   visit.value("memory_limit", c.memory_limit,
               "GiB that the run's tensors may take together; it does not begin where a stage would need more (dsengine "

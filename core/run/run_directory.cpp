@@ -30,11 +30,11 @@ using Settings = std::map<std::string, std::string>;
 
 // Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most; of a longer
 // stage the steps that were done are the first.
-constexpr std::array<std::string_view, 18> kFreeKeys = {
-    "output_dir",      "resume",         "log_level",         "log_every",         "plugin_path",
-    "threads",         "epochs",         "checkpoint_every",  "keep_checkpoints",  "tensorboard",
-    "max_steps",       "memory_limit",   "offload.moments",   "offload.gradients", "offload.average",
-    "offload.weights", "offload.frozen", "rollout.keep_cache"};
+constexpr std::array<std::string_view, 19> kFreeKeys = {
+    "output_dir", "resume",          "log_level",        "log_every",         "plugin_path",
+    "threads",    "epochs",          "checkpoint_every", "keep_checkpoints",  "tensorboard",
+    "max_steps",  "memory_limit",    "offload.moments",  "offload.gradients", "offload.average",
+    "device",     "offload.weights", "offload.frozen",   "rollout.keep_cache"};
 
 Settings parse_settings(const std::string& text) {
   Settings settings;

@@ -328,6 +328,28 @@ def numbers(work):
         print(f"FAILED threads beyond the cores: exit {p.returncode}, {p.stderr}")
 
 
+def devices(work):
+    """A device that there is not."""
+    ids = work / "device_ids.jsonl"
+    ids.write_text('{"input_ids": [5, 6, 7]}\n')
+    score = ["score", "--model", GOLDEN / "llama_gqa", "--input", ids]
+    for name in ("tpu", "", "cuda:", "cuda:-1", "cuda:1x", "cuda:200", "CUDA"):
+        check(f"--device '{name}'", [*score, "--device", name], ["device", "cpu, cuda"])
+    run_with(work, "device = tpu", ["'tpu'", "cpu, cuda"], sets=["device=tpu"])
+    if pathlib.Path("/dev/nvidiactl").exists():
+        print("SKIPPED a card is asked for where there is none: this machine has one")
+        return
+    for command in (score, ["generate", *score[1:]], ["eval", "--model", TINY / "model", "--data", TINY / "data/sft.jsonl"],
+                    ["chat", "--model", TINY / "model"]):
+        check(f"{command[0]} --device cuda", [*command, "--device", "cuda"], "device 'cuda': no graphics card can be used")
+    run_with(work, "device = cuda:1", "no graphics card can be used", sets=["device=cuda:1"])
+    alone, auto = (subprocess.run([BINARY, *map(str, score), *more], capture_output=True, text=True)
+                   for more in ([], ["--device", "auto"]))
+    if alone.returncode != 0 or alone.stdout != auto.stdout:
+        failures.append("--device auto")
+        print(f"FAILED --device auto: {auto.stderr}")
+
+
 def places(work):
     """What stands in the place of a model's file: one line each, nothing waited for."""
     global count
@@ -510,7 +532,7 @@ def lines(work):
 
 
 with tempfile.TemporaryDirectory() as scratch:
-    for part in (configurations, records, weights, not_finite, numbers, places, exports, terminals, tokenizers, plugins, used_directories, lines):
+    for part in (configurations, records, weights, not_finite, numbers, devices, places, exports, terminals, tokenizers, plugins, used_directories, lines):
         folder = pathlib.Path(scratch) / part.__name__
         folder.mkdir()
         part(folder)

@@ -214,7 +214,7 @@ void save_adapter(const Model& model, const fs::path& directory, const fs::path&
   for (const auto& tensor : stored) plan.tensors.push_back({kPrefix + tensor.name, Dtype::F32, tensor.shape()});
   SafetensorsWriter writer(directory / "adapter_model.safetensors", plan.tensors);
   for (size_t i = 0; i < stored.size(); ++i) {
-    const at::Tensor whole = stored[i].joined();
+    const at::Tensor whole = on_host(stored[i].joined());
     writer.write(plan.tensors[i].name, {static_cast<const std::byte*>(whole.const_data_ptr()), whole.nbytes()});
   }
   writer.close();

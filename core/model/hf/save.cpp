@@ -42,7 +42,7 @@ void save_weights(const Model& model, const fs::path& directory, const SaveOptio
       if (delta.defined())
         tensor.pieces[i].tensor = tensor.pieces[i].tensor + delta.view(tensor.pieces[i].tensor.sizes());
     }
-    const at::Tensor whole = tensor.joined();
+    const at::Tensor whole = on_host(tensor.joined());
     writer.write(tensor.name, {whole.const_data_ptr<float>(), size_t(whole.numel())});
   };
   model.each_section(Model::Access::read, [&](const auto& section) {

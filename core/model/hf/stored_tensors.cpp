@@ -55,6 +55,8 @@ void for_each_piece(int64_t rows, int64_t width, F&& f) {
 // Rows [first, first + to's rows) of a checkpoint tensor: by all threads straight to where they belong, or in pieces
 // where they change their type.
 void read_rows(const WeightDirectory& weights, const std::string& name, int64_t first, const at::Tensor& to) {
+  if (!to.is_cpu() && !to.is_meta())
+    return edit_on_host(to, [&](const at::Tensor& here) { read_rows(weights, name, first, here); });
   const int64_t rows = to.size(0), width = to.numel() / std::max<int64_t>(1, rows);
   if (to.scalar_type() == at::kFloat) {
     const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, width));

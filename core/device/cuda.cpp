@@ -1,0 +1,89 @@
+#include "device/cuda.h"
+
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
+
+#include <cstdlib>
+
+#include "base/check.h"
+
+namespace dsengine {
+
+namespace {
+
+constexpr int kMajor = 75, kMinor = 76;  // cudaDevAttrComputeCapability…
+constexpr int kOldest = 80;
+
+// The runtime that LibTorch's libraries are linked with; they bring it along.
+template <class F>
+F* runtime(const char* name) {
+  static void* const library = dlopen("libcudart.so.13", RTLD_LAZY | RTLD_LOCAL);
+  return library ? reinterpret_cast<F*>(dlsym(library, name)) : nullptr;
+}
+
+// Of a call that failed; "" where it did not.
+std::string failure(int status) {
+  if (status == 0) return "";
+  auto* const text_of = runtime<const char*(int)>("cudaGetErrorString");
+  const char* const text = text_of ? text_of(status) : nullptr;
+  return text ? text : fmt::format("CUDA error {}", status);
+}
+
+struct Count {
+  int cards = 0;
+  std::string failed;
+};
+
+Count counted() {
+  // Without a driver the runtime says that it is too old.
+  if (void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL); !driver)
+    return {.failed = "there is no NVIDIA driver (libcuda.so.1)"};
+  auto* const count = runtime<int(int*)>("cudaGetDeviceCount");
+  if (!count) return {.failed = "there is no CUDA runtime (libcudart.so.13)"};
+  Count found;
+  found.failed = failure(count(&found.cards));
+  if (!found.failed.empty()) found.cards = 0;
+  return found;
+}
+
+}  // namespace
+
+int cuda_cards() { return counted().cards; }
+
+void open_cuda(int index) {
+  const Count found = counted();
+  DSE_CHECK_USER(found.failed.empty() && found.cards > 0, "device 'cuda': no graphics card can be used: {}",
+                 found.failed.empty() ? "the driver has none" : found.failed);
+  DSE_CHECK_USER(index < found.cards, "device 'cuda:{}': this machine has {} card{}, counted from 0", index,
+                 found.cards, found.cards == 1 ? "" : "s");
+  auto* const attribute = runtime<int(int*, int, int)>("cudaDeviceGetAttribute");
+  int major = 0, minor = 0;
+  if (attribute && attribute(&major, kMajor, index) == 0 && attribute(&minor, kMinor, index) == 0)
+    DSE_CHECK_USER(10 * major + minor >= kOldest,
+                   "device 'cuda:{}': the card has compute capability {}.{}, {}.{} is "
+                   "the oldest that is served",
+                   index, major, minor, kOldest / 10, kOldest % 10);
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);  // else cuBLAS may sum in another order from call to call
+  // Their operations are LibTorch's own, for which they must be found by all.
+  DSE_CHECK_USER(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL),
+                 "device 'cuda': LibTorch's CUDA libraries cannot "
+                 "be opened: {}",
+                 dlerror());
+  DSE_CHECK_USER(at::detail::getCUDAHooks().hasCUDA(), "device 'cuda': LibTorch finds no card that it can use");
+  at::detail::getCUDAHooks().init();
+  c10::impl::VirtualGuardImpl(c10::kCUDA).setDevice(c10::Device(c10::kCUDA, c10::DeviceIndex(index)));
+}
+
+int64_t cuda_free_memory(int index) {
+  const c10::impl::VirtualGuardImpl guard(c10::kCUDA);
+  const c10::Device before = guard.exchangeDevice(c10::Device(c10::kCUDA, c10::DeviceIndex(index)));
+  auto* const memory = runtime<int(size_t*, size_t*)>("cudaMemGetInfo");
+  size_t free = 0, total = 0;
+  const std::string failed = memory ? failure(memory(&free, &total)) : "there is no CUDA runtime";
+  guard.setDevice(before);
+  DSE_CHECK_USER(failed.empty(), "device 'cuda:{}': its memory cannot be asked for: {}", index, failed);
+  return int64_t(free);
+}
+
+}  // namespace dsengine

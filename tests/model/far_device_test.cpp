@@ -1,0 +1,68 @@
+// Models on a device whose memory is not the host's (device/far_device.h): the reference's values and gradients of
+// every family, and cached generation. LibTorch sums in another order where memory is aligned otherwise: 1e-5 of the
+// largest.
+#include "device/far_device.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "golden_models.h"
+
+namespace dsengine {
+namespace {
+
+const Kernels& far_kernels() {
+  static const Kernels kernels(built_plugins(), far_device());
+  return kernels;
+}
+
+void expect_close(const at::Tensor& a, const at::Tensor& b, const std::string& what) {
+  const at::Tensor x = on_host(a), y = on_host(b);
+  ASSERT_EQ(x.sizes(), y.sizes()) << what;
+  if (x.numel() == 0) return;
+  const double scale = std::max(1e-3, x.abs().max().item<double>());
+  EXPECT_LE((x - y).abs().max().item<double>(), 1e-5 * scale) << what;
+}
+
+class FarModel : public testing::TestWithParam<std::string> {};
+
+TEST_P(FarModel, IsTheReferences) {
+  const std::string name = GetParam();
+  const auto sequences = random_sequences({9, 1, 14}, 97);
+  const auto values = [&](const Kernels& kernels) {
+    Model model = golden_model(name, golden_kind(name), at::kFloat, kernels);
+    model.add_adapter({.rank = 4, .alpha = 8, .targets = {"all"}}, 1);
+    model.enable_training({"norms", "biases", "embeddings"});
+    const Batch batch = pack(model.device(), {sequences.begin(), sequences.end()});
+    std::vector<at::Tensor> all;
+    const at::AutoGradMode grad(true);
+    for (const bool recompute : {false, true}) {
+      model.set_recompute(recompute);
+      const at::Tensor h = model.hidden(batch);
+      const at::Tensor rows = model.device().upload(std::vector<int64_t>{0, 3, 8, 9, 20});
+      if (model.kind() == ModelKind::value) {
+        all.push_back(model.values(h, rows));
+        torch::autograd::backward({(all.back() * all.back()).sum()}, {});
+      } else {
+        const auto out = model.log_prob(h, rows, batch.tokens.index_select(0, rows), 0.7, true);
+        all.push_back(out.logp), all.push_back(out.entropy);
+        torch::autograd::backward({(out.logp * out.logp).sum() + out.entropy.sum()}, {});
+      }
+    }
+    for (const auto* unit : model.units())
+      if (unit->trained()) all.push_back(unit->grad());
+    return all;
+  };
+  const auto here = values(reference_kernels()), far = values(far_kernels());
+  ASSERT_EQ(here.size(), far.size());
+  for (size_t i = 0; i < here.size(); ++i) {
+    EXPECT_EQ(far[i].device(), far_device().where());
+    expect_close(here[i], far[i], name + " " + std::to_string(i));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, FarModel, testing::ValuesIn(golden_names("causal_lm") + golden_names("reward")),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace dsengine
