@@ -1,6 +1,6 @@
 // Memory beside a device's own, where lies what it does not work with all the time.
 //
-//   { const OffloadScope scope(device, MemoryTag::moments);  moments = device.empty(…); }
+//   { const OffloadScope scope(device, MemoryTag::moments);  moments = offload_memory(device).empty(…); }
 //   traffic.count(bytes, [&] { staged.copy_(weights); });
 //
 // Of the host it is a second book over the same memory: nothing is saved there, and every path is the one of a device
@@ -14,6 +14,8 @@
 
 namespace dsengine {
 
+// The host's; of a device without memory of its own, the same.
+const Device& offload_memory(const Device& device);
 Ledger& offload_ledger(const Device& device);
 
 // What the thread takes until the end of the scope lies there.

@@ -74,7 +74,7 @@ void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const S
   std::optional<Arena> home;
   if (!homes.empty()) {
     const OffloadScope elsewhere(device(), MemoryTag::weights);
-    home.emplace(device(), dtype, homes);
+    home.emplace(offload_memory(device()), dtype, homes);
   }
   if (settings.apart()) weights_->streamed = std::make_unique<StreamedWeights>(device(), settings);
   for (size_t i = 0; i < layouts.size(); ++i) {
@@ -142,12 +142,13 @@ void Model::enable_training(const std::vector<std::string>& beside, bool offload
   {
     std::optional<OffloadScope> elsewhere;
     if (offload) elsewhere.emplace(device(), MemoryTag::gradients);
-    const auto train = [&](ParamStorage& unit) { unit.train(std::vector<bool>(unit.blocks().size(), true), offload); };
+    const Device* const parted = offload ? &offload_memory(device()) : nullptr;
+    const auto train = [&](ParamStorage& unit) { unit.train(std::vector<bool>(unit.blocks().size(), true), parted); };
     if (!weights_->adapter) {
       for (auto* unit : units()) train(*unit);
     } else {
       for (size_t i = 0; i < weights_->sections.size(); ++i)
-        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), offload);
+        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), parted);
       if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
         train(*weights_->head);
       for (auto* unit : weights_->adapter->units()) train(*unit);

@@ -10,7 +10,8 @@ std::shared_ptr<KeptMatrices> StreamedWeights::new_home(const ParamLayout& layou
   const MemoryScope scope(MemoryTag::weights);
   std::optional<OffloadScope> elsewhere;
   if (settings_.offload) elsewhere.emplace(device_, MemoryTag::weights);
-  return std::make_shared<KeptMatrices>(layout, settings_.format, device_);
+  return std::make_shared<KeptMatrices>(layout, settings_.format,
+                                        settings_.offload ? offload_memory(device_) : device_);
 }
 
 void StreamedWeights::add(size_t section, ParamStorage& unit, const StreamedWeights* like) {

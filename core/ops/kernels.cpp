@@ -179,9 +179,17 @@ Kernels::~Kernels() {
     }
 }
 
+const Kernels& Kernels::beside() const {
+  if (!device_->is_apart()) return *this;
+  if (!beside_)
+    beside_ =
+        registry_ ? std::make_unique<const Kernels>(*registry_, Device::host()) : std::make_unique<const Kernels>();
+  return *beside_;
+}
+
 const Kernels::Candidates& Kernels::candidates() const {
-  if (const auto* registry = std::exchange(registry_, nullptr))
-    for (const auto* item : registry->items(DSE_KERNEL)) add(*item);
+  if (registry_ && !std::exchange(read_, true))
+    for (const auto* item : registry_->items(DSE_KERNEL)) add(*item);
   return candidates_;
 }
 

@@ -59,6 +59,8 @@ class Kernels {
   Kernels& operator=(const Kernels&) = delete;
 
   const Device& device() const { return *device_; }
+  // Of what lies in the host's memory beside a device's own; without such, these.
+  const Kernels& beside() const;
   // On the meta device: of the machine that is planned for, and what its calls take there at least since the last call.
   void set_rates(const MachineRates& rates) { rates_ = rates; }
   double take_seconds() const { return std::exchange(seconds_, 0); }
@@ -82,7 +84,9 @@ class Kernels {
   friend class BoundKernel;
   void announce(spdlog::level::level_enum level, const std::string& line) const;
 
-  mutable const PluginRegistry* registry_ = nullptr;  // until it has been read
+  const PluginRegistry* registry_ = nullptr;
+  mutable bool read_ = false;  // what the registry has
+  mutable std::unique_ptr<const Kernels> beside_;
   const Device* device_ = &Device::host();
   mutable Candidates candidates_;
   mutable std::list<BoundKernel::Instance> instances_;  // a list: they are referred to

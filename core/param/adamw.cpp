@@ -16,6 +16,8 @@ namespace {
 
 constexpr int64_t kStaged = int64_t{1} << 20;  // elements that are updated at a time beside offloaded moments
 
+bool grad_parted(const std::vector<ParamStorage*>& units) { return !units.empty() && units[0]->grad_parted(); }
+
 }  // namespace
 
 double AdamW::grad_norm(Communicator& ranks) const {
@@ -30,8 +32,8 @@ double AdamW::grad_norm(Communicator& ranks) const {
 AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
              std::vector<double> rate_factors)
     : device_(kernels.device()),
-      sum_of_squares_(kernels),
-      update_(kernels),
+      sum_of_squares_(grad_parted(units) ? kernels.beside() : kernels),
+      update_(settings.offload ? kernels.beside() : kernels),
       units_(std::move(units)),
       settings_(settings),
       rate_factors_(std::move(rate_factors)) {
@@ -39,18 +41,20 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   std::vector<int64_t> bytes;
   for (auto* unit : units_) {
     DSE_CHECK(unit->trained() && unit->dtype() == at::kFloat, "unit {}", unit->name());
+    DSE_CHECK(unit->grad_parted() == grad_parted(units_), "unit {}", unit->name());
     DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_parted()), "unit {} is elsewhere", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
   }
   if (units_.empty()) return;
   const MemoryScope scope(MemoryTag::moments);
+  const Device& there = settings.offload ? offload_memory(device_) : device_;
   std::optional<OffloadScope> elsewhere;
   if (settings.offload) {
-    elsewhere.emplace(kernels.device(), MemoryTag::moments);
-    staged_gradient_ = kernels.device().empty({kStaged}, at::kFloat);
-    staged_weight_ = kernels.device().empty({kStaged}, at::kFloat);
+    elsewhere.emplace(device_, MemoryTag::moments);
+    staged_gradient_ = there.empty({kStaged}, at::kFloat);
+    staged_weight_ = there.empty({kStaged}, at::kFloat);
   }
-  Arena arena(kernels.device(), at::kByte, bytes);
+  Arena arena(there, at::kByte, bytes);
   for (size_t u = 0; u < units_.size(); ++u) moments_.emplace_back(*units_[u], settings.moments, arena.take(bytes[u]));
 }
 

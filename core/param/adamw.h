@@ -50,8 +50,8 @@ class AdamW {
               ops::AdamWNumbers numbers);
 
   const Device& device_;
-  ops::SumOfSquares sum_of_squares_;
-  ops::AdamWUpdate update_;
+  ops::SumOfSquares sum_of_squares_;  // where the gradients are
+  ops::AdamWUpdate update_;           // where the moments are
   std::vector<ParamStorage*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;

@@ -156,7 +156,7 @@ void Moments::encode(size_t which, size_t block, int64_t first, int64_t last, co
 void Moments::update(const Philox& draws, const Piece& f) {
   const int64_t all = unit_->grad().numel(), matrices = unit_->trained_decayed();
   if (format_ == MomentFormat::fp32) return f(0, all, kept_[0].elements, kept_[1].elements);
-  const at::TensorOptions options = unit_->grad().options();
+  const at::TensorOptions options = kept_[0].elements.options().dtype(at::kFloat);
   for (size_t b = 0; b < unit_->blocks().size(); ++b) {
     if (!unit_->trained(b) || (format_ == MomentFormat::bits8 && !unit_->blocks()[b].decay())) continue;
     const int64_t width = row_numel(b), rows = unit_->layout().numel_of(b) / width;

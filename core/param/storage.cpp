@@ -105,15 +105,15 @@ ParamStorage allocated(ParamLayout layout, const Device& device, at::ScalarType 
 ParamStorage::ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype)
     : ParamStorage(allocated({std::move(name), std::move(blocks), int64_t(c10::elementSize(dtype))}, device, dtype)) {}
 
-void ParamStorage::train(const std::vector<bool>& which, bool parted) {
+void ParamStorage::train(const std::vector<bool>& which, const Device* parted) {
   DSE_CHECK(!trained(), "unit {}", name());
   const auto span = layout_.span_of(which);
   if (!span) return;
   DSE_CHECK(flat_.defined() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
   trained_begin_ = span->begin;
   const MemoryScope scope(MemoryTag::gradients);
-  grad_ = at::zeros({span->numel}, vectors_.options());
-  grad_parted_ = parted;
+  grad_ = parted ? parted->empty({span->numel}, dtype()).zero_() : at::zeros({span->numel}, vectors_.options());
+  grad_parted_ = parted != nullptr;
   grad_blocks_ = grad_views(parted ? nothing(dtype(), grad_.numel()) : grad_, which);
   if (parted) away_grad_blocks_ = grad_blocks_;
 }

@@ -62,8 +62,8 @@ class ParamStorage {
 
   // Of all blocks, or of those marked, whose span gets a gradient, zero.
   void train() { train(std::vector<bool>(blocks().size(), true)); }
-  // parted: blocks of the gradient have values only while a copy of it is brought.
-  void train(const std::vector<bool>& which, bool parted = false);
+  // parted: null, or where the gradient lies; its blocks then have values only while a copy of it is brought.
+  void train(const std::vector<bool>& which, const Device* parted = nullptr);
   bool trained() const { return grad_.defined(); }
   bool trained(size_t block) const { return grad_blocks_[block].defined(); }
   // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient.

@@ -11,6 +11,17 @@
 
 namespace dsengine {
 
+namespace {
+
+at::Tensor copy_in(const Device& device, const at::Tensor& values) {
+  at::Tensor copy = device.empty(values.sizes(), values.scalar_type());
+  return copy.copy_(values);
+}
+
+}  // namespace
+
+const Device& Role::average_memory() const { return offload.average ? offload_memory(model.device()) : model.device(); }
+
 void Role::enable_training(uint64_t seed) {
   const auto& s = settings;
   if (lora.rank > 0) {
@@ -41,7 +52,7 @@ void Role::enable_training(uint64_t seed) {
   std::optional<OffloadScope> elsewhere;
   if (offload.average) elsewhere.emplace(model.device(), MemoryTag::average);
   if (s.ema_decay > 0)
-    for (const auto* unit : units) average.push_back(unit->trained_flat().clone());
+    for (const auto* unit : units) average.push_back(copy_in(average_memory(), unit->trained_flat()));
 }
 
 const Device& Roles::device() const {
@@ -69,7 +80,7 @@ double Role::step(double learning_rate, Communicator& ranks) {
     at::Tensor weights = unit.trained_flat();
     if (offload.average && !unit.streamed()) {
       const OffloadScope scope(model.device(), MemoryTag::workspace);
-      averages_traffic.count(int64_t(weights.nbytes()), [&] { weights = weights.clone(); });
+      averages_traffic.count(int64_t(weights.nbytes()), [&] { weights = copy_in(average_memory(), weights); });
     }
     average[u].lerp_(weights, 1 - settings.ema_decay);
   }

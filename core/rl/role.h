@@ -33,6 +33,7 @@ struct Role {
   double step(double learning_rate, Communicator& ranks);
 
   Traffic averages_traffic{};
+  const Device& average_memory() const;
   // The model under the averaged weights.
   Model averaged() const;
   // What was brought from where it is kept since the last call: weights and gradients for a section, what is updated

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "comm/local.h"
 #include "golden_models.h"
+#include "param/adamw.h"
 
 namespace dsengine {
 namespace {
@@ -59,6 +61,38 @@ TEST_P(FarModel, IsTheReferences) {
     EXPECT_EQ(far[i].device(), far_device().where());
     expect_close(here[i], far[i], name + " " + std::to_string(i));
   }
+}
+
+// What is offloaded lies in the host's memory, and is updated there.
+TEST_P(FarModel, IsTrainedFromTheHostsMemory) {
+  const std::string name = GetParam();
+  const auto sequences = random_sequences({9, 1, 14}, 97);
+  const auto trained = [&](const Kernels& kernels, bool offload) {
+    Model model = load_model(golden(name), built_plugins(), kernels,
+                             {.kind = golden_kind(name), .streamed = {.offload = offload, .trained = offload}});
+    model.enable_training({}, offload);
+    AdamW optimizer(kernels, model.units(), {.weight_decay = 0.1, .moments = MomentFormat::bits8, .offload = offload});
+    LocalCommunicator alone;
+    const Batch batch = pack(model.device(), {sequences.begin(), sequences.end()});
+    for (int step = 0; step < 2; ++step) {
+      model.zero_grad();
+      const at::AutoGradMode grad(true);
+      torch::autograd::backward({model.hidden(batch).square().sum()}, {});
+      optimizer.step(1e-3, alone);
+    }
+    size_t streamed = 0;
+    for (const auto* unit : model.units()) {
+      EXPECT_EQ(unit->grad().is_cpu(), offload || !model.device().is_apart()) << unit->name();
+      EXPECT_TRUE(!unit->streamed() || unit->flat().is_cpu()) << unit->name();
+      streamed += unit->streamed();
+    }
+    EXPECT_EQ(streamed > 0, offload);
+    return model;
+  };
+  const Model here = trained(reference_kernels(), false), far = trained(far_kernels(), true);
+  const auto a = here.units(), b = far.units();
+  for (size_t u = 0; u < a.size(); ++u)
+    EXPECT_LE((a[u]->flat() - on_host(b[u]->flat())).abs().max().item<double>(), 2.1e-3) << a[u]->name();
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, FarModel, testing::ValuesIn(golden_names("causal_lm") + golden_names("reward")),
