@@ -164,7 +164,8 @@ class Rehearsal {
     const double decoded = context_.kernels.take_seconds();
     const Movement decoded_moved = take_moved();
     for (const auto id : ids) scheduler.cancel(id);
-    const auto waves = double((answers + slots - 1) / slots), later = double(stage_.rollout.max_response_length - 1);
+    const int64_t rounds = (answers + slots - 1) / slots;
+    const auto waves = double(rounds), later = double(stage_.rollout.max_response_length - 1);
     result_.phases[size_t(Phase::generate)].seconds += waves * (read + later * decoded);
     read_moved += later * decoded_moved;
     result_.movement += waves * read_moved;
