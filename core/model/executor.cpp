@@ -121,7 +121,8 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
 // body(x) -> two tensors, of which the second may be undefined.
 template <class Body>
 auto Executor::hooked(size_t section, const Tensor& x, const Body& body, bool narrow) const {
-  StreamedWeights* streamed = narrow ? nullptr : weights_.streamed.get();
+  StreamedWeights* streamed = weights_.streamed.get();
+  if (narrow && streamed && !streamed->settings().trained) streamed = nullptr;  // what else is read is there
   if (!hooks_ && !weights_.gradients && !(streamed && streamed->has(section))) return body(x);
   const StreamedWeights::Hold hold(streamed, section);
   if (hooks_) hooks_->before_forward(section);

@@ -106,7 +106,9 @@ INSTANTIATE_TEST_SUITE_P(
         std::vector<std::string>{"offload.frozen=true", "offload.moments=true", "offload.gradients=true",
                                  "stage.ppo.rollout.weights=bf16"},
         std::vector<std::string>{"offload.frozen=true", "offload.moments=true", "offload.gradients=true",
-                                 "offload.average=true", "offload.weights=true", "stage.ppo.rollout.keep_cache=true"}));
+                                 "offload.average=true", "offload.weights=true", "stage.ppo.rollout.keep_cache=true"},
+        std::vector<std::string>{"offload.moments=true", "offload.gradients=true", "offload.average=true",
+                                 "offload.weights=true", "stage.ppo.rollout.weights=int8"}));
 
 // Answers may end early, so that a run takes no more than was foretold, and little less.
 TEST_P(RolloutRehearsalOf, ARolloutTakesAtMostWhatWasForetold) {
