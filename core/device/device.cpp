@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/ExpandUtils.h>
-#include <torch/library.h>
-
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <spdlog/spdlog.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
@@ -94,9 +94,15 @@ void* Device::stream() const {
 
 Device open_device(const std::string& name) {
   if (name == "cpu" || (name == "auto" && cuda_cards() == 0)) return Device(at::kCPU);
+  if (name == "auto") try {
+      return open_device("cuda");
+    } catch (const UserError& error) {
+      spdlog::warn("device auto=cpu reason=\"{}\"", error.what());
+      return Device(at::kCPU);
+    }
   constexpr std::string_view kCard = "cuda:";
   int index = 0;
-  bool known = name == "cuda" || name == "auto";
+  bool known = name == "cuda";
   if (name.starts_with(kCard)) {
     const char* const end = name.data() + name.size();
     const auto [parsed, error] = std::from_chars(name.data() + kCard.size(), end, index);
