@@ -122,7 +122,7 @@ struct RecomputedSection : torch::autograd::Function<RecomputedSection> {
 template <class Body>
 auto Executor::hooked(size_t section, const Tensor& x, const Body& body, bool narrow) const {
   StreamedWeights* streamed = weights_.streamed.get();
-  if (narrow && streamed && !streamed->settings().trained) streamed = nullptr;  // what else is read is there
+  if (narrow && streamed && !streamed->settings().trained) streamed = nullptr;  // its vectors are here
   if (!hooks_ && !weights_.gradients && !(streamed && streamed->has(section))) return body(x);
   const StreamedWeights::Hold hold(streamed, section);
   if (hooks_) hooks_->before_forward(section);

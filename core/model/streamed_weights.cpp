@@ -37,7 +37,7 @@ void StreamedWeights::hold(size_t section) {
 
 void StreamedWeights::release(size_t section) noexcept {
   const auto found = units_.find(section);
-  if (found == units_.end() || --found->second.holds > 0) return;
+  if (found == units_.end() || found->second.holds == 0 || --found->second.holds > 0) return;
   spare_.give(found->second.storage->let_go());
 }
 

@@ -52,9 +52,10 @@ class Rehearsal {
     result_.held = Ledger::meta().now();
     Ledger::meta_offloaded().restart();
     for (const char* phase : kChoices<Phase>) result_.phases.push_back({.name = phase});
+    const auto steps = telling_steps();
+    if (stage_.rollout.keep_cache) fill_cache(steps);
     context_.kernels.take_seconds(), take_moved();
     phases_.restart();
-    const auto steps = telling_steps();
     for (size_t i = 0; i < steps.size(); ++i) {
       const auto before = result_.phases;
       const Movement movement = result_.movement;
@@ -86,6 +87,18 @@ class Rehearsal {
     if (ledger.peak(phase) <= to.bytes) return;
     to.bytes = ledger.peak(phase);
     for (size_t t = 0; t < to.by_tag.size(); ++t) to.by_tag[t] = ledger.at_peak(phase, MemoryTag(t));
+  }
+
+  // Memory for keys and values that is kept is as large as whatever was generated has made it: an evaluation comes
+  // first.
+  void fill_cache(const std::vector<std::vector<const Example*>>& steps) {
+    if (needs_.source != DSE_SOURCE_ROLLOUT) return;
+    const StagePlan before = result_;
+    const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
+    if (!prompts.empty()) generate(prompts, 1);
+    if (stage_.rollout.replay.empty())
+      for (const auto& items : steps) generate(items, stage_.rollout.samples_per_prompt);
+    result_ = before;
   }
 
   // All at once, where the stage's slots do not say less: perhaps more answers than in a step.

@@ -28,8 +28,8 @@ namespace fs = std::filesystem;
 
 using Settings = std::map<std::string, std::string>;
 
-// Keys that change how a run is watched and kept, not what it computes. threads changes rounding at most; of a longer
-// stage the steps that were done are the first.
+// Keys that change how a run is watched and kept, not what it computes. threads and device change rounding at most; of
+// a longer stage the steps that were done are the first.
 constexpr std::array<std::string_view, 19> kFreeKeys = {
     "output_dir", "resume",          "log_level",        "log_every",         "plugin_path",
     "threads",    "epochs",          "checkpoint_every", "keep_checkpoints",  "tensorboard",

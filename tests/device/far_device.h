@@ -1,6 +1,6 @@
 // A device for tests whose memory is not the host's: nothing but its own operations can touch it, so that code that
 // reads a tensor of it on the host, or mixes it with the host's, fails here as it would on a graphics card. It computes
-// with LibTorch's operations of the CPU on copies, and so has the reference's bits.
+// with LibTorch's operations of the CPU on copies: the reference's results, up to the order of sums.
 //
 //   const Kernels reference_there(built_plugins(), far_device());       // no plugin has kernels for it
 //
@@ -130,6 +130,18 @@ inline const at::Tensor& resize(const at::Tensor& t, c10::IntArrayRef sizes, std
 }
 
 inline void on_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto check = [&](const at::Tensor& t) {  // a number may come from the host
+    TORCH_CHECK(!t.defined() || t.dim() == 0 || t.device().type() == c10::DeviceType::PrivateUse1, op.schema().name(),
+                ": tensors of two devices");
+  };
+  for (const auto& argument : torch::jit::last(*stack, op.schema().arguments().size())) {
+    if (argument.isTensor()) check(argument.toTensor());
+    if (argument.isTensorList())
+      for (const at::Tensor& t : argument.toTensorVector()) check(t);
+    if (argument.isOptionalTensorList())
+      for (const std::optional<at::Tensor>& t : argument.toOptionalTensorVector())
+        if (t) check(*t);
+  }
   at::native::cpu_fallback(op, stack);
 }
 

@@ -1,4 +1,4 @@
-// The engine on a device whose memory is not the host's (far_device.h): the reference's numbers, to the bit.
+// The device for tests itself: it computes as the host does, and fails where a graphics card would.
 #include "device/far_device.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,17 @@ TEST(FarDevice, ComputesAsTheHostDoes) {
   EXPECT_TRUE(at::equal(on_host(x.grad()), on_host(x.detach()) * 2));
 }
 
+TEST(FarDevice, RefusesTheHostsTensors) {
+  const at::Tensor here = at::ones({3}), there = here.to(far_device().where());
+  EXPECT_ANY_THROW(there + here);
+  EXPECT_ANY_THROW(here + there);
+  EXPECT_ANY_THROW(there.index_select(0, at::zeros({1}, at::kLong)));
+  EXPECT_ANY_THROW(at::cat({there, here}));
+  EXPECT_EQ((there + at::scalar_tensor(2)).sum().item<float>(), 9) << "a number may be the host's";
+}
+
 TEST(FarDeviceDeath, ItsMemoryCannotBeReadOnTheHost) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // backwards have threads
   const at::Tensor x = far_device().empty({4}, at::kFloat);
   EXPECT_DEATH(std::printf("%f", double(*x.const_data_ptr<float>())), "");
 }

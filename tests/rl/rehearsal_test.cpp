@@ -108,7 +108,9 @@ INSTANTIATE_TEST_SUITE_P(
         std::vector<std::string>{"offload.frozen=true", "offload.moments=true", "offload.gradients=true",
                                  "offload.average=true", "offload.weights=true", "stage.ppo.rollout.keep_cache=true"},
         std::vector<std::string>{"offload.moments=true", "offload.gradients=true", "offload.average=true",
-                                 "offload.weights=true", "stage.ppo.rollout.weights=int8"}));
+                                 "offload.weights=true", "stage.ppo.rollout.weights=int8"},
+        std::vector<std::string>{"stage.ppo.rollout.keep_cache=true", "stage.ppo.rollout.batch_size=1", "eval_rows=12",
+                                 "stage.ppo.mini_batch_size=1"}));
 
 // Answers may end early, so that a run takes no more than was foretold, and little less.
 TEST_P(RolloutRehearsalOf, ARolloutTakesAtMostWhatWasForetold) {
