@@ -52,8 +52,8 @@ class Device {
   at::Device where_;
 };
 
-// "cpu"; "cuda" or "cuda:1": a graphics card, the first unless it is counted from 0; "auto": the first card that there
-// is, else the host. UserError: what is missing.
+// "cpu"; "cuda", the first graphics card; "cuda:1", the one of that number, counted from 0; "auto": the first card
+// where it can be used, else the host. UserError: what is missing.
 Device open_device(const std::string& name);
 
 // The tensor dense in host memory; of one without values zeros.

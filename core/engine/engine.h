@@ -158,8 +158,8 @@ class [[gnu::visibility("default")]] Model {
 struct EngineOptions {
   std::vector<std::filesystem::path> plugin_path{};  // folders searched for plugins first
   int64_t threads = 0;  // 0: all cores this process may use; of the whole process: the last Engine made decides
-  std::string device =
-      "cpu";  // cpu; cuda or cuda:1, a graphics card; auto: the first card that there is, else the host
+  // cpu; cuda or cuda:1, a graphics card; auto: the first card where it can be used, else the host.
+  std::string device = "cpu";
 };
 
 class [[gnu::visibility("default")]] Engine {

@@ -56,12 +56,9 @@ class Rehearsal {
     if (stage_.rollout.keep_cache) fill_cache(steps);
     context_.kernels.take_seconds(), take_moved();
     phases_.restart();
-    for (size_t i = 0; i < steps.size(); ++i) {
-      const auto before = result_.phases;
-      const Movement movement = result_.movement;
-      rehearse_step(steps[i]);
-      if (i > 0) result_.phases = before, result_.movement = movement;  // they are of the step that reads most
-    }
+    if (!steps.empty()) rehearse_step(steps[0]);
+    for (size_t i = 1; i < steps.size(); ++i)
+      uncounted([&] { rehearse_step(steps[i]); });  // seconds and movement are of the step that reads most
     models_.roles().each_trained([](const RoleEntry&, const Role& role) {
       if (!role.average.empty()) (void)role.averaged();  // as it is saved
     });
@@ -72,6 +69,15 @@ class Rehearsal {
   }
 
  private:
+  // What f does is no part of the step, but for the memory that it takes.
+  template <class F>
+  void uncounted(const F& f) {
+    const auto phases = result_.phases;
+    const Movement movement = result_.movement;
+    f();
+    result_.phases = phases, result_.movement = movement;
+  }
+
   void count_seconds(Phase phase) {
     result_.phases[size_t(phase)].seconds += repeats_ * context_.kernels.take_seconds();
     result_.movement += repeats_ * take_moved();
@@ -93,22 +99,21 @@ class Rehearsal {
   // first.
   void fill_cache(const std::vector<std::vector<const Example*>>& steps) {
     if (needs_.source != DSE_SOURCE_ROLLOUT) return;
-    const StagePlan before = result_;
-    const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
-    if (!prompts.empty()) generate(prompts, 1);
-    if (stage_.rollout.replay.empty())
-      for (const auto& items : steps) generate(items, stage_.rollout.samples_per_prompt);
-    result_ = before;
+    uncounted([&] {
+      const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
+      if (!prompts.empty()) generate(prompts, 1);
+      if (stage_.rollout.replay.empty())
+        for (const auto& items : steps) generate(items, stage_.rollout.samples_per_prompt);
+    });
   }
 
   // All at once, where the stage's slots do not say less: perhaps more answers than in a step.
   void evaluate() {
-    const auto step = result_.phases;
-    const Movement movement = result_.movement;
     phases_.restart();
-    const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
-    if (!prompts.empty()) generate(prompts, 1), answered(prompts, 1);
-    result_.phases = step, result_.movement = movement;
+    uncounted([&] {
+      const auto prompts = evaluated_examples(data_.heldout, stage_.eval_rows);
+      if (!prompts.empty()) generate(prompts, 1), answered(prompts, 1);
+    });
     PhasePlan& evaluation = result_.phases.emplace_back(PhasePlan{.name = "evaluation"});
     for (const Phase phase : {Phase::generate, Phase::score}) note_peak(phase, evaluation);
   }

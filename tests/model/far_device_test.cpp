@@ -1,7 +1,7 @@
 // Models on a device whose memory is not the host's (device/far_device.h): the reference's values and gradients of
 // every family, and cached generation. LibTorch sums in another order where memory is aligned otherwise: 1e-5 of the
 // largest.
-#include "device/far_device.h"
+#include "ops/far_kernels.h"
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -12,11 +12,6 @@
 
 namespace dsengine {
 namespace {
-
-const Kernels& far_kernels() {
-  static const Kernels kernels(built_plugins(), far_device());
-  return kernels;
-}
 
 void expect_close(const at::Tensor& a, const at::Tensor& b, const std::string& what, double part = 1e-5) {
   const at::Tensor x = on_host(a), y = on_host(b);

@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <unistd.h>
 
+#include <functional>
+
 #include "comm/local.h"
 #include "golden_models.h"
 #include "memory/counting_allocator.h"
@@ -46,6 +48,17 @@ void adapt(Model& model) {
     if (unit->name().starts_with("adapter.")) at::Tensor(unit->flat()).normal_(0, 0.2);
 }
 
+// Adds to the gradients of what is trained. between: forward and backward.
+void add_gradients(
+    const Model& model, const Batch& batch, const std::function<void()>& between = [] {}) {
+  const at::AutoGradMode grad(true);
+  const at::Tensor h = model.hidden(batch), rows = at::arange(h.size(0));
+  between();
+  const at::Tensor y =
+      model.kind() == ModelKind::value ? model.values(h, rows) : model.log_prob(h, rows, batch.tokens, 1.0, false).logp;
+  torch::autograd::backward({(y * y).sum()}, {});
+}
+
 class Streamed : public testing::TestWithParam<const char*> {
  protected:
   const std::string name = GetParam();
@@ -58,15 +71,10 @@ class Streamed : public testing::TestWithParam<const char*> {
     for (const bool recompute : {false, true}) {
       model.set_recompute(recompute);
       model.zero_grad();
-      const at::AutoGradMode grad(true);
-      const at::Tensor h = model.hidden(batch), rows = at::arange(h.size(0));
-      {
+      add_gradients(model, batch, [&] {
         const at::NoGradGuard none;  // another forward before the backward, as a reference's is
         model.hidden(batch, false);
-      }
-      const at::Tensor y = model.kind() == ModelKind::value ? model.values(h, rows)
-                                                            : model.log_prob(h, rows, batch.tokens, 1.0, false).logp;
-      torch::autograd::backward({(y * y).sum()}, {});
+      });
       for (const auto* unit : model.units())
         if (unit->trained()) all.push_back(unit->grad().clone());
     }
@@ -144,11 +152,7 @@ TEST_P(Streamed, OffloadedGradientsAreThoseThatStay) {
   for (auto* model : {&here, &there})
     for (const bool recompute : {false, true}) {
       model->set_recompute(recompute);
-      const at::AutoGradMode grad(true);
-      const at::Tensor h = model->hidden(batch), rows = at::arange(h.size(0));
-      const at::Tensor y = model->kind() == ModelKind::value ? model->values(h, rows)
-                                                             : model->log_prob(h, rows, batch.tokens, 1.0, false).logp;
-      torch::autograd::backward({(y * y).sum()}, {});
+      add_gradients(*model, batch);
     }
   const auto a = here.units(), b = there.units();
   for (size_t u = 0; u < a.size(); ++u) {
@@ -171,11 +175,7 @@ TEST_P(Streamed, TrainedLayersThatComeAndGoAreThoseThatStay) {
     for (const bool recompute : {false, true, false}) {
       model.set_recompute(recompute);
       model.zero_grad();
-      const at::AutoGradMode grad(true);
-      const at::Tensor h = model.hidden(batch), rows = at::arange(h.size(0));
-      const at::Tensor y = model.kind() == ModelKind::value ? model.values(h, rows)
-                                                            : model.log_prob(h, rows, batch.tokens, 1.0, false).logp;
-      torch::autograd::backward({(y * y).sum()}, {});
+      add_gradients(model, batch);
       optimizer.step(1e-3, alone);
     }
     return model;

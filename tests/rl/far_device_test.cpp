@@ -1,6 +1,6 @@
 // Stages on a device whose memory is not the host's (device/far_device.h), which no plugin has kernels for: the
 // reference's run on the host. LibTorch sums in another order where memory is aligned otherwise.
-#include "device/far_device.h"
+#include "ops/far_kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -34,11 +34,6 @@ data.sources = [{ path = "pairs.jsonl" }]
 std::string stage_of(const char* algorithm) {
   std::string stage = kPpoStage;
   return stage.replace(stage.find("\"ppo\"\nlearning"), 5, fmt::format("\"{}\"", algorithm));
-}
-
-const Kernels& far_kernels() {
-  static const Kernels kernels(built_plugins(), far_device());
-  return kernels;
 }
 
 std::filesystem::path run(const TinyRun& tiny, const char* folder, const Kernels& kernels, const std::string& stages,
