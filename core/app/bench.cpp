@@ -48,8 +48,10 @@ void add_repeat_options(CLI::App& app, BenchOptions& options) {
 
 void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--model", options.model, "Hugging Face directory")->required();
+  app.add_flag("--random", options.random, "config.json alone is read, and weights are drawn");
   app.add_option("--batch", options.batch, "sequences")->check(side_by_side());
-  app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"fp32"}));
+  app.add_option("--dtype", options.dtype, "what is computed in")->check(CLI::IsMember({"fp32", "bf16"}));
+  add_device_option(app, options.device);
   add_repeat_options(app, options);
 }
 
@@ -95,8 +97,10 @@ Bench::Bench(const char* part, const BenchOptions& options, const Common& common
   line_["dtype"] = options.dtype;
   set_up_threads(options.threads);
   line_["threads"] = at::get_num_threads();
-  session_ = std::make_unique<const Session>(common.plugin_path);
-  machine_ = measure_machine(session_->kernels());
+  line_["device"] = options.device;
+  session_ = std::make_unique<const Session>(common.plugin_path, std::vector<PluginFile>{}, options.device);
+  dtype_ = options.dtype == "bf16" ? at::kBFloat16 : at::kFloat;
+  machine_ = measure_machine(session_->kernels(), dtype_);
   forget_peak();
 }
 

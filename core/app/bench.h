@@ -29,10 +29,11 @@ Body define_bench_grpo(CLI::App& app, Common& common);
 Body define_bench_ops(CLI::App& app, Common& common);
 
 struct BenchOptions {
-  std::string model, dtype = "fp32";  // model "": the part has none
+  std::string model, dtype = "fp32", device = "cpu";  // model "": the part has none
   int64_t batch = 1, repeats = 3, threads = 0;
+  bool random = false;
 };
-// --model, --batch, --dtype, and the two below.
+// --model, --random, --batch, --dtype, --device, and the two below.
 void add_bench_options(CLI::App& app, BenchOptions& options);
 void add_weights_option(CLI::App& app, std::string& weights);
 // --threads and --repeats.
@@ -97,6 +98,7 @@ class Bench {
   Bench(const char* part, const BenchOptions& options, const Common& common);
 
   const Session& session() const { return *session_; }
+  at::ScalarType dtype() const { return dtype_; }
   const MachineRates& machine() const { return machine_; }
   // One line: command, model, batch, dtype, threads, then `measured`, then the process's peak and the machine's rates.
   // Returns the exit status.
@@ -105,6 +107,7 @@ class Bench {
  private:
   Json line_;
   std::unique_ptr<const Session> session_;
+  at::ScalarType dtype_;
   MachineRates machine_;
 };
 

@@ -88,9 +88,11 @@ std::vector<GenerationRequest> requests_of(const GenerateBench& o, int64_t vocab
 
 int bench_generate(const GenerateBench& o, const Common& common) {
   const Bench bench("generate", o, common);
-  Model model = load_model(o.model, bench.session().registry(), bench.session().kernels(), {});
+  Model model = load_model(o.model, bench.session().registry(), bench.session().kernels(),
+                           {.random_init = o.random, .dtype = bench.dtype()});
   const auto requests = requests_of(o, model.graph().vocabulary);
   const int64_t slots = o.slots > 0 ? o.slots : o.batch * o.samples;
+  check_weight_format(*choice_named<WeightFormat>(o.weights), bench.dtype());
   const Packing packing = packing_of(*choice_named<WeightFormat>(o.weights));
   model.set_rollout_weights(packing);
   model.pack_rollout_weights();

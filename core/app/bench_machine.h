@@ -1,5 +1,5 @@
 // What the machine gives at most, for comparison with what a part of `dsengine bench` reaches: memory read by all
-// threads, and products of matrices by the engine's own kernels.
+// threads, or by a card, and products of matrices by the engine's own kernels.
 //
 //   const MachineRates machine = measure_machine(kernels);       // takes about two seconds and 512 MiB
 //   bytes / 1e9 / machine.read_gb_per_s;                         // seconds that reading them takes at least
@@ -10,8 +10,8 @@
 
 namespace dsengine {
 
-// Products of float32.
-MachineRates measure_machine(const Kernels& kernels);
+// Of the kernels' device; products of the type, both of MachineRates' rates being that.
+MachineRates measure_machine(const Kernels& kernels, at::ScalarType type = at::kFloat);
 
 // 1e9 operations a second of a product [rows, in] x [in, out], in so many seconds.
 inline double gflops_of(int64_t rows, int64_t in, int64_t out, double seconds) {

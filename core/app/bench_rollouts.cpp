@@ -90,9 +90,10 @@ class Rollouts {
 };
 
 // The language model's layers under a head of drawn weights.
-RewardModel drawn_reward_model(const Session& session, const std::string& folder) {
+RewardModel drawn_reward_model(const Session& session, const std::string& folder, at::ScalarType dtype, bool random) {
   RewardModel reward{
-      load_model(folder, session.registry(), session.kernels(), {.kind = ModelKind::value, .new_value_head = true}),
+      load_model(folder, session.registry(), session.kernels(),
+                 {.kind = ModelKind::value, .random_init = random, .new_value_head = true, .dtype = dtype}),
       {}};
   Lcg draws(99);
   std::vector<float> weights(size_t(reward.model.graph().width));
@@ -164,8 +165,9 @@ int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage,
 
 int bench_ppo(const RolloutBench& o, const Common& common) {
   const Bench bench("ppo", o, common);
-  BenchStage stage(bench.session(), o.model, stage_of(o, "ppo"));
-  const auto reward = std::make_shared<const RewardModel>(drawn_reward_model(bench.session(), o.model));
+  BenchStage stage(bench.session(), o.model, stage_of(o, "ppo"), bench.dtype(), o.random);
+  const auto reward =
+      std::make_shared<const RewardModel>(drawn_reward_model(bench.session(), o.model, bench.dtype(), o.random));
   Scorer scorer(stage.config().reward_sources(), {reward}, bench.session().registry());
   Rollouts rollouts(stage, o, [&](const Rollout& rollout, const std::vector<Answered>& answers) {
     return scorer.score(rollout.to_score(answers));
@@ -177,7 +179,7 @@ int bench_grpo(const RolloutBench& o, const Common& common) {
   DSE_CHECK_USER(o.batch % o.group == 0, "--batch counts answers, --group a prompt's: {} is no multiple of {}", o.batch,
                  o.group);
   const Bench bench("grpo", o, common);
-  BenchStage stage(bench.session(), o.model, stage_of(o, "grpo"));
+  BenchStage stage(bench.session(), o.model, stage_of(o, "grpo"), bench.dtype(), o.random);
   Rollouts rollouts(stage, o, variety);
   return bench_rollouts(bench, o, stage, rollouts, false);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "app/bench.h"
+#include "memory/card_memory.h"
 #include "rl/config_checks.h"
 #include "rl/example_stream.h"
 #include "rl/forward.h"
@@ -22,8 +23,15 @@ TextModel text_of(const std::filesystem::path& model) {
   return text;
 }
 
-StageInputs all_from(const std::filesystem::path& model) {
+RunConfig computing_in(at::ScalarType dtype) {
+  RunConfig run;
+  run.dtype = dtype == at::kBFloat16 ? NumberFormat::bf16 : NumberFormat::fp32;
+  return run;
+}
+
+StageInputs all_from(const std::filesystem::path& model, bool random) {
   StageInputs inputs;
+  inputs.random_init = random;
   for (const auto& entry : kRoles) inputs.models[entry.bit] = model;
   inputs.tokenizer = model;
   return inputs;
@@ -37,13 +45,16 @@ dse_needs without_reward(dse_needs needs) {
 
 }  // namespace
 
-BenchStage::BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage)
-    : stage_(std::move(stage)),
-      inputs_(all_from(model)),
+BenchStage::BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage,
+                       at::ScalarType dtype, bool random)
+    : run_(computing_in(dtype)),
+      stage_(std::move(stage)),
+      inputs_(all_from(model, random)),
       algorithm_(algorithm_of(session.registry(), stage_)),
       text_(text_of(model)),
       models_(run_, stage_, inputs_, without_reward(algorithm_.needs()), {session.registry(), session.kernels(), stop_},
               text_),
+      phases_(ledger_of(session.kernels().device())),
       learner_(algorithm_, models_.roles(), batching_of(stage_, algorithm_.needs()), phases_, ranks_) {}
 
 Json BenchStage::step(const std::function<Experience()>& rows) {

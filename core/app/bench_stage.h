@@ -1,7 +1,7 @@
 // One stage of a run as `dsengine bench` drives it: the models, the learner and the phases that StageRunner has
 // (rl/stage.h), with rows that are made in memory, and without files. Every role is loaded from one folder.
 //
-//   BenchStage stage(session, "models/tiny", config);       // config.name, algorithm, mini_batch_size
+//   BenchStage stage(session, "models/tiny", config, at::kFloat);       // config.name, algorithm, mini_batch_size
 //   Json line = stage.step([&] { return experience; });     // a step's metrics, as metrics.jsonl has them
 //
 // Where the folder has no tokenizer, one of a single token takes its place: ids go in and come out. Nothing ends an
@@ -20,7 +20,9 @@ class Session;
 
 class BenchStage {
  public:
-  BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage);
+  // random: of the model's folder config.json alone is read, and weights are drawn.
+  BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage, at::ScalarType dtype,
+             bool random = false);
 
   // Rows, columns, advantages, updates. `rows` may enter phases.
   Json step(const std::function<Experience()>& rows);

@@ -24,7 +24,7 @@ int bench_train(const TrainBench& o, const Common& common) {
   StageConfig config;
   config.name = config.algorithm = "sft";
   config.mini_batch_size = o.batch, config.micro_batch_size = o.micro_batch, config.recompute = o.recompute;
-  BenchStage stage(bench.session(), o.model, config);
+  BenchStage stage(bench.session(), o.model, config, bench.dtype(), o.random);
   const Model& model = stage.roles().actor->model;
   const auto lengths = drawn_lengths(*choice_named<Lengths>(o.lengths), o.batch, o.length);
   const auto rows = token_rows(lengths, model.graph().vocabulary);

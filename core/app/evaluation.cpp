@@ -227,10 +227,13 @@ class Evaluation {
       for (const auto& reply : replies) check_finite(reply.logprobs, name_of(m));
       auto& own = rewards.emplace_back(replies.size(), NAN);
       if (scored) {
-        Scorer scorer({reward_},
-                      load_reward_models({reward_}, {options_.reward_model}, registry_,
-                                         engine_.impl()->session.kernels(), text, options_.reward_base),
-                      registry_);
+        Scorer scorer(
+            {reward_},
+            load_reward_models(
+                {reward_}, {options_.reward_model}, registry_, engine_.impl()->session.kernels(), text,
+                options_.reward_base, {},
+                engine_.impl()->session.kernels().on_card() && options_.dtype == "bf16" ? at::kBFloat16 : at::kFloat),
+            registry_);
         std::vector<ScoredAnswer> answers;
         for (size_t i = 0; i < replies.size(); ++i) {
           ScoredAnswer a{set[i].prompt_text, replies[i].text, set[i].metadata, set[i].prompt};

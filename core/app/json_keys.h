@@ -64,6 +64,7 @@ become. Ends with status 1 where a stage does not fit. With --json a line for ea
   stage, algorithm, steps, and batch: prompts, records or pairs a step
   fits                 whether peak_gib is at most memory_limit_gib, which is memory_limit or the machine's memory
   peak_gib, peak_phase, memory_limit_gib
+  dtype                what the models compute in: fp32 or bf16
   device               cpu: this machine; else the card, also where --gpu auto found it, with device_gib, and of these
                        libraries_gib and fragmentation_gib, which no tensor has; note
   state_gib            what is held between phases: weights, gradients, moments, averages
@@ -76,7 +77,7 @@ become. Ends with status 1 where a stage does not fit. With --json a line for ea
 
 inline constexpr const char* kBenchKeys =
     R"(Prints one JSON object on a line, after a run that warms up and --repeats that count. All have:
-  command, dtype, threads, peak_memory_mb
+  command, dtype, device, threads, peak_memory_mb
   read_gb_per_s        what all threads read of memory at most, in 1e9 bytes a second
   product_gflops       what a product of matrices reaches at most, in 1e9 operations a second
 All but ops have:

@@ -33,7 +33,7 @@ struct PlanOptions {
 constexpr double kGiB = double(int64_t{1} << 30);
 double gib(int64_t bytes) { return double(bytes) / kGiB; }
 
-// Of a card: what a program finds free of its memory, and rates of float32 as they are reached, not as they are sold.
+// Of a card: what a program finds free of its memory, and rates as they are reached, not as they are sold.
 struct Card {
   const char* name;
   const char* model;  // a part of its driver's name for it
@@ -43,12 +43,12 @@ struct Card {
   const char* note = "";
 };
 constexpr Card kCards[] = {
-    {"h200", "H200", 139.8, {4130, 54000}, 50},
-    {"h100", "H100", 79.2, {3000, 54000}, 50},
-    {"a100-80", "A100", 79.1, {1700, 16000}, 25},
-    {"a100-40", "A100", 39.4, {1300, 16000}, 25},
-    {"a6000", "RTX A6000", 47.4, {650, 31000}, 25},
-    {"rtx4090", "RTX 4090", 23.5, {900, 66000}, 25},
+    {"h200", "H200", 139.8, {4130, 54000, 700000}, 50},
+    {"h100", "H100", 79.2, {3000, 54000, 700000}, 50},
+    {"a100-80", "A100", 79.1, {1700, 16000, 250000}, 25},
+    {"a100-40", "A100", 39.4, {1300, 16000, 250000}, 25},
+    {"a6000", "RTX A6000", 47.4, {650, 31000, 120000}, 25},
+    {"rtx4090", "RTX 4090", 23.5, {900, 66000, 150000}, 25},
     {"v100-32", "V100", 31.7, {800, 12500}, 12, "a plan only: CUDA 13 has no code for this card"},
 };
 // Of it, what is no tensor's: the context with the libraries, and the share that lies between tensors.
@@ -106,7 +106,7 @@ class StagePlanner {
         limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
                                                  : memory_limit(config, session.kernels().device())),
         rates_(rates),
-        check_(config, session.registry(), stop) {
+        check_(config, session.registry(), stop, card != nullptr) {
     if (card_) check_.set_host_apart();
     check_.set_rates(rates_);
   }
@@ -126,6 +126,7 @@ class StagePlanner {
               {"state_gib", gib(plan.held)},
               {"offloaded_gib", gib(plan.offloaded)},
               {"device", card_ ? card_->name : "cpu"},
+              {"dtype", check_.dtype() == at::kBFloat16 ? "bf16" : "fp32"},
               {"batch", items_per_step(stage, needs_of(session_.registry(), stage))},
               {"phases", phases_of(plan)},
               {"steps", plan.steps},
@@ -205,10 +206,10 @@ class StagePlanner {
       out += fmt::format("{:.2f} GiB of the host's memory{}\n", line["offloaded_gib"].get<double>(),
                          line.contains("device_gib") ? " beside it" : ", counted in");
     if (line.contains("device_gib"))
-      out += fmt::format(
-          "{}: {:.1f} GiB, of which libraries take {:.1f} and what lies between tensors {:.2f}; float32{}\n",
-          text(line["device"]), line["device_gib"].get<double>(), line["libraries_gib"].get<double>(),
-          line["fragmentation_gib"].get<double>(), line.contains("note") ? "; " + text(line["note"]) : "");
+      out += fmt::format("{}: {:.1f} GiB, of which libraries take {:.1f} and what lies between tensors {:.2f}; {}{}\n",
+                         text(line["device"]), line["device_gib"].get<double>(), line["libraries_gib"].get<double>(),
+                         line["fragmentation_gib"].get<double>(), text(line["dtype"]),
+                         line.contains("note") ? "; " + text(line["note"]) : "");
     if (line.contains("fits_with"))
       out += line["fits_with"].is_null() ? "no setting that was tried makes it fit\n"
                                          : "it fits with " + variant_text(line["fits_with"]) + "\n";

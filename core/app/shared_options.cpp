@@ -59,7 +59,8 @@ void add_device_option(CLI::App& app, std::string& device) {
 void add_computing_options(CLI::App& app, Computing& computing) {
   add_threads_option(app, computing.threads);
   add_device_option(app, computing.device);
-  app.add_option("--dtype", computing.dtype, "fp32, or bf16: weights rounded to bfloat16")
+  app.add_option("--dtype", computing.dtype,
+                 "fp32, or bf16: weights rounded to bfloat16; on a card all is computed in it")
       ->check(CLI::IsMember({"fp32", "bf16"}));
 }
 

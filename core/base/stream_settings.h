@@ -13,7 +13,7 @@ inline constexpr auto kChoices<FrozenFormat> = std::to_array<const char*>({"fp32
 struct StreamSettings {
   FrozenFormat format = FrozenFormat::fp32;  // of linears that are never trained
   bool offload = false;                      // they lie in another memory than the device's (memory/offload.h)
-  bool trained = false;                      // all of a layer, which is trained; in fp32
+  bool trained = false;                      // all of it is trained; in fp32, beside what is read narrower
 
   // Whether they are anything but weights like the others.
   bool apart() const { return format != FrozenFormat::fp32 || offload; }

@@ -3,10 +3,14 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/check.h"
+#include "base/own_folder.h"
+#include "device/card.h"
 
 namespace dsengine {
 
@@ -49,6 +53,12 @@ Count counted() {
 
 }  // namespace
 
+namespace {
+Card* opened = nullptr;
+}
+
+Card* opened_card() { return opened; }
+
 int cuda_cards() { return counted().cards; }
 
 void open_cuda(int index) {
@@ -73,6 +83,17 @@ void open_cuda(int index) {
   DSE_CHECK_USER(at::detail::getCUDAHooks().hasCUDA(), "device 'cuda': LibTorch finds no card that it can use");
   at::detail::getCUDAHooks().init();
   c10::impl::VirtualGuardImpl(c10::kCUDA).setDevice(c10::Device(c10::kCUDA, c10::DeviceIndex(index)));
+  const auto file = plugins_beside_code().parent_path() / "libdsengine_cuda.so";
+  if (std::error_code error; !std::filesystem::exists(file, error)) {
+    spdlog::warn(
+        "device event=no_card_library file={} note=\"a card's memory is not counted, and steps are not recorded\"",
+        file.string());
+    return;
+  }
+  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  auto* const card_of = library ? reinterpret_cast<decltype(&dsengine_card)>(dlsym(library, "dsengine_card")) : nullptr;
+  DSE_CHECK_USER(card_of, "device 'cuda': {} cannot be opened: {}", file.string(), dlerror());
+  opened = card_of(index);
 }
 
 int64_t cuda_free_memory(int index) {

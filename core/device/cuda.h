@@ -9,10 +9,14 @@
 
 namespace dsengine {
 
+class Card;
+
 // How many cards the driver has; 0 without one.
 int cuda_cards();
 // UserError: there is no card `index` (counted from 0), no driver, no LibTorch with CUDA, or the card is too old.
 void open_cuda(int index);
+// The last card that was opened; null: none, or the engine was built without CUDA.
+Card* opened_card();
 // Bytes that are free on an opened card.
 int64_t cuda_free_memory(int index);
 

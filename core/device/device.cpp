@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "device/card.h"
 #include "device/cuda.h"
 
 namespace dsengine {
@@ -85,6 +86,16 @@ const Device& Device::meta() {
 std::optional<int64_t> Device::free_memory() const {
   if (!where_.is_cuda()) return std::nullopt;
   return cuda_free_memory(where_.index());
+}
+
+std::unique_ptr<Replay> Device::record(const std::function<void()>& work) const {
+  struct Again : Replay {
+    explicit Again(std::function<void()> work) : work(std::move(work)) { run(); }
+    void run() override { work(); }
+    std::function<void()> work;
+  };
+  if (Card* const card = where_.is_cuda() ? opened_card() : nullptr) return card->record(work);
+  return std::make_unique<Again>(work);
 }
 
 void* Device::stream() const {

@@ -15,11 +15,15 @@
 #include <c10/core/TensorOptions.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 
 namespace dsengine {
+
+class Replay;
 
 class Device {
  public:
@@ -38,6 +42,8 @@ class Device {
   bool is_apart() const { return !where_.is_cpu() && !where_.is_meta(); }
   // Bytes of memory of its own that are free; none where that is the host's, or nobody can say.
   std::optional<int64_t> free_memory() const;
+  // Does the work, which is on fixed tensors of the device, and gives what does it again (device/card.h).
+  std::unique_ptr<Replay> record(const std::function<void()>& work) const;
   // The stream that its work is queued on, as its libraries know it (cudaStream_t); null: work is done at once.
   void* stream() const;
   at::TensorOptions options(at::ScalarType type) const { return at::TensorOptions().device(where_).dtype(type); }

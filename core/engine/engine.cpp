@@ -167,15 +167,19 @@ Model Engine::load(const std::filesystem::path& directory, const Loading& loadin
   const ModelKind kind = loading.head == HeadKind::stored     ? dsengine::stored_kind(directory, loading.base)
                          : loading.head == HeadKind::language ? ModelKind::language
                                                               : ModelKind::value;
-  dsengine::Role role{dsengine::load_model(directory, impl_->session.registry(), impl_->session.kernels(),
-                                           {.kind = kind,
-                                            .random_init = loading.random_init,
-                                            .new_value_head = loading.new_value_head,
-                                            .seed = loading.seed,
-                                            .base = loading.base}),
-                      nullptr,
-                      {}};
-  if (loading.rounded_to_bf16) {
+  const bool narrow = loading.rounded_to_bf16 && impl_->session.kernels().on_card();
+  dsengine::Role role{
+      dsengine::load_model(directory, impl_->session.registry(), impl_->session.kernels(),
+                           {.kind = kind,
+                            .random_init = loading.random_init,
+                            .new_value_head = loading.new_value_head,
+                            .seed = loading.seed,
+                            .dtype = narrow ? at::kBFloat16 : at::kFloat,
+                            .base = loading.base,
+                            .streamed = {.trained = loading.training.has_value() && loading.training->lora_rank == 0}}),
+      nullptr,
+      {}};
+  if (loading.rounded_to_bf16 && !narrow) {
     at::NoGradGuard no_grad;
     for (auto* unit : role.model.units()) at::Tensor(unit->flat()).copy_(unit->flat().to(at::kBFloat16));
   }

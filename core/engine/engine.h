@@ -84,7 +84,7 @@ struct Training {
 
 struct Loading {
   HeadKind head = HeadKind::stored;
-  bool rounded_to_bf16 = false;  // weights as bfloat16 has them; arithmetic stays float32
+  bool rounded_to_bf16 = false;  // weights as bfloat16 has them; the CPU computes in float32 with them, a card in bf16
   bool random_init = false;      // config.json alone is read, weights are drawn from `seed`
   bool new_value_head = false;   // a language model becomes a value model whose head begins at zero
   uint64_t seed = 1234;

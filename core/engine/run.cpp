@@ -3,8 +3,10 @@
 
 #include <iostream>
 
+#include "device/cuda.h"
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "memory/card_memory.h"
 #include "rl/pipeline.h"
 #include "rl/plan_search.h"
 #include "run/config_reader.h"
@@ -24,6 +26,8 @@ RunEnd run(const Run& run) {
   const dsengine::Device& device = session.kernels().device();
   const dsengine::LimitScope limit(dsengine::Ledger::host(),
                                    device.is_apart() ? 0 : dsengine::memory_limit(config, device));
+  const dsengine::CardLimit card_limit(device.where().is_cuda() ? dsengine::opened_card() : nullptr,
+                                       dsengine::memory_limit(config, device));
   const std::string stage =
       run.algorithm.empty() ? "" : dsengine::select_algorithm(config, session.registry(), run.algorithm);
   dsengine::set_up_logging({.level = config.log_level, .file = {}});

@@ -7,6 +7,8 @@
 #include <cstdlib>
 
 #include "base/processors.h"
+#include "device/cuda.h"
+#include "memory/card_memory.h"
 #include "memory/counting_allocator.h"
 #include "ops/threads.h"
 
@@ -28,6 +30,7 @@ Session::Session(const std::vector<std::filesystem::path>& plugin_path, const st
                  const std::string& device)
     : device_(open_device(device)), registry_(plugin_path, files), kernels_(registry_, device_) {
   count_host_memory();
+  if (Card* const card = opened_card()) count_card_memory(*card);
 }
 
 }  // namespace dsengine

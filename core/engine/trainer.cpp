@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "comm/local.h"
 #include "engine/engine_impl.h"
+#include "memory/card_memory.h"
 #include "rl/forward.h"
 #include "rl/learner.h"
 
@@ -85,7 +86,7 @@ struct Trainer::Impl {
   std::vector<Model> models;  // kept while they are trained
   dsengine::AlgorithmInstance algorithm;
   dsengine::Roles roles{};
-  dsengine::Phases phases{};
+  dsengine::Phases phases{dsengine::ledger_of(engine->session.kernels().device())};
   std::unique_ptr<dsengine::Communicator> ranks = std::make_unique<dsengine::LocalCommunicator>();
   std::unique_ptr<dsengine::Learner> learner{};
   uint64_t seed = 0, steps = 0;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <ranges>
 
 namespace dsengine {
 
@@ -10,37 +11,22 @@ using at::Tensor;
 
 namespace {
 
-class CachedContext : public AttentionContext {
- public:
-  CachedContext(KvCache& cache, const Device& device, const Batch& batch, const std::vector<Sequence*>& sequences)
-      : cache_(cache), batch_(batch) {
-    constexpr int64_t size = KvCache::kBlockSize;
-    size_t most = 1;
-    for (const auto* s : sequences) most = std::max(most, s->blocks().size());
-    std::vector<int64_t> blocks, rows, key_counts;
-    for (size_t b = 0; b < sequences.size(); ++b) {
-      const auto& own = sequences[b]->blocks();
-      blocks.insert(blocks.end(), own.begin(), own.end());
-      blocks.insert(blocks.end(), most - own.size(), 0);
-      const int64_t begin = batch.past[b], end = begin + batch.offsets[b + 1] - batch.offsets[b];
-      key_counts.push_back(end);
-      for (int64_t j = begin; j < end; ++j) rows.push_back(own[size_t(j / size)] * size + j % size);
-    }
-    places_ = {size, device.upload(blocks).view({-1, int64_t(most)}), device.upload(key_counts), device.upload(rows)};
+// Of each sequence's tokens of the batch: where its keys lie.
+ops::CachePlaces places_of(const Device& device, const Batch& batch, const std::vector<Sequence*>& sequences) {
+  constexpr int64_t size = KvCache::kBlockSize;
+  size_t most = 1;
+  for (const auto* s : sequences) most = std::max(most, s->blocks().size());
+  std::vector<int64_t> blocks, rows, key_counts;
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    const auto& own = sequences[b]->blocks();
+    blocks.insert(blocks.end(), own.begin(), own.end());
+    blocks.insert(blocks.end(), most - own.size(), 0);
+    const int64_t begin = batch.past[b], end = begin + batch.offsets[b + 1] - batch.offsets[b];
+    key_counts.push_back(end);
+    for (int64_t j = begin; j < end; ++j) rows.push_back(own[size_t(j / size)] * size + j % size);
   }
-
-  Tensor attend(const Operator& op, const ops::Attention& attention, const Tensor& q, const Tensor& k,
-                const Tensor& v) override {
-    Tensor &keys = cache_.keys(op.attention_index), &values = cache_.values(op.attention_index);
-    attention.write(k, v, places_, keys, values);
-    return attention.cached(q, keys, values, places_, batch_);
-  }
-
- private:
-  KvCache& cache_;
-  const Batch& batch_;
-  ops::CachePlaces places_;
-};
+  return {size, device.upload(blocks).view({-1, int64_t(most)}), device.upload(key_counts), device.upload(rows)};
+}
 
 }  // namespace
 
@@ -58,11 +44,16 @@ Sequence Decoder::fork(const Sequence& from, int64_t tokens) {
 
 Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens) {
   const at::NoGradGuard no_grad;
+  if (records_ && std::ranges::all_of(tokens, [](const auto& t) { return t.size() == 1; }))
+    if (RecordedStep* const step = recorded_for(sequences)) {
+      forwarded_ += int64_t(tokens.size());
+      return step->run(sequences, tokens);
+    }
   std::vector<int64_t> past;
   for (const auto* s : sequences) past.push_back(s->length());
   const Device& device = model_.device();
   const Batch batch = pack(device, tokens, std::move(past));
-  CachedContext context(cache_, device, batch, sequences);
+  CachedContext context(cache_, batch, places_of(device, batch, sequences));
   Tensor hidden = model_.hidden(batch, context);
   forwarded_ += batch.offsets.back();
   std::vector<int64_t> last;
@@ -73,5 +64,23 @@ Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const std::vect
   if (hidden.size(0) != int64_t(last.size())) hidden = hidden.index_select(0, device.upload(last));
   return model_.logits(hidden).to(at::kFloat).contiguous();
 }
+
+RecordedStep* Decoder::recorded_for(const std::vector<Sequence*>& sequences) {
+  if (sequences.empty() || int64_t(sequences.size()) > RecordedStep::kMostSequences || !model_.recordable())
+    return nullptr;
+  size_t blocks = 1;
+  for (const auto* s : sequences) blocks = std::max(blocks, s->blocks().size());
+  if (recorded_moves_ != cache_.moves()) forget_recorded(), recorded_moves_ = cache_.moves();
+  const int64_t rows = RecordedStep::bucket_of(int64_t(sequences.size()));
+  if (++met_[rows] < kWorthRecording) return nullptr;
+  auto& step = recorded_[rows];
+  if (!step || step->blocks() < int64_t(blocks)) {
+    step.reset();  // before there is another
+    step = std::make_unique<RecordedStep>(model_, cache_, int64_t(sequences.size()), int64_t(blocks));
+  }
+  return step.get();
+}
+
+void Decoder::forget_recorded() { recorded_.clear(), met_.clear(); }
 
 }  // namespace dsengine

@@ -8,43 +8,21 @@
 //
 // Reads the very weights that training writes. One thread.
 #pragma once
+#include <map>
+#include <memory>
 #include <span>
-#include <utility>
 #include <vector>
 
-#include "generate/kv_cache.h"
+#include "generate/recorded_step.h"
 
 namespace dsengine {
 
-// What one sequence holds of a cache, which outlives it; what it shares with a fork is held once.
-class Sequence {
- public:
-  Sequence() = default;
-  Sequence(KvCache& cache, std::vector<int64_t> blocks, int64_t length)
-      : cache_(&cache), blocks_(std::move(blocks)), length_(length) {}
-  ~Sequence() {
-    if (cache_) cache_->release(blocks_);
-  }
-  Sequence(Sequence&& other) noexcept
-      : cache_(std::exchange(other.cache_, nullptr)), blocks_(std::move(other.blocks_)), length_(other.length_) {}
-  Sequence& operator=(Sequence&& other) noexcept {
-    std::swap(cache_, other.cache_), std::swap(blocks_, other.blocks_), std::swap(length_, other.length_);
-    return *this;
-  }
-
-  const std::vector<int64_t>& blocks() const { return blocks_; }
-  int64_t length() const { return length_; }  // tokens that the cache holds of it
-  void grow(int64_t tokens) { length_ += tokens; }
-
- private:
-  KvCache* cache_ = nullptr;
-  std::vector<int64_t> blocks_;
-  int64_t length_ = 0;
-};
-
 class Decoder {
  public:
-  explicit Decoder(const Model& model) : model_(model), cache_(model) {}
+  // record: a step of one token for each sequence is recorded once for each of a few sizes, and then done again. On a
+  // card it saves the launches of its kernels; on the host it is only tried so.
+  explicit Decoder(const Model& model) : Decoder(model, model.kernels().on_card()) {}
+  Decoder(const Model& model, bool record) : model_(model), cache_(model, record), records_(record) {}
 
   const Model& model() const { return model_; }
   KvCache& cache() { return cache_; }
@@ -55,14 +33,24 @@ class Decoder {
   Sequence begin(int64_t tokens);
   Sequence fork(const Sequence& from, int64_t tokens);
 
-  // tokens[i]: at least one, and room for them in sequences[i]. [B, V] float32.
+  // tokens[i]: at least one, and room for them in sequences[i]. [B, V] float32, until the next forward.
   at::Tensor forward(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens);
+  // Frees what recorded steps hold; they are recorded anew where they are asked for.
+  void forget_recorded();
   // Tokens of prompts, and of answers, that went through the model so far.
   int64_t forwarded() const { return forwarded_; }
 
  private:
+  // Null: not for these.
+  RecordedStep* recorded_for(const std::vector<Sequence*>& sequences);
+
   const Model& model_;
   KvCache cache_;
+  const bool records_;
+  static constexpr int64_t kWorthRecording = 3;                // steps of a size, of which this is the first recorded
+  std::map<int64_t, std::unique_ptr<RecordedStep>> recorded_;  // by their rows
+  std::map<int64_t, int64_t> met_;                             // steps of so many rows since the last were forgotten
+  int64_t recorded_moves_ = 0;                                 // of the cache, when they were recorded
   int64_t forwarded_ = 0;
 };
 

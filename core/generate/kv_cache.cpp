@@ -16,11 +16,12 @@ void KvCache::reserve(int64_t blocks) {
   keys_.resize(layers.size()), values_.resize(layers.size());
   for (size_t i = 0; i < layers.size(); ++i)
     for (auto* arena : {&keys_[i], &values_[i]}) {
-      at::Tensor larger =
-          model_.device().empty({blocks, kBlockSize, layers[i]->kv_heads, layers[i]->head_dim}, model_.dtype());
+      at::Tensor larger = model_.device().empty({blocks + spare_, kBlockSize, layers[i]->kv_heads, layers[i]->head_dim},
+                                                model_.dtype());
       if (before > 0) larger.narrow(0, 0, before).copy_(arena->narrow(0, 0, before));
       *arena = std::move(larger);
     }
+  ++moves_;
   holders_.resize(size_t(blocks), 0);
   for (int64_t b = blocks; b-- > before;) free_.push_back(b);
 }
@@ -45,6 +46,7 @@ void KvCache::release(std::span<const int64_t> blocks) {
 void KvCache::hand_back() {
   DSE_CHECK(free_blocks() == blocks(), "{} of {} blocks are free", free_blocks(), blocks());
   keys_.clear(), values_.clear(), holders_.clear(), free_.clear();
+  ++moves_;
 }
 
 void KvCache::copy(int64_t from, int64_t to) {

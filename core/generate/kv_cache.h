@@ -25,7 +25,8 @@ class KvCache {
   static constexpr int64_t kBlockSize = 16;  // tokens
   static int64_t blocks_of(int64_t tokens) { return (tokens + kBlockSize - 1) / kBlockSize; }
 
-  explicit KvCache(const Model& model) : model_(model) {}
+  // spare: there is a block beside those that are given, for what nobody reads again.
+  explicit KvCache(const Model& model, bool spare = false) : model_(model), spare_(spare) {}
 
   int64_t blocks() const { return int64_t(holders_.size()); }
   int64_t free_blocks() const { return int64_t(free_.size()); }
@@ -40,12 +41,17 @@ class KvCache {
   // The keys and values of one block, into another.
   void copy(int64_t from, int64_t to);
 
-  // [blocks, kBlockSize, Hk, D]
+  int64_t spare_block() const { return blocks(); }
+  // Counts the times at which the arena's memory became another.
+  int64_t moves() const { return moves_; }
+  // [blocks, and the spare one, kBlockSize, Hk, D]
   at::Tensor& keys(int layer) { return keys_[size_t(layer)]; }
   at::Tensor& values(int layer) { return values_[size_t(layer)]; }
 
  private:
   const Model& model_;
+  const bool spare_;
+  int64_t moves_ = 0;
   std::vector<at::Tensor> keys_, values_;
   std::vector<int32_t> holders_;  // of each block
   std::vector<int64_t> free_;

@@ -35,7 +35,9 @@ void Scheduler::cancel(RequestId id) {
 
 void Scheduler::release() {
   KvCache& cache = decoder_.cache();
-  if (idle() && cache.free_blocks() == cache.blocks()) cache.hand_back();
+  if (!idle() || cache.free_blocks() != cache.blocks()) return;
+  decoder_.forget_recorded();
+  cache.hand_back();
 }
 
 std::vector<Event> Scheduler::step() try {
@@ -115,7 +117,7 @@ void Scheduler::read_prompts(const std::vector<std::shared_ptr<Job>>& jobs) {
   const Tensor logits = decoder_.forward(sequences, tokens);
   for (size_t i = 0; i < jobs.size(); ++i) {
     jobs[i]->prefix = std::move(prefixes[i]);
-    jobs[i]->logits = logits.narrow(0, int64_t(i), 1);
+    jobs[i]->logits = logits.narrow(0, int64_t(i), 1).clone();  // kept over steps, which write theirs anew
   }
 }
 

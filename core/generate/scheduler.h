@@ -41,6 +41,7 @@ class Scheduler {
     int64_t prefill_tokens = 8192;  // prompt tokens entered in one forward; a longer prompt enters in pieces
   };
   Scheduler(const Model& model, Limits limits) : decoder_(model) { set_limits(limits); }
+  Scheduler(const Model& model, Limits limits, bool record) : decoder_(model, record) { set_limits(limits); }
   // From the next step on. Both are at least 1.
   void set_limits(Limits limits);
 

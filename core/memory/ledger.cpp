@@ -33,6 +33,11 @@ Ledger& Ledger::host() {
   return ledger;
 }
 
+Ledger& Ledger::card() {
+  static Ledger& ledger = *new Ledger;
+  return ledger;
+}
+
 Ledger& Ledger::meta() {
   static Ledger& ledger = *new Ledger;
   return ledger;

@@ -58,6 +58,8 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
   // Of the host's memory; it is never destroyed, for blocks are freed until the process ends.
   static Ledger& host();
+  // Of the graphics card's that is open (memory/card_memory.h).
+  static Ledger& card();
   // Of tensors that have no values (Device::meta): what they would take.
   static Ledger& meta();
   // Of what a device keeps in another memory than its own (memory/offload.h): the host's, and that of tensors without
@@ -82,6 +84,7 @@ class Ledger {
   // Peaks begin anew with what is held.
   void restart();
   void enter(Phase phase);
+  Phase phase() const { return phase_.load(std::memory_order_relaxed); }
 
   // As tags_text has it.
   std::string held() const;

@@ -11,6 +11,7 @@
 #include "base/philox.h"
 #include "memory/ledger.h"
 #include "model/autograd/autograd.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 
@@ -80,6 +81,11 @@ Adapter::Adapter(const ModelGraph& graph, const AdapterSettings& settings, const
     any = true;
     sections_[s].unit =
         std::make_unique<ParamStorage>("adapter." + section.name, std::move(blocks), kernels.device(), dtype);
+    if (ops::wide(dtype) == dtype) continue;
+    // They are little, and what a stage made of them goes on in the next.
+    const MemoryScope scope(MemoryTag::weights);
+    ParamStorage& unit = *sections_[s].unit;
+    unit.widen(0, kernels.device().empty({unit.layout().numel()}, ops::wide(dtype)).zero_());
   }
   DSE_CHECK_USER(any, "lora.targets: the model has no linear in the roles {}", fmt::join(settings.targets, ", "));
 }
@@ -131,6 +137,7 @@ Adapter::Adapter(const Adapter& other)
     if (!from.unit) continue;
     const MemoryScope scope(MemoryTag::weights);
     sections_[s].unit = std::make_unique<ParamStorage>(from.unit->layout(), from.unit->flat().clone());
+    if (from.unit->wide()) sections_[s].unit->widen(0, from.unit->wide_values().clone());
   }
 }
 
@@ -146,7 +153,7 @@ void Adapter::initialize(uint64_t seed) {
     for (size_t b = 0; b < unit->blocks().size(); ++b)
       for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p) {
         const ParamSpec& spec = unit->blocks()[b].parts[p];
-        Tensor to = unit->part(b, p);
+        Tensor to = unit->kept_part(b, p);
         to.zero_();
         if (spec.init == Init::zeros) continue;
         // Uniform within ±1/sqrt(in): PEFT's kaiming_uniform_(a = sqrt(5)). Keyed by name.
@@ -157,6 +164,7 @@ void Adapter::initialize(uint64_t seed) {
         for (int64_t i = 0; i < values.numel(); ++i) out[i] = float(bound * (2 * draws.uniform(uint64_t(i)) - 1));
         to.copy_(values);
       }
+  for (auto* unit : units()) unit->settle();
 }
 
 bool Adapter::Target::row_invariant() const {
@@ -196,7 +204,8 @@ Tensor Adapter::delta(size_t section, size_t block, size_t part) const {
   for (size_t i = 0; i < target.pairs.size(); ++i) {
     const Pair& pair = target.pairs[i];
     if (part < pair.part || part >= pair.part + pair.parts) continue;
-    const Tensor a = pairs.unit->part(target.a_block, i), b = pairs.unit->part(pair.b_block, part - pair.part);
+    const Tensor a = pairs.unit->kept_part(target.a_block, i);
+    const Tensor b = pairs.unit->kept_part(pair.b_block, part - pair.part);
     return b.to(at::kDouble).mm(a.to(at::kDouble)).mul_(scale(pair.low)).to(a.scalar_type());
   }
   return {};

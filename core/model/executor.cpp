@@ -139,7 +139,8 @@ void Executor::enable_training() {
   for (size_t s = 0; s <= head_section() && !first_trained_; ++s)
     for (const auto* unit : weights_.of_section(s))
       if (unit->trained()) first_trained_ = s;
-  anchor_ = at::empty({0}, weights_.sections[0].vectors().options()).requires_grad_(true);
+  const ParamStorage& first = weights_.sections[0];
+  anchor_ = at::empty({0}, first.vectors().options().dtype(first.dtype())).requires_grad_(true);
 }
 
 Tensor Executor::begin_of(size_t section, const Tensor& x) const {
@@ -328,7 +329,7 @@ Tensor Executor::values(const Tensor& hidden, const Tensor& rows) const {
   const MemoryScope scope(MemoryTag::activations);
   return hooked(head_section(), begin_of(head_section(), hidden.index_select(0, rows)),
                 [&](const Tensor& x) {
-                  return std::pair(autograd::linear(bound_.value_head, x, head(), {}).squeeze(1), Tensor());
+                  return std::pair(autograd::linear_wide(bound_.value_head, x, head()).squeeze(1), Tensor());
                 })
       .first;
 }

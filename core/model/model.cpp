@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "memory/arena.h"
 #include "memory/ledger.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 
@@ -37,10 +38,14 @@ Model Model::clone(ModelKind kind) const {
   at::NoGradGuard no_grad;
   for (size_t i = 0; i < weights_->sections.size(); ++i)
     at::Tensor(copy.weights_->sections[i].held()).copy_(weights_->sections[i].held());
-  if (copy.weights_->head && kind == kind_)
+  if (copy.weights_->head && kind == kind_) {
     copy.weights_->head->flat().copy_(weights_->head->flat());
-  else if (copy.weights_->head)
+    if (copy.weights_->head->wide())
+      copy.weights_->head->wide_values().copy_(weights_->head->wide() ? weights_->head->wide_values()
+                                                                      : weights_->head->flat());
+  } else if (copy.weights_->head) {
     copy.weights_->head->flat().zero_();  // a new head
+  }
   if (weights_->adapter) copy.weights_->adapter = std::make_unique<Adapter>(*weights_->adapter);
   return copy;
 }
@@ -74,7 +79,7 @@ void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const S
   std::optional<Arena> home;
   if (!homes.empty()) {
     const OffloadScope elsewhere(device(), MemoryTag::weights);
-    home.emplace(offload_memory(device()), dtype, homes);
+    home.emplace(offload_memory(device()), ops::wide(dtype), homes);
   }
   if (settings.apart()) weights_->streamed = std::make_unique<StreamedWeights>(device(), settings);
   for (size_t i = 0; i < layouts.size(); ++i) {
@@ -84,12 +89,20 @@ void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const S
     else if (!is_streamed(i))
       weights_->sections.emplace_back(std::move(layouts[i]), arena.take(all));
     else if (settings.trained)
-      weights_->sections.push_back(ParamStorage::streamed(std::move(layouts[i]), home->take(all)));
+      weights_->sections.push_back(ParamStorage::streamed(std::move(layouts[i]), home->take(all), dtype));
     else
       weights_->sections.push_back(ParamStorage::without_matrices(std::move(layouts[i]), arena.take(vectors)));
   }
   for (size_t i = 0; i < weights_->sections.size(); ++i)
     if (is_streamed(i)) weights_->streamed->add(i, weights_->sections[i], shared);
+  // What is trained keeps what it is loaded with; so does a value head, which is little.
+  if (ops::wide(dtype) == dtype) return;
+  const auto widen = [&](ParamStorage& unit) {
+    unit.widen(0, device().empty({unit.layout().numel()}, ops::wide(dtype)).zero_());
+  };
+  for (auto& section : weights_->sections)
+    if (settings.trained && section.whole() && section.layout().numel() > 0) widen(section);
+  if (weights_->head && (settings.trained || kind_ == ModelKind::value)) widen(*weights_->head);
 }
 
 bool Model::finite() const {
@@ -212,6 +225,11 @@ bool Model::exact_rollouts() const {
          (!adapter() || adapter()->row_invariant());
 }
 
+bool Model::recordable() const {
+  if (weights_->streamed || weights_->rollout) return false;
+  return kernels_->on_card() ? kernels_->recordable() : kernels_->has(dse::Op::cached_attention);
+}
+
 void Model::set_rollout_weights(Packing packing) {
   DSE_CHECK(kind_ == ModelKind::language, "a value model generates nothing");
   weights_->rollout =
@@ -246,8 +264,8 @@ std::vector<Model::NamedTensor> Model::tensors_of(size_t section) const {
   const ParamStorage& unit = is_head ? *weights_->head : weights_->sections[section];
   for (size_t b = 0; b < unit.blocks().size(); ++b)
     for (size_t p = 0; p < unit.blocks()[b].parts.size(); ++p)
-      result.push_back({&unit.blocks()[b].parts[p], unit.part(b, p), unit.trained() ? unit.grad_part(b, p) : Tensor(),
-                        section, b, p});
+      result.push_back({&unit.blocks()[b].parts[p], unit.kept_part(b, p),
+                        unit.trained() ? unit.grad_part(b, p) : Tensor(), section, b, p});
   return result;
 }
 
@@ -261,7 +279,9 @@ void Model::each_section(Access access, const std::function<void(const std::vect
   for (size_t s = 0; s <= weights_->sections.size(); ++s) {
     const StreamedWeights::Hold hold(weights_->streamed.get(), s);
     f(tensors_of(s));
-    if (weights_->streamed && access == Access::write) weights_->streamed->keep(s);
+    if (access == Access::read) continue;
+    for (auto* unit : weights_->of_section(s)) unit->settle();
+    if (weights_->streamed) weights_->streamed->keep(s);
   }
   let_go_buffers();
 }

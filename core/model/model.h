@@ -86,6 +86,9 @@ class Model {
   // Whether a rollout's log-probabilities are, bit for bit, those of a training forward on the same weights: a fact of
   // the kernels that serve it, and of weights that are read as they are.
   bool exact_rollouts() const;
+  // Whether a step of generation can be recorded: nothing of its weights comes and goes, and its kernels allow it
+  // (those of the host do where they read no batch on the host, as the reference does).
+  bool recordable() const;
   // From here on generation reads the weights of linears so. They are packed before it begins, and after each change of
   // the weights; dropped, they take no memory. Without a packing both do nothing.
   void set_rollout_weights(Packing packing);
@@ -104,7 +107,7 @@ class Model {
   // each_section alone.
   struct NamedTensor {
     const ParamSpec* spec;
-    at::Tensor tensor, grad;      // as ParamLayout::part_of has them; grad undefined unless trained
+    at::Tensor tensor, grad;      // as ParamStorage::kept_part has it; grad undefined unless trained
     size_t section, block, part;  // section: as many as there are for the head
   };
   std::vector<NamedTensor> tensors() const;

@@ -15,7 +15,7 @@ std::shared_ptr<KeptMatrices> StreamedWeights::new_home(const ParamLayout& layou
 }
 
 void StreamedWeights::add(size_t section, ParamStorage& unit, const StreamedWeights* like) {
-  DSE_CHECK(!unit.whole() && unit.dtype() == at::kFloat, "unit {}", unit.name());
+  DSE_CHECK(!unit.whole(), "unit {}", unit.name());
   std::shared_ptr<KeptMatrices> kept;
   if (!unit.streamed()) kept = like ? like->units_.at(section).kept : new_home(unit.layout());
   units_.emplace(section, Unit{&unit, std::move(kept)});
@@ -52,7 +52,9 @@ void StreamedWeights::keep(size_t section) {
   Unit& unit = found->second;
   DSE_CHECK(unit.holds > 0, "unit {} is away", unit.storage->name());
   if (!unit.kept) {
-    at::Tensor(unit.storage->flat()).copy_(unit.storage->brought());
+    // A home of another type is what was written (ParamStorage::kept_part).
+    if (unit.storage->flat().scalar_type() == unit.storage->dtype())
+      at::Tensor(unit.storage->flat()).copy_(unit.storage->brought());
     return;
   }
   if (unit.kept.use_count() > 1) unit.kept = new_home(unit.storage->layout());

@@ -1,7 +1,9 @@
 #include <ATen/ATen.h>
 
+#include "ops/flash_attention.h"
 #include "ops/ops.h"
 #include "ops/reference/reference.h"
+#include "ops/wide.h"
 
 namespace dsengine::ops {
 
@@ -21,22 +23,28 @@ Attention::Attention(const Kernels& kernels, at::ScalarType dtype, int64_t heads
                     .kv_heads = kv_heads,
                     .head_dim = head_dim,
                     .scores = scores};
-  forward_ = kernels.bind(o);
-  backward_ = kernels.bind(o.as(Op::attention_backward));
+  flash_ = flash::serves(kernels, dtype, head_dim, scores);
+  if (!flash_) {
+    forward_ = kernels.bind(o);
+    backward_ = kernels.bind(o.as(Op::attention_backward));
+  }
   write_ = kernels.bind(o.as(Op::cache_write));
   cached_ = kernels.bind(o.as(Op::cached_attention));
 }
 
 Attended Attention::forward(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
                             bool want_lse) const {
+  if (flash_) return flash::attention(q, k, v, batch, scores_);
   if (!forward_) return reference::attention(q, k, v, batch, scores_);
-  Attended r{q.new_empty(q.sizes()), want_lse ? q.new_empty({q.size(0), q.size(1)}) : Tensor()};
+  Attended r{q.new_empty(q.sizes()), {}};
+  if (want_lse) r.lse = at::empty({q.size(0), q.size(1)}, q.options().dtype(wide(q.scalar_type())));
   forward_.run({q, k, v, batch.starts}, {r.out, r.lse}, q.size(0), {}, {batch.longest});
   return r;
 }
 
 AttentionGradients Attention::backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
                                        const Attended& result, const Batch& batch) const {
+  if (flash_) return flash::attention_backward(d_out, q, k, v, result, batch, scores_);
   if (!backward_) return reference::attention_backward(d_out, q, k, v, result, batch, scores_);
   AttentionGradients g{q.new_empty(q.sizes()), k.new_empty(k.sizes()), v.new_empty(v.sizes())};
   backward_.run({d_out, q, k, v, result.out, result.lse, batch.starts}, {g.dq, g.dk, g.dv}, q.size(0), {},

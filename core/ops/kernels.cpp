@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "memory/ledger.h"
+#include "ops/wide.h"
 #include "plugin/host.h"
 
 namespace dsengine {
@@ -38,8 +39,10 @@ uint32_t dtype_of(at::ScalarType type) {
   }
 }
 
-// What has no values is planned for with the host's kernels.
-uint32_t kind_of(at::Device where) { return where.is_cpu() || where.is_meta() ? DSE_CPU : DSE_CUDA; }
+// What has no values is planned for with the host's kernels, unless for a card. Of other devices none has kernels.
+uint32_t kind_of(at::Device where) {
+  return where.is_cpu() || where.is_meta() ? uint32_t{DSE_CPU} : where.is_cuda() ? uint32_t{DSE_CUDA} : 0;
+}
 uint32_t index_of(at::Device where) { return where.has_index() ? uint32_t(where.index()) : 0; }
 
 dse_array array_of(const at::Tensor& t) {
@@ -50,33 +53,50 @@ dse_array array_of(const at::Tensor& t) {
 // What the catalogue says of a slot.
 struct SlotForm {
   std::string_view name;
-  bool optional, strided, integer;
+  bool optional, strided;
+  char type;  // i, f or w; ' ': none of these
+
+  bool takes(at::ScalarType slot, at::ScalarType operation) const {
+    switch (type) {
+      case 'i':
+        return slot == at::kLong;
+      case 'f':
+        return slot == ops::wide(operation);
+      case 'w':
+        return slot == operation || slot == at::kFloat;
+      default:  // bytes of packed weights, and what is float64 whatever the operation's dtype is
+        return slot == operation || slot == at::kByte || slot == at::kDouble;
+    }
+  }
 };
 
 std::vector<SlotForm> forms_of(const char* slots) {
   std::vector<SlotForm> forms;
   for (uint32_t i = 0; i < dse::slot_count(slots); ++i) {
     const auto slot = dse::slot(slots, i);
-    forms.push_back({slot, slot.find('?') != slot.npos, slot.find('*') != slot.npos, slot.ends_with(":i")});
+    const char type = slot.find(':') == slot.npos ? ' ' : slot.back();
+    forms.push_back({slot, slot.find('?') != slot.npos, slot.find('*') != slot.npos, type});
   }
   return forms;
 }
 
 struct Slots {
   std::array<dse_array, kMostSlots> arrays;
-  Slots(at::ArrayRef<at::Tensor> tensors, const std::vector<SlotForm>& forms, const char* op) {
+  Slots(at::ArrayRef<at::Tensor> tensors, const std::vector<SlotForm>& forms, const Operation& operation) {
+    const char* const op = dse::entry(operation.op).name;
     DSE_CHECK(tensors.size() <= forms.size() && forms.size() <= kMostSlots, "{}: {} tensors for {} slots", op,
               tensors.size(), forms.size());
     for (size_t i = 0; i < forms.size(); ++i) {
-      const auto& [name, optional, strided, integer] = forms[i];
+      const SlotForm& form = forms[i];
       if (i >= tensors.size() || !tensors[i].defined()) {
-        DSE_CHECK(optional, "{}: slot {} is empty", op, name);
+        DSE_CHECK(form.optional, "{}: slot {} is empty", op, form.name);
         arrays[i] = {sizeof(dse_array), 0, nullptr, 0, 0, 0, nullptr, nullptr};
         continue;
       }
       const at::Tensor& tensor = tensors[i];
-      DSE_CHECK(strided ? tensor.stride(-1) == 1 : tensor.is_contiguous(), "{}: slot {} is not dense", op, name);
-      DSE_CHECK((tensor.scalar_type() == at::kLong) == integer, "{}: slot {} has another type", op, name);
+      DSE_CHECK(form.strided ? tensor.stride(-1) == 1 : tensor.is_contiguous(), "{}: slot {} is not dense", op,
+                form.name);
+      DSE_CHECK(form.takes(tensor.scalar_type(), operation.dtype), "{}: slot {} has another type", op, form.name);
       arrays[i] = array_of(tensor);
     }
   }
@@ -134,7 +154,7 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
                       at::ArrayRef<double> reals, at::ArrayRef<int64_t> integers) const {
   const Instance& kernel = *instance_;
   const dse::OpEntry& entry = dse::entry(kernel.operation.op);
-  const Slots in(inputs, kernel.inputs, entry.name), out(outputs, kernel.outputs, entry.name);
+  const Slots in(inputs, kernel.inputs, kernel.operation), out(outputs, kernel.outputs, kernel.operation);
   DSE_CHECK(reals.size() == dse::slot_count(entry.reals) && integers.size() == dse::slot_count(entry.integers),
             "a call of {} with {} reals and {} integers", entry.name, reals.size(), integers.size());
   dse_call call{.struct_size = sizeof(dse_call),
@@ -169,7 +189,10 @@ void BoundKernel::run(at::ArrayRef<at::Tensor> inputs, at::ArrayRef<at::Tensor> 
 }
 
 Kernels::Kernels() = default;
-Kernels::Kernels(const PluginRegistry& registry, const Device& device) : registry_(&registry), device_(&device) {}
+Kernels::Kernels(const PluginRegistry& registry, const Device& device, bool for_card)
+    : registry_(&registry), device_(&device), for_card_(for_card) {
+  DSE_CHECK(!for_card || !device.has_values(), "kernels that are planned with, on a device with values");
+}
 
 Kernels::~Kernels() {
   for (auto& instance : instances_)
@@ -188,14 +211,24 @@ const Kernels& Kernels::beside() const {
 }
 
 const Kernels::Candidates& Kernels::candidates() const {
-  if (registry_ && !std::exchange(read_, true))
-    for (const auto* item : registry_->items(DSE_KERNEL)) add(*item);
+  if (registry_ && !std::exchange(read_, true)) {
+    const bool card = for_card_ || kind_of(device_->where()) == DSE_CUDA;
+    const auto items = registry_->kernels(card);
+    const auto is_for_card = [](const Item* item) { return item->kernel().device == DSE_CUDA; };
+    planned_for_card_ = for_card_ && std::ranges::any_of(items, is_for_card);
+    for (const auto* item : items) add(*item);
+  }
   return candidates_;
+}
+
+bool Kernels::on_card() const {
+  candidates();
+  return planned_for_card_ || device_->where().is_cuda();
 }
 
 void Kernels::add(const Item& item) const {
   const auto& table = item.kernel();
-  if (table.device != kind_of(device_->where())) return;
+  if (table.device != (planned_for_card_ ? uint32_t{DSE_CUDA} : kind_of(device_->where()))) return;
   auto& list = candidates_[dse::Op(table.op)];
   list.push_back({item.name, item.label(), item.file.filename().string(), item.sha256, &table});
   std::stable_sort(list.begin(), list.end(), [](auto& a, auto& b) { return a.table->priority > b.table->priority; });
@@ -211,7 +244,10 @@ std::string Kernels::description() const {
 
 BoundKernel Kernels::bind(const Operation& operation) const {
   const auto list = candidates().find(operation.op);
-  if (list == candidates_.end()) return {};
+  if (list == candidates_.end()) {
+    recordable_ = false;
+    return {};
+  }
   const auto served = [this](const BoundKernel::Instance& by) {
     for (const auto& [level, line] : by.told) announce(level, line);
     return by.table ? BoundKernel(&by) : BoundKernel();
@@ -223,7 +259,8 @@ BoundKernel Kernels::bind(const Operation& operation) const {
   const bool contest = list->second.size() > 1;
   for (const auto& candidate : list->second) {
     if (candidate.table->dtype != dtype_of(operation.dtype)) continue;
-    const dse_operation description = described(operation, *device_);
+    dse_operation description = described(operation, *device_);
+    if (planned_for_card_) description.device = DSE_CUDA, description.device_index = DSE_PLANNED;
     try {
       call_plugin(candidate.label, candidate.table->create, &description, &instance.self);
     } catch (const UserError& e) {
@@ -242,6 +279,7 @@ BoundKernel Kernels::bind(const Operation& operation) const {
                                          claims ? "" : " note=\"a row's bits may depend on its neighbours\"")});
     break;
   }
+  recordable_ &= instance.table && instance.table->flags & DSE_KERNEL_CAPTURABLE;
   return served(instances_.emplace_back(std::move(instance)));
 }
 

@@ -48,17 +48,20 @@ class BoundKernel {
   const Instance* instance_ = nullptr;
 };
 
-// On the meta device the kernels are those of the host, and are not run: their workspaces are taken, and the seconds
-// that they would need are counted.
+// On the meta device the kernels are those of the host, or of a card that need not be there, and are not run: their
+// workspaces are taken, and the seconds that they would need are counted.
 class Kernels {
  public:
   Kernels();
-  Kernels(const PluginRegistry& registry, const Device& device);
+  // for_card: of the meta device.
+  Kernels(const PluginRegistry& registry, const Device& device, bool for_card = false);
   ~Kernels();
   Kernels(const Kernels&) = delete;
   Kernels& operator=(const Kernels&) = delete;
 
   const Device& device() const { return *device_; }
+  // Whether a graphics card computes, or would; planned for without any kernel for cards, the host's stand for them.
+  bool on_card() const;
   // Of what lies in the host's memory beside a device's own; without such, these.
   const Kernels& beside() const;
   // On the meta device: of the machine that is planned for, and what its calls take there at least since the last call.
@@ -68,6 +71,8 @@ class Kernels {
   void add(const Item& item) const;
 
   BoundKernel bind(const Operation& operation) const;
+  // Whether all that was bound so far is served by kernels that a recorded step may hold (Device::record).
+  bool recordable() const { return recordable_; }
   // Whether some plugin offers the op at all.
   bool has(dse::Op op) const { return candidates().contains(op); }
   // "op=kernel@hash of its file, …" of all that are offered here, bound or not: what results may rest on besides the
@@ -88,7 +93,10 @@ class Kernels {
   mutable bool read_ = false;  // what the registry has
   mutable std::unique_ptr<const Kernels> beside_;
   const Device* device_ = &Device::host();
+  bool for_card_ = false;
+  mutable bool planned_for_card_ = false;  // and there are kernels for it
   mutable Candidates candidates_;
+  mutable bool recordable_ = true;
   mutable std::list<BoundKernel::Instance> instances_;  // a list: they are referred to
   mutable std::set<std::string> announced_;
   MachineRates rates_;

@@ -4,6 +4,7 @@
 
 #include "ops/ops.h"
 #include "ops/reference/reference.h"
+#include "ops/wide.h"
 
 namespace dsengine::ops {
 
@@ -25,9 +26,10 @@ void in_chunks(int64_t rows, int64_t vocabulary, const F& f) {
 
 LogProb::LogProb(const Kernels& kernels, at::ScalarType dtype, int64_t width, int64_t vocabulary, double softcap)
     : softcap_(softcap), linear_(kernels, dtype, width, vocabulary) {
-  const Operation o{.op = Op::log_prob, .dtype = dtype, .in = width, .out = vocabulary, .softcap = softcap};
+  Operation o{.op = Op::log_prob, .dtype = dtype, .in = width, .out = vocabulary, .softcap = softcap};
   forward_ = kernels.bind(o);
   backward_ = kernels.bind(o.as(Op::log_prob_backward));
+  o.dtype = wide(dtype);  // of logits
   sums_ = kernels.bind(o.as(Op::logit_sums));
   draw_ = kernels.bind(o.as(Op::draw));
   if (softcap > 0) softcap_kernel_ = kernels.bind(o.as(Op::softcap));
@@ -42,7 +44,7 @@ bool LogProb::row_invariant() const {
          (softcap_ <= 0 || forward_.same_library(softcap_kernel_));
 }
 
-Tensor LogProb::logits(const Tensor& x, const Tensor& head) const { return capped(linear_.forward(x, head)); }
+Tensor LogProb::logits(const Tensor& x, const Tensor& head) const { return capped(linear_.forward_wide(x, head)); }
 
 Tensor LogProb::capped(Tensor z) const {
   if (softcap_ <= 0) return z;
@@ -73,14 +75,15 @@ Drawn LogProb::draw(const Tensor& logits, const Tensor& temperatures, const Tens
 LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
                                  bool want_entropy) const {
   const int64_t rows = x.size(0);
-  Result r{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
+  const auto column = [&] { return at::empty({rows}, x.options().dtype(wide(x.scalar_type()))); };
+  Result r{column(), column(), want_entropy ? column() : Tensor()};
   const auto store = [&](int64_t first, int64_t count, const LogitSums& sums) {
     r.lse.narrow(0, first, count).copy_(sums.lse);
     r.logp.narrow(0, first, count).copy_(sums.target_logit - sums.lse);
     if (want_entropy) r.entropy.narrow(0, first, count).copy_(sums.lse - sums.mean_logit);
   };
   if (forward_) {
-    LogitSums sums{x.new_empty({rows}), x.new_empty({rows}), want_entropy ? x.new_empty({rows}) : Tensor()};
+    LogitSums sums{column(), column(), want_entropy ? column() : Tensor()};
     forward_.run({x.contiguous(), head, targets}, {sums.lse, sums.target_logit, sums.mean_logit}, rows, {temperature});
     store(0, rows, sums);
     return r;
@@ -115,6 +118,7 @@ Tensor LogProb::backward(const Tensor& d_logp, const Tensor& d_entropy, const Te
     dz.scatter_add_(1, part(targets).unsqueeze(1), part(d_logp).unsqueeze(1));
     dz.div_(temperature);
     if (slope.defined()) dz.mul_(slope);
+    dz = dz.to(x.scalar_type());
     part(dx).copy_(linear_.backward(dz, head));
     linear_.weight_backward(dz, part(x), dhead, {});
   });

@@ -24,6 +24,8 @@ class Linear {
   Linear(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t out);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b = {},
                      const at::Tensor& residual = {}) const;
+  // Without a bias; y is float32 where x is bfloat16.
+  at::Tensor forward_wide(const at::Tensor& x, const at::Tensor& w) const;
   at::Tensor backward(const at::Tensor& dy, const at::Tensor& w) const;
   void weight_backward(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor db) const;
   bool row_invariant() const;
@@ -147,6 +149,7 @@ class Attention {
 
  private:
   AttentionScores scores_;
+  bool flash_ = false;  // forward and backward are LibTorch's
   BoundKernel forward_, backward_, write_, cached_;
 };
 

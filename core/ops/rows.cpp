@@ -3,11 +3,18 @@
 #include <ATen/ATen.h>
 
 #include "ops/reference/reference.h"
+#include "ops/wide.h"
 
 namespace dsengine::ops {
 
 using at::Tensor;
 using dse::Op;
+
+namespace {
+
+Tensor wide_column(const Tensor& x) { return at::empty({x.size(0)}, x.options().dtype(wide(x.scalar_type()))); }
+
+}  // namespace
 
 bool Linear::row_invariant() const { return forward_.row_invariant(); }
 bool Embedding::row_invariant() const { return !forward_ || forward_.row_invariant(); }
@@ -28,6 +35,13 @@ Tensor Linear::forward(const Tensor& x, const Tensor& w, const Tensor& b, const 
   if (!forward_) return reference::linear(x, w, b, residual);
   Tensor y = x.new_empty({x.size(0), w.size(0)});
   forward_.run({x.contiguous(), w, b, residual}, {y}, x.size(0));
+  return y;
+}
+
+Tensor Linear::forward_wide(const Tensor& x, const Tensor& w) const {
+  if (!forward_) return reference::linear(widened(x), widened(w), {}, {});
+  Tensor y = at::empty({x.size(0), w.size(0)}, x.options().dtype(wide(x.scalar_type())));
+  forward_.run({x.contiguous(), w}, {y}, x.size(0));
   return y;
 }
 
@@ -72,7 +86,7 @@ RmsNorm::RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, do
 
 RmsNormed RmsNorm::forward(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::rms_norm(x, w, eps_, shift_);
-  RmsNormed r{x.new_empty(x.sizes()), x.new_empty({x.size(0)})};
+  RmsNormed r{x.new_empty(x.sizes()), wide_column(x)};
   forward_.run({x.contiguous(), w}, {r.y, r.rstd}, x.size(0));
   return r;
 }
@@ -99,7 +113,7 @@ LayerNorm::LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width
 
 LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
   if (!forward_) return reference::layer_norm(x, w, b, eps_);
-  LayerNormed r{x.new_empty(x.sizes()), x.new_empty({x.size(0)}), x.new_empty({x.size(0)})};
+  LayerNormed r{x.new_empty(x.sizes()), wide_column(x), wide_column(x)};
   forward_.run({x.contiguous(), w, b}, {r.y, r.mean, r.rstd}, x.size(0));
   return r;
 }

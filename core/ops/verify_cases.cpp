@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "ops/ops.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 
@@ -19,6 +20,7 @@ using dse::Op;
 using Tensors = std::vector<Tensor>;
 using Case = KernelCase;
 using Run = KernelCase::Run;
+using ops::widened;
 
 Tensor numbers(at::IntArrayRef sizes) { return at::randn(sizes, at::TensorOptions().dtype(at::kDouble)); }
 
@@ -167,13 +169,13 @@ void Cases::norm(const std::string& shape, int64_t rows, int64_t width) {
     else if (op_ == Op::rms_norm_backward)
       add(shape, o, rows, {dy, x, w, spread(x)},
           [=](const Kernels& k, const Tensors& in) {
-            return Tensors{rms(k, in[0].scalar_type()).backward(in[0], in[1], in[2], in[3])};
+            return Tensors{rms(k, in[0].scalar_type()).backward(in[0], in[1], in[2], widened(in[3]))};
           },
           {true, true, false, true});
     else if (op_ == Op::rms_norm_weight_backward)
       add(shape, o, rows, {dy, x, spread(x), w}, [=](const Kernels& k, const Tensors& in) {
         const Tensor dw = in[3].clone();
-        rms(k, in[0].scalar_type()).weight_backward(in[0], in[1], in[2], dw);
+        rms(k, in[0].scalar_type()).weight_backward(in[0], in[1], widened(in[2]), dw);
         return Tensors{dw};
       });
   }
@@ -191,13 +193,14 @@ void Cases::norm(const std::string& shape, int64_t rows, int64_t width) {
   else if (op_ == Op::layer_norm_backward)
     add(shape, o, rows, {dy, x, w, mean, rstd},
         [=](const Kernels& k, const Tensors& in) {
-          return Tensors{layer(k, in[0].scalar_type()).backward(in[0], in[1], in[2], in[3], in[4])};
+          const ops::LayerNorm norm = layer(k, in[0].scalar_type());
+          return Tensors{norm.backward(in[0], in[1], in[2], widened(in[3]), widened(in[4]))};
         },
         {true, true, false, true, true});
   else if (op_ == Op::layer_norm_weight_backward)
     add(shape, o, rows, {dy, x, mean, rstd, w, b}, [=](const Kernels& k, const Tensors& in) {
       const Tensor dw = in[4].clone(), db = in[5].clone();
-      layer(k, in[0].scalar_type()).weight_backward(in[0], in[1], in[2], in[3], dw, db);
+      layer(k, in[0].scalar_type()).weight_backward(in[0], in[1], widened(in[2]), widened(in[3]), dw, db);
       return Tensors{dw, db};
     });
 }
@@ -279,8 +282,9 @@ void Cases::head(const std::string& shape, int64_t rows, int64_t width) {
       const auto r =
           ops::LogProb(Kernels(), at::kDouble, width, vocabulary, softcap).forward(x, head, targets, 1.3, true);
       const auto backward = [=](const Kernels& k, const Tensors& in, const Tensor& dhead) {
-        return make(k, in).backward(in[5], entropy ? in[6] : Tensor(), in[0], in[1], in[2],
-                                    {{}, in[3], entropy ? in[4] : Tensor()}, 1.3, dhead);
+        const auto column = [&](size_t i) { return widened(in[i]); };
+        return make(k, in).backward(column(5), entropy ? column(6) : Tensor(), in[0], in[1], in[2],
+                                    {{}, column(3), entropy ? column(4) : Tensor()}, 1.3, dhead);
       };
       const Tensors inputs{x, head, targets, r.lse, r.entropy, d_logp, d_entropy};
       add(name, o, rows, inputs, [=](const Kernels& k, const Tensors& in) {
@@ -366,10 +370,10 @@ void Cases::optimizer(const std::string& shape, int64_t count) {
 // blocks a sequence has of the one before it; empty: none.
 struct Ragged {
   std::vector<int64_t> lengths, past, shared{};
-  Batch batch() const {
+  Batch batch(const Device& device) const {
     std::vector<std::vector<int32_t>> tokens;
     for (const auto n : lengths) tokens.emplace_back(size_t(n), 0);
-    return pack(Device::host(), {tokens.begin(), tokens.end()}, past);
+    return pack(device, {tokens.begin(), tokens.end()}, past);
   }
   Ragged alone(size_t b) const { return {{lengths[b]}, {past[b]}, {}}; }
 };
@@ -391,7 +395,7 @@ Ragged samples(const std::vector<Samples>& of) {
 
 constexpr int64_t kBlockSize = 4, kBlocks = 160;
 
-ops::CachePlaces places_of(const Batch& batch, const std::vector<int64_t>& shared) {
+ops::CachePlaces places_of(const Device& device, const Batch& batch, const std::vector<int64_t>& shared) {
   const int64_t most = std::max<int64_t>(1, (batch.longest + kBlockSize - 1) / kBlockSize);
   std::vector<int64_t> blocks, counts, rows;
   for (int64_t b = 0, next = 0; b < batch.sequences(); ++b) {
@@ -406,7 +410,6 @@ ops::CachePlaces places_of(const Batch& batch, const std::vector<int64_t>& share
     for (int64_t j = past; j < past + fresh; ++j)
       rows.push_back(blocks[size_t(b * most + j / kBlockSize)] * kBlockSize + j % kBlockSize);
   }
-  const Device& device = Device::host();
   return {kBlockSize, device.upload(blocks).view({-1, most}), device.upload(counts), device.upload(rows)};
 }
 
@@ -435,9 +438,10 @@ Tensor with_keys_alone(const Tensor& cache, const ops::CachePlaces& places) {
 
 // Of all sequences, or of one. Inputs: q | k | v [N, all heads, D], d_out, a cache's keys and values.
 Run attention_run(Op op, const Heads& h, const Ragged& ragged, std::optional<size_t> only = {}) {
-  const Batch all = ragged.batch(), batch = only ? ragged.alone(*only).batch() : all;
-  return [op, h, batch, every = places_of(all, ragged.shared),
-          places = places_of(places_of(all, ragged.shared), all, only)](const Kernels& kernels, const Tensors& in) {
+  return [op, h, ragged, only](const Kernels& kernels, const Tensors& in) {
+    const Device where(in[0].device());
+    const Batch all = ragged.batch(where), batch = only ? ragged.alone(*only).batch(where) : all;
+    const ops::CachePlaces every = places_of(where, all, ragged.shared), places = places_of(every, all, only);
     const ops::Attention attend(kernels, in[0].scalar_type(), h.heads, h.kv_heads, h.width, h.scores);
     const Tensor q = in[0].narrow(1, 0, h.heads), k = in[0].narrow(1, h.heads, h.kv_heads);
     const Tensor v = in[0].narrow(1, h.heads + h.kv_heads, h.kv_heads);
@@ -465,7 +469,8 @@ Run attention_run(Op op, const Heads& h, const Ragged& ragged, std::optional<siz
 
 void Cases::attention() {
   const bool cached = op_ == Op::cached_attention || op_ == Op::cache_write;
-  const double steep = op_ == Op::attention_backward ? 1.0 : 4.0;  // scores beyond exp's range; slopes magnify rounding
+  // Scores beyond exp's range. Slopes magnify rounding, bfloat16's most.
+  const double steep = op_ != Op::attention_backward ? 4.0 : dtype_ == at::kBFloat16 ? 0.2 : 1.0;
   std::vector<Ragged> raggeds{
       {{}, {}},    {{1}, {0}},         {{0, 3}, {0, 0}},        {{5, 1, 9, 2}, {0, 0, 0, 0}}, {{33}, {0}},
       {{70}, {0}}, {{1, 40}, {75, 0}}, {{1, 1, 1}, {6, 0, 11}}, {{3, 0, 4}, {9, 2, 0}}};
@@ -478,7 +483,8 @@ void Cases::attention() {
     for (const auto& [heads, kv_heads, width, scores] :
          {Heads{4, 2, 8, {0.4, 0, 0}}, Heads{3, 1, 5, {0.4, 4, 0}}, Heads{2, 2, 33, {0.3, 0, 1.5}},
           Heads{4, 1, 64, {steep, 7, 0}}, Heads{2, 1, 16, {0.4, 3, 2.0}}, Heads{64, 1, 8, {0.4, 0, 0}},
-          Heads{8, 1, 20, {0.3, 37, 0}}, Heads{3, 1, 256, {0.1, 0, 0}}}) {
+          Heads{8, 1, 20, {0.3, 37, 0}}, Heads{3, 1, 256, {0.1, 0, 0}}, Heads{18, 2, 128, {0.1, 0, 0}},
+          Heads{2, 2, 64, {0.2, 50, 30.0}}}) {
       if (!cached && std::any_of(ragged.past.begin(), ragged.past.end(), [](auto p) { return p > 0; })) continue;
       const int64_t rows = std::accumulate(ragged.lengths.begin(), ragged.lengths.end(), int64_t{0});
       Operation o = operation(0, 0);

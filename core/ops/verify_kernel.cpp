@@ -23,9 +23,14 @@ Tensors cast(const Tensors& tensors, at::ScalarType type) {
   return result;
 }
 
+Tensors moved(Tensors tensors, at::Device where) {
+  for (auto& t : tensors) t = t.to(where);
+  return tensors;
+}
+
 double deviation(const Tensor& ours, const Tensor& truth) {
   if (truth.numel() == 0) return 0;
-  const Tensor off = (ours.to(at::kDouble) - truth).abs() / truth.abs().clamp_min(1);
+  const Tensor off = (ours.cpu().to(at::kDouble) - truth).abs() / truth.abs().clamp_min(1);
   return at::nan_to_num(off, HUGE_VAL).max().item<double>();
 }
 
@@ -52,8 +57,10 @@ class FilledMemory {
 
 class Trial {
  public:
-  explicit Trial(const Item& item) : item_(item), dtype_(type_of(item.kernel().dtype)) {
-    DSE_CHECK_USER(item.kernel().device == DSE_CPU, "only kernels of the CPU can be tried here");
+  explicit Trial(const Item& item)
+      : item_(item),
+        dtype_(type_of(item.kernel().dtype)),
+        device_(open_device(item.kernel().device == DSE_CPU ? "cpu" : "cuda")) {
     DSE_CHECK_USER(op() < Op::sum_of_squares || dtype_ == at::kFloat, "{} is asked for in float32 alone",
                    dse::entry(op()).name);
     kernels_.add(item);
@@ -71,7 +78,8 @@ class Trial {
         continue;
       }
       const Tensors given = cast(c.inputs, dtype_);
-      const Tensors truth = c.run(Kernels(), cast(given, at::kDouble)), ours = c.run(kernels_, given);
+      const Tensors truth = c.run(Kernels(), cast(given, at::kDouble));
+      const Tensors ours = c.run(kernels_, moved(given, device_.where()));
       for (size_t i = 0; i < truth.size(); ++i) {
         const double off = deviation(ours[i], truth[i].to(at::kDouble));
         DSE_CHECK_USER(off <= tolerance, "output {} differs by {} from the reference at {}", i, off, c.shape);
@@ -87,7 +95,7 @@ class Trial {
     int compared = 0;
     for (const auto& c : cases_) {
       if (!kernels_.bind(c.operation)) continue;
-      const Tensors given = cast(c.inputs, dtype_), all = c.run(kernels_, given);
+      const Tensors given = moved(cast(c.inputs, dtype_), device_.where()), all = c.run(kernels_, given);
       const Tensors again = [&] {
         const OneThread one;
         return c.run(kernels_, given);
@@ -111,7 +119,9 @@ class Trial {
   Op op() const { return Op(item_.kernel().op); }
   const Item& item_;
   const at::ScalarType dtype_;
-  Kernels kernels_;
+  const Device device_;  // the kernel's
+  const PluginRegistry none_{{}, {}, {}};
+  Kernels kernels_{none_, device_};
   std::vector<KernelCase> cases_;
 };
 

@@ -70,7 +70,8 @@ double bytes_of(const Operation& o, double rows, at::ArrayRef<at::Tensor> inputs
 
 double least_seconds(const Operation& o, int64_t rows, at::ArrayRef<at::Tensor> inputs,
                      at::ArrayRef<at::Tensor> outputs, at::ArrayRef<int64_t> integers, const MachineRates& rates) {
-  const double multiplying = operations_of(o, double(rows), inputs, integers) / 1e9 / rates.product_gflops;
+  const double rate = o.dtype == at::kBFloat16 && rates.bf16_gflops > 0 ? rates.bf16_gflops : rates.product_gflops;
+  const double multiplying = operations_of(o, double(rows), inputs, integers) / 1e9 / rate;
   return std::max(multiplying, bytes_of(o, double(rows), inputs, outputs, integers) / 1e9 / rates.read_gb_per_s);
 }
 

@@ -13,7 +13,8 @@ namespace dsengine {
 
 struct MachineRates {
   double read_gb_per_s = 0;   // 1e9 bytes
-  double product_gflops = 0;  // a multiplication and an addition are two operations
+  double product_gflops = 0;  // of float32; a multiplication and an addition are two operations
+  double bf16_gflops = 0;     // of bfloat16 with sums in float32; 0: as float32's
 };
 
 // Of one call, with the catalogue's slots and integers.

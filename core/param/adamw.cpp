@@ -40,7 +40,7 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   rate_factors_.resize(units_.size(), 1);
   std::vector<int64_t> bytes;
   for (auto* unit : units_) {
-    DSE_CHECK(unit->trained() && unit->dtype() == at::kFloat, "unit {}", unit->name());
+    DSE_CHECK(unit->trained() && unit->trained_flat().scalar_type() == at::kFloat, "unit {}", unit->name());
     DSE_CHECK(unit->grad_parted() == grad_parted(units_), "unit {}", unit->name());
     DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_parted()), "unit {} is elsewhere", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
@@ -83,6 +83,7 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
               .epsilon = s.epsilon,
               .decayed = 0});
     });
+    units_[u]->settle();
   }
   return norm;
 }

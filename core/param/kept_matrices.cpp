@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/nf4.h"
 #include "ops/threads.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 
@@ -60,7 +61,7 @@ void KeptMatrices::write(const at::Tensor& matrices) {
     elements_.copy_(matrices);
     return;
   }
-  const at::Tensor matrices_here = on_host(matrices);
+  const at::Tensor matrices_here = on_host(ops::widened(matrices));
   edit_on_host(elements_, [&](const at::Tensor& codes_here) {
     edit_on_host(scales_, [&](const at::Tensor& scales_here) {
       const auto* values = matrices_here.const_data_ptr<float>();
@@ -78,6 +79,12 @@ void KeptMatrices::read(const at::Tensor& matrices) const {
   if (matrices.is_meta()) return;
   if (format_ == FrozenFormat::fp32) {
     at::Tensor(matrices).copy_(elements_);
+    return;
+  }
+  if (matrices.scalar_type() != at::kFloat) {
+    const at::Tensor wide = Device::host().empty(matrices.sizes(), at::kFloat);
+    read(wide);
+    at::Tensor(matrices).copy_(wide);
     return;
   }
   const at::Tensor codes_here = on_host(elements_), scales_here = on_host(scales_);

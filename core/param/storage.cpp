@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "memory/ledger.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 
@@ -21,7 +22,8 @@ at::Tensor nothing(at::ScalarType type, int64_t numel) {
 
 }  // namespace
 
-ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat) : layout_(std::move(layout)) {
+ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat)
+    : layout_(std::move(layout)), read_as_(flat.scalar_type()) {
   grad_blocks_.resize(blocks().size());
   place(std::move(flat));
   for (size_t i = 0; i < blocks().size(); ++i)
@@ -29,7 +31,7 @@ ParamStorage::ParamStorage(ParamLayout layout, at::Tensor flat) : layout_(std::m
 }
 
 ParamStorage::ParamStorage(ParamLayout layout, at::Tensor vectors, Away)
-    : layout_(std::move(layout)), vectors_(std::move(vectors)) {
+    : layout_(std::move(layout)), read_as_(vectors.scalar_type()), vectors_(std::move(vectors)) {
   DSE_CHECK(vectors_.dim() == 1 && vectors_.numel() == layout_.numel() - layout_.decayed_numel(),
             "{} elements for the vectors of unit {}", vectors_.numel(), name());
   grad_blocks_.resize(blocks().size());
@@ -42,8 +44,9 @@ ParamStorage ParamStorage::without_matrices(ParamLayout layout, at::Tensor vecto
   return {std::move(layout), std::move(vectors), Away{}};
 }
 
-ParamStorage ParamStorage::streamed(ParamLayout layout, at::Tensor home) {
+ParamStorage ParamStorage::streamed(ParamLayout layout, at::Tensor home, at::ScalarType read_as) {
   ParamStorage unit(std::move(layout), std::move(home));
+  unit.read_as_ = read_as;
   unit.send_away();
   return unit;
 }
@@ -76,6 +79,23 @@ at::Tensor ParamStorage::let_go() noexcept {
   return std::exchange(brought_, at::Tensor());
 }
 
+at::Tensor ParamStorage::kept_part(size_t block, size_t part) const {
+  const int64_t begin = layout_.offset_of(block), end = begin + layout_.numel_of(block);
+  if (wide() && begin >= wide_begin_ && end <= wide_begin_ + wide_.numel())
+    return layout_.part_of(wide_, block, part, wide_begin_);
+  if (streamed() && flat_.scalar_type() != dtype()) return layout_.part_of(flat_, block, part);
+  return this->part(block, part);
+}
+
+void ParamStorage::widen(int64_t begin, at::Tensor values) {
+  wide_begin_ = begin, wide_ = std::move(values);
+  settle();
+}
+
+void ParamStorage::settle() {
+  if (wide()) span(wide_begin_, wide_.numel()).copy_(wide_);
+}
+
 at::Tensor ParamStorage::span(int64_t begin, int64_t numel) const {
   if (flat_.defined()) return flat_.narrow(0, begin, numel);
   DSE_CHECK(begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
@@ -86,7 +106,7 @@ void ParamStorage::place(at::Tensor flat) {
   DSE_CHECK(flat.dim() == 1 && flat.numel() == layout_.numel() && flat.is_contiguous(), "{} elements for unit {}",
             flat.numel(), name());
   DSE_CHECK(whole(), "unit {} comes and goes", name());
-  DSE_CHECK(!vectors_.defined() || flat.scalar_type() == dtype(), "another type for unit {}", name());
+  DSE_CHECK(flat.scalar_type() == dtype(), "another type for unit {}", name());
   flat_ = std::move(flat);
   vectors_ = flat_.narrow(0, layout_.decayed_numel(), layout_.numel() - layout_.decayed_numel());
   blocks_ = views(flat_);
@@ -111,10 +131,21 @@ void ParamStorage::train(const std::vector<bool>& which, const Device* parted) {
   if (!span) return;
   DSE_CHECK(flat_.defined() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
   trained_begin_ = span->begin;
+  const at::ScalarType type = ops::wide(dtype());
+  const at::Tensor values = this->span(span->begin, span->numel);
+  const bool has_wide =
+      wide() && wide_begin_ <= span->begin && span->begin + span->numel <= wide_begin_ + wide_.numel();
+  if (has_wide) {
+    wide_ = wide_.narrow(0, span->begin - wide_begin_, span->numel), wide_begin_ = span->begin;
+  } else if (values.scalar_type() != type) {
+    const MemoryScope scope(MemoryTag::weights);
+    widen(span->begin, values.to(type));
+  }
   const MemoryScope scope(MemoryTag::gradients);
-  grad_ = parted ? parted->empty({span->numel}, dtype()).zero_() : at::zeros({span->numel}, vectors_.options());
+  grad_ =
+      parted ? parted->empty({span->numel}, type).zero_() : at::zeros({span->numel}, vectors_.options().dtype(type));
   grad_parted_ = parted != nullptr;
-  grad_blocks_ = grad_views(parted ? nothing(dtype(), grad_.numel()) : grad_, which);
+  grad_blocks_ = grad_views(parted ? nothing(type, grad_.numel()) : grad_, which);
   if (parted) away_grad_blocks_ = grad_blocks_;
 }
 

@@ -9,6 +9,8 @@
 // The padding between blocks is zero; between matrices that are brought it is whatever is there. Not copyable: its
 // views alias the buffers.
 //
+// What is trained has a float32 value beside each bfloat16 one that is read, which is its rounding.
+//
 // Values may come and go. A streamed unit has a home, which lies elsewhere, and for a while a copy that is brought; one
 // without matrices, which are never trained, holds its vectors (norms, biases) alone, and for a while the matrices that
 // are brought. While they are away their tensors have shapes and no values (meta). So may gradients, whose buffer then
@@ -27,9 +29,9 @@ class ParamStorage {
   ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype);
   // Its matrices are away. vectors: [layout.numel() - layout.decayed_numel()].
   static ParamStorage without_matrices(ParamLayout layout, at::Tensor vectors);
-  // Its blocks are away. home [layout.numel()]: what is trained, averaged and saved; whatever it holds until it is
-  // loaded or drawn.
-  static ParamStorage streamed(ParamLayout layout, at::Tensor home);
+  // Its blocks are away, and are read as the type. home [layout.numel()]: what is trained, averaged and saved; whatever
+  // it holds until it is loaded or drawn.
+  static ParamStorage streamed(ParamLayout layout, at::Tensor home, at::ScalarType read_as);
   ParamStorage(ParamStorage&&) = default;
   ParamStorage& operator=(ParamStorage&&) = default;
 
@@ -44,7 +46,8 @@ class ParamStorage {
   const at::Tensor& flat() const;
   // What it holds always: flat(), or its vectors.
   const at::Tensor& held() const { return flat_.defined() ? flat_ : vectors_; }
-  at::ScalarType dtype() const { return vectors_.scalar_type(); }
+  // Of blocks.
+  at::ScalarType dtype() const { return read_as_; }
   // Of a whole one: another buffer of the type, dense, which holds the values already: what was read from the one
   // before is no longer this storage's.
   void place(at::Tensor flat);
@@ -57,6 +60,14 @@ class ParamStorage {
   const at::Tensor& block(size_t i) const { return blocks_[i]; }
   // As ParamLayout::part_of has it.
   at::Tensor part(size_t block, size_t part) const { return part_rows(blocks()[block], part, blocks_[block]); }
+  // The value that a checkpoint has: the wide one, or the home's, where there is one; else part().
+  at::Tensor kept_part(size_t block, size_t part) const;
+  // Elements [begin, …) are kept as these, float32, from here on; what is read is their rounding.
+  void widen(int64_t begin, at::Tensor values);
+  bool wide() const { return wide_.defined(); }
+  const at::Tensor& wide_values() const { return wide_; }
+  // After wide values were changed: what is read follows them.
+  void settle();
   // Elements [begin, begin + numel) of flat(); of one without matrices, vectors alone.
   at::Tensor span(int64_t begin, int64_t numel) const;
 
@@ -66,9 +77,9 @@ class ParamStorage {
   void train(const std::vector<bool>& which, const Device* parted = nullptr);
   bool trained() const { return grad_.defined(); }
   bool trained(size_t block) const { return grad_blocks_[block].defined(); }
-  // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient.
-  // Its first `trained_decayed` elements are under weight decay.
-  at::Tensor trained_flat() const { return span(trained_begin_, grad_.numel()); }
+  // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient, float32
+  // where blocks are bfloat16. Its first `trained_decayed` elements are under weight decay.
+  at::Tensor trained_flat() const { return wide() ? wide_ : span(trained_begin_, grad_.numel()); }
   const at::Tensor& grad() const { return grad_; }
   int64_t trained_begin() const { return trained_begin_; }
   int64_t trained_decayed() const;
@@ -90,7 +101,10 @@ class ParamStorage {
   std::vector<at::Tensor> grad_views(const at::Tensor& grad, const std::vector<bool>& which) const;
 
   ParamLayout layout_;
+  at::ScalarType read_as_ = at::kFloat;
   at::Tensor flat_, grad_;
+  at::Tensor wide_;  // undefined where what is read is what is trained
+  int64_t wide_begin_ = 0;
   at::Tensor brought_;                                      // undefined while it is away
   at::Tensor vectors_;                                      // where there is flat_: a view
   std::vector<at::Tensor> blocks_, grad_blocks_;            // views

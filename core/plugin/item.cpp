@@ -16,7 +16,7 @@ constexpr const char* kKinds[] = {"algorithm", "model", "dataset", "reward", "ke
 
 constexpr uint32_t kModelMinor = 1;   // DSE_MODEL_REVISION 1 came with it
 constexpr uint32_t kKernelMinor = 2;  // kernel tables say their revision from it on
-static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 4);
+static_assert(DSE_MODEL_REVISION == 1 && DSE_KERNEL_REVISION == 5);
 
 template <class Function>
 void require(Function* function, const std::string& what, const char* name) {

@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);  // for a library to be opened
 
-// kind, name, version, summary, architectures …, each ended by a zero.
+// kind, name, version, summary, architectures (or a kernel's device) …, each ended by a zero.
 std::optional<PluginIndex::Entry> entry_of(std::string_view text) {
   std::vector<std::string> fields;
   while (!text.empty()) {
@@ -153,9 +153,12 @@ PluginIndex PluginIndex::of(const fs::path& file) {
 
 PluginIndex PluginIndex::of(const PluginLibrary& library) {
   PluginIndex index;
-  for (const auto& item : library.items())
-    index.items.push_back({item.kind, item.name, item.version, item.summary,
-                           item.kind == DSE_MODEL ? item.architectures() : std::vector<std::string>()});
+  for (const auto& item : library.items()) {
+    std::vector<std::string> said;
+    if (item.kind == DSE_MODEL) said = item.architectures();
+    if (item.kind == DSE_KERNEL && item.kernel().device == DSE_CUDA) said = {kCardKernel};
+    index.items.push_back({item.kind, item.name, item.version, item.summary, std::move(said)});
+  }
   return index;
 }
 

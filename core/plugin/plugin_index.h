@@ -18,11 +18,13 @@ namespace dsengine {
 
 class PluginLibrary;
 
+inline constexpr const char* kCardKernel = "cuda";
+
 struct PluginIndex {
   struct Entry {
     uint32_t kind;  // DSE_ALGORITHM …
     std::string name, version, summary;
-    std::vector<std::string> architectures;  // of a model
+    std::vector<std::string> architectures;  // of a model; of a kernel kCardKernel, where it is for cards
     bool operator==(const Entry&) const = default;
   };
   std::vector<Entry> items;

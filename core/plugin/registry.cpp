@@ -145,12 +145,23 @@ std::vector<const Item*> PluginRegistry::open(uint32_t kind, const Wanted& wante
 }
 
 std::vector<const Item*> PluginRegistry::items(uint32_t kind) const {
+  return items_that(kind, [](const auto&) { return true; });
+}
+
+std::vector<const Item*> PluginRegistry::kernels(bool card) const {
+  return items_that(DSE_KERNEL, [card](const auto& entry) {
+    return card || std::ranges::find(entry.architectures, kCardKernel) == entry.architectures.end();
+  });
+}
+
+std::vector<const Item*> PluginRegistry::items_that(
+    uint32_t kind, const std::function<bool(const PluginIndex::Entry&)>& wanted) const {
   const std::scoped_lock lock(mutex_);
   read_indexes();
   for (auto& file : files_) {
     if (file.library || !file.index ||
         std::none_of(file.index->items.begin(), file.index->items.end(),
-                     [&](const auto& entry) { return entry.kind == kind; }))
+                     [&](const auto& entry) { return entry.kind == kind && wanted(entry); }))
       continue;
     try {  // nobody named it: it is tried elsewhere before it may end this process
       PluginIndex::of_process(file.path);
@@ -163,7 +174,7 @@ std::vector<const Item*> PluginRegistry::items(uint32_t kind) const {
   }
   for (auto& file : files_)
     if (!file.failure.empty()) file.index.reset();
-  return open(kind, [](const auto&) { return true; });
+  return open(kind, wanted);
 }
 
 std::vector<PluginRegistry::Listed> PluginRegistry::listing() const {

@@ -12,6 +12,7 @@
 #pragma once
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -39,6 +40,8 @@ class PluginRegistry {
   bool has_model(const std::string& architecture) const;
   // By name. All libraries with such an item are opened, but for those that do not outlive being opened elsewhere.
   std::vector<const Item*> items(uint32_t kind) const;
+  // Kernels; those that say that they are for cards only where `card`.
+  std::vector<const Item*> kernels(bool card) const;
   std::vector<const Item*> require_named(const std::string& name) const;  // of any kind; UserError if none
 
   // What there is, by kind and name, and which files other files hide: no library is opened for it.
@@ -66,6 +69,8 @@ class PluginRegistry {
   void add_folder(const std::filesystem::path& folder);
   // Fills the index of every file that has none, and failure.
   void read_indexes() const;
+  std::vector<const Item*> items_that(uint32_t kind,
+                                      const std::function<bool(const PluginIndex::Entry&)>& wanted) const;
   // The items of one kind (0: any) that `wanted` picks, their libraries opened. UserError where one cannot be.
   template <class Wanted>
   std::vector<const Item*> open(uint32_t kind, const Wanted& wanted) const;

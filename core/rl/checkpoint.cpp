@@ -43,6 +43,7 @@ void for_each_tensor(const Role& role, Access access, const F& f) {
     Moments& moments = role.optimizer->moments()[u];
     access == Access::read ? moments.read(f) : moments.write(f);
     if (!role.average.empty()) add("average", u, role.average[u]);
+    if (access == Access::write) units[u]->settle();
   }
 }
 

@@ -2,7 +2,16 @@
 
 #include <chrono>
 
+#include "base/check.h"
+
 namespace dsengine {
+
+void check_weight_format(WeightFormat format, at::ScalarType dtype) {
+  DSE_CHECK_USER(format == WeightFormat::fp32 || dtype == at::kFloat,
+                 "rollout.weights = '{}' is for dtype = 'fp32': models compute in bf16 here, whose weights are narrow "
+                 "already; leave it at fp32",
+                 name_of(format));
+}
 
 Packing packing_of(WeightFormat format) {
   switch (format) {
@@ -16,6 +25,7 @@ Packing packing_of(WeightFormat format) {
 }
 
 GenerationMemory::GenerationMemory(Phases& phases, Scheduler& scheduler, Model& model, const RolloutConfig& config) {
+  check_weight_format(config.weights, model.dtype());
   model.set_rollout_weights(packing_of(config.weights));
   phases.on_enter(Phase::generate, [this, &model] {
     const auto began = std::chrono::steady_clock::now();

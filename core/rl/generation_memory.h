@@ -16,6 +16,9 @@
 
 namespace dsengine {
 
+// UserError where RolloutConfig::weights asks for narrower copies of weights that are narrow.
+void check_weight_format(WeightFormat format, at::ScalarType dtype);
+
 // How a model's linears are read as it generates.
 Packing packing_of(WeightFormat format);
 

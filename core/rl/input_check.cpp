@@ -33,8 +33,8 @@ ModelGraph graph_of(const fs::path& model, const PluginRegistry& registry) {
 
 }  // namespace
 
-InputCheck::InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop)
-    : config_(config), registry_(registry), stop_(stop), kernels_(registry, Device::meta()) {}
+InputCheck::InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card)
+    : config_(config), registry_(registry), stop_(stop), kernels_(registry, Device::meta(), for_card) {}
 
 fs::path InputCheck::origin_of(const fs::path& model) const {
   const auto made = origins_.find(model);

@@ -18,12 +18,15 @@ namespace dsengine {
 
 class InputCheck {
  public:
-  InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop);
+  // for_card: stages are planned for a graphics card.
+  InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card = false);
   // In the order of the stages.
   void stage(size_t index, const dse_needs& needs, const StageInputs& inputs);
   // What a step of the stage takes that was looked at last. variant: its configuration, or one that differs in how it
   // computes.
   StagePlan plan(const StageConfig& variant);
+  // What the models of plans compute in.
+  at::ScalarType dtype() const { return compute_type(config_, kernels_); }
   // Of the machine that the seconds of plans are for.
   void set_rates(const MachineRates& rates) { kernels_.set_rates(rates); }
   // It has memory of its own: what is offloaded is in another.

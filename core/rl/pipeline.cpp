@@ -7,9 +7,11 @@
 #include <set>
 
 #include "base/check.h"
+#include "base/memory_size.h"
 #include "base/regular_file.h"
 #include "rl/config_checks.h"
 #include "rl/fingerprint.h"
+#include "rl/generation_memory.h"
 #include "rl/plan_search.h"
 #include "run/config_print.h"
 
@@ -45,9 +47,12 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
     else
       open.push_back(i);
   }
-  for (const size_t i : open) check_stage(config, i, registry);
+  for (const size_t i : open) {
+    check_stage(config, i, registry);
+    check_weight_format(config.stages[i].rollout.weights, compute_type(config, kernels));
+  }
   try {
-    InputCheck check(config, registry, stop);
+    InputCheck check(config, registry, stop, kernels.on_card());
     if (kernels.device().is_apart()) check.set_host_apart();
     const auto end = std::ranges::find(config.stages, last, &StageConfig::name);  // none: all
     for (const size_t i : open) {
@@ -78,6 +83,12 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
   }
   const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_, kernels_.device());
   for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
+  const int64_t host = std::max<int64_t>(1, available_memory() - resident_memory());
+  DSE_CHECK_USER(
+      !plan.host_apart || plan.offloaded <= host,
+      "stage '{}' would keep {} in the host's memory (offload.*), of which {} are free: offload less, or take "
+      "a smaller model",
+      plan.stage, bytes_text(uint64_t(plan.offloaded)), bytes_text(uint64_t(host)));
   if (plan.peak() <= limit) return;
   for (const auto& line : plan_lines(plan)) spdlog::error("{}", line);
   throw UserError(too_large(plan, limit, way_to_fit(check, stage, plan, limit)));

@@ -82,7 +82,7 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
                                                                    const PluginRegistry& registry,
                                                                    const Kernels& kernels, const TextModel& actor_text,
                                                                    const std::filesystem::path& base,
-                                                                   StreamSettings streamed) {
+                                                                   StreamSettings streamed, at::ScalarType dtype) {
   check_reward_models(sources, folders, registry);
   std::map<std::filesystem::path, std::shared_ptr<const RewardModel>> loaded;
   std::vector<std::shared_ptr<const RewardModel>> models;
@@ -96,8 +96,9 @@ std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::ve
     if (!model) {
       const bool shapes = !kernels.device().has_values();  // perhaps of a model that is still to be trained
       RewardModel made{
-          load_model(folder, registry, kernels,
-                     {.kind = ModelKind::value, .random_init = shapes, .base = base, .streamed = streamed}),
+          load_model(
+              folder, registry, kernels,
+              {.kind = ModelKind::value, .random_init = shapes, .dtype = dtype, .base = base, .streamed = streamed}),
           ScoreMoments::read(folder)};
       if (TextModel::folder_of(folder, base)) {
         auto text = TextModel::load(folder, folder, base);

@@ -40,14 +40,12 @@ struct RewardModel {
 bool wants_model(const PluginRegistry& registry, const RewardSource& source);
 
 // Of each source, null where its plugin wants none; sources of one folder share one. base: of those that are adapters,
-// in place of the base that they name; may be empty. streamed: how their weights are kept. UserError where a source
-// wants a model and has none.
-std::vector<std::shared_ptr<const RewardModel>> load_reward_models(const std::vector<RewardSource>& sources,
-                                                                   const std::vector<std::filesystem::path>& folders,
-                                                                   const PluginRegistry& registry,
-                                                                   const Kernels& kernels, const TextModel& actor_text,
-                                                                   const std::filesystem::path& base = {},
-                                                                   StreamSettings streamed = {});
+// in place of the base that they name; may be empty. streamed: how their weights are kept. dtype: what they compute in.
+// UserError where a source wants a model and has none.
+std::vector<std::shared_ptr<const RewardModel>> load_reward_models(
+    const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& folders,
+    const PluginRegistry& registry, const Kernels& kernels, const TextModel& actor_text,
+    const std::filesystem::path& base = {}, StreamSettings streamed = {}, at::ScalarType dtype = at::kFloat);
 // The same error, without loading any.
 void check_reward_models(const std::vector<RewardSource>& sources, const std::vector<std::filesystem::path>& folders,
                          const PluginRegistry& registry);

@@ -95,12 +95,19 @@ Traffic Role::take_traffic() {
 }
 
 Model Role::averaged() const {
+  const MemoryScope scope(MemoryTag::weights);
   Model copy = model.clone(model.kind());
   at::NoGradGuard no_grad;
   const auto to = copy.units(), from = model.units();
   size_t next = 0;
   for (size_t u = 0; u < from.size(); ++u)
-    if (from[u]->trained()) to[u]->span(from[u]->trained_begin(), average[next].numel()).copy_(average[next]), ++next;
+    if (from[u]->trained()) {
+      const at::Tensor& mean = average[next++];
+      if (from[u]->wide())
+        to[u]->widen(from[u]->trained_begin(), copy_in(model.device(), mean));
+      else
+        to[u]->span(from[u]->trained_begin(), mean.numel()).copy_(mean);
+    }
   return copy;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "memory/card_memory.h"
 #include "rl/answer_ends.h"
 #include "rl/config_checks.h"
 #include "rl/stage_checks.h"
@@ -36,6 +37,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       context_(context),
       directory_(directory),
       key_(name_hash(stage.name)),
+      phases_(ledger_of(context.kernels.device())),
       algorithm_(algorithm_of(context.registry, stage)),
       text_(text_of(inputs)),
       data_(StageData::load(stage, algorithm_.needs().source, context.registry, text_, run.seed)),
@@ -86,7 +88,8 @@ void StageRunner::resume() {
     check_length(stage_, directory_, state, plan_, plan_of(state.max_steps, state.epochs), models_.roles());
     load_checkpoint(*found, stage_.keep_checkpoints, models_.roles());
     algorithm_.load(state.algorithm_state);
-    warn_of_environment(state.environment, environment_of(context_.kernels, ranks_));
+    warn_of_environment(state.environment,
+                        environment_of(context_.kernels, ranks_, compute_type(run_, context_.kernels)));
     spdlog::info("resume stage={} step={} from={}", stage_.name, state.step, found->path.string());
   }
   if (const auto done = directory_.summary()) {  // to be made longer
@@ -206,7 +209,7 @@ void StageRunner::evaluate(int64_t step) {
 void StageRunner::checkpoint(int64_t step) {
   save_checkpoint(directory_, stage_.keep_checkpoints,
                   {step, stage_.max_steps, stage_.epochs, logs_->metrics_offset(), logs_->eval_offset(),
-                   algorithm_.save(), environment_of(context_.kernels, ranks_)},
+                   algorithm_.save(), environment_of(context_.kernels, ranks_, compute_type(run_, context_.kernels))},
                   models_.roles());
   saved_steps_ = step;
 }

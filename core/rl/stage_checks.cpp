@@ -26,20 +26,23 @@ Json stage_fingerprints(const StageConfig& stage, const StageInputs& inputs, con
   return all;
 }
 
-Json environment_of(const Kernels& kernels, const Communicator& ranks) {
+Json environment_of(const Kernels& kernels, const Communicator& ranks, at::ScalarType dtype) {
   Json environment{{"threads", at::get_num_threads()},
                    {"cpu", at::get_cpu_capability()},
                    {"world_size", ranks.size()},
                    {"kernels", kernels.description()}};
   if (kernels.device().is_apart()) environment["device"] = kernels.device().where().str();
+  if (dtype == at::kBFloat16) environment["dtype"] = "bf16";
   return environment;
 }
 
 void warn_of_environment(const Json& before, const Json& now) {
-  for (const auto& [key, value] : now.items())
-    if (before.value(key, Json()) != value)
-      spdlog::warn("resume {}={} before={} note=\"the continuation will not be equal bit for bit\"", key, value.dump(),
-                   before.value(key, Json()).dump());
+  Json all = before;
+  all.update(now);
+  for (const auto& [key, _] : all.items())
+    if (before.value(key, Json()) != now.value(key, Json()))
+      spdlog::warn("resume {}={} before={} note=\"the continuation will not be equal bit for bit\"", key,
+                   now.value(key, Json()).dump(), before.value(key, Json()).dump());
 }
 
 void check_length(const StageConfig& stage, const StageDirectory& directory, const StageState& state,

@@ -17,7 +17,7 @@ Json stage_fingerprints(const StageConfig& stage, const StageInputs& inputs, con
                         const PluginRegistry& registry);
 
 // What bitwise equality of a resumed run rests on, beside its settings and inputs.
-Json environment_of(const Kernels& kernels, const Communicator& ranks);
+Json environment_of(const Kernels& kernels, const Communicator& ranks, at::ScalarType dtype = at::kFloat);
 void warn_of_environment(const Json& before, const Json& now);
 
 // The steps of a checkpoint are the first of this stage's plan, if that is to be longer than it was.

@@ -38,7 +38,12 @@ StageModels::StageModels(const RunConfig& run, const StageConfig& stage, const S
   }
   if ((needs.roles & DSE_REWARD) && !(needs.trained & DSE_REWARD))
     rewards_ = load_reward_models(stage.reward_sources(), inputs.rewards, context.registry, context.kernels, text, {},
-                                  {.offload = stage.offload.frozen});
+                                  {.offload = stage.offload.frozen}, compute_type(run, context.kernels));
+}
+
+at::ScalarType compute_type(const RunConfig& run, const Kernels& kernels) {
+  const bool narrow = run.dtype == NumberFormat::bf16 || (run.dtype == NumberFormat::automatic && kernels.on_card());
+  return narrow ? at::kBFloat16 : at::kFloat;
 }
 
 // Of a role that is trained without an adapter nothing is frozen.
@@ -81,6 +86,7 @@ void StageModels::load(const RoleEntry& entry) {
                                                       .random_init = random,
                                                       .new_value_head = train,
                                                       .seed = run_.seed,
+                                                      .dtype = compute_type(run_, context_.kernels),
                                                       .streamed = streamed(entry)}),
                                           nullptr, config.optimizer, config.lora, stage_.offload});
   if (role->model.device().has_values())

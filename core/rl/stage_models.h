@@ -36,6 +36,9 @@ struct StageContext {
   const StopSignal& stop;
 };
 
+// What a run's models compute in, there.
+at::ScalarType compute_type(const RunConfig& run, const Kernels& kernels);
+
 class StageModels {
  public:
   StageModels(const RunConfig& run, const StageConfig& stage, const StageInputs& inputs, const dse_needs& needs,

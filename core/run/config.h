@@ -13,6 +13,7 @@
 
 #include "base/choice.h"
 #include "base/moment_format.h"
+#include "base/number_format.h"
 #include "base/stream_settings.h"
 #include "plugin/settings.h"
 #include "run/logging.h"
@@ -186,7 +187,8 @@ struct RunConfig {
   Resume resume = Resume::from_last;
   int64_t threads = 0;         // 0: all cores this process may use
   std::string device = "cpu";  // as open_device has it
-  double memory_limit = 0;     // GiB of tensors; 0: what the machine has beside the program
+  NumberFormat dtype = NumberFormat::automatic;
+  double memory_limit = 0;  // GiB of tensors; 0: what the machine has beside the program
   LogLevel log_level = LogLevel::info;
   bool tensorboard = true;  // event files, made from metrics.jsonl and eval.jsonl
   std::vector<PluginFile> plugins;

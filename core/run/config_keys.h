@@ -270,6 +270,9 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.value("resume", c.resume, "auto: go on from the last checkpoint; never: refuse a used output_dir");
   visit.value("device", c.device,
               "where models are and compute: cpu; cuda or cuda:1, a graphics card; auto: the first card, else the cpu");
+  visit.value("dtype", c.dtype,
+              "what models compute in: fp32; bf16, with float32 values beside those that are trained; auto: bf16 on a "
+              "graphics card, else fp32");
   visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
   visit.value("memory_limit", c.memory_limit,
               "GiB that the run's tensors may take together; it does not begin where a stage would need more (dsengine "

@@ -28,8 +28,8 @@ namespace fs = std::filesystem;
 
 using Settings = std::map<std::string, std::string>;
 
-// Keys that change how a run is watched and kept, not what it computes. threads and device change rounding at most; of
-// a longer stage the steps that were done are the first.
+// Keys that change how a run is watched and kept, not what it computes. threads and device change rounding at most,
+// with dtype = "auto" that of bfloat16; of a longer stage the steps that were done are the first.
 constexpr std::array<std::string_view, 19> kFreeKeys = {
     "output_dir", "resume",          "log_level",        "log_every",         "plugin_path",
     "threads",    "epochs",          "checkpoint_every", "keep_checkpoints",  "tensorboard",
@@ -47,6 +47,7 @@ Settings parse_settings(const std::string& text) {
 Settings compared_settings(const std::string& text) {
   Settings settings = parse_settings(text);
   for (const auto key : kFreeKeys) settings.erase(std::string(key));
+  settings.try_emplace("dtype", "\"auto\"");  // of a run that was begun when there was no such key
   return settings;
 }
 

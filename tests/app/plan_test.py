@@ -98,11 +98,14 @@ def check_cards(stages):
     assert line["device"] == "v100-32" and "CUDA 13" in line["note"] and line["device_gib"] > 31, line
     rest = line["device_gib"] - line["libraries_gib"]
     assert abs(line["memory_limit_gib"] * 1.03 - rest) < 1e-6, line
-    other = json.loads(dsengine("plan", "--json", "--gpu", "h200").stdout.splitlines()[0])
-    assert other["peak_gib"] == stages["sft"]["peak_gib"] and other["memory_limit_gib"] > 130, other
+    other = json.loads(dsengine("plan", "--json", "--gpu", "h200", sets=["dtype=fp32"]).stdout.splitlines()[0])
+    assert other["state_gib"] == stages["sft"]["state_gib"] and other["memory_limit_gib"] > 130, other
+    # Weights of 2 bytes beside 4, gradients of 4 and moments of 8.
+    narrow = json.loads(dsengine("plan", "--json", "--gpu", "h200", sets=["dtype=bf16"]).stdout.splitlines()[0])
+    assert 1.1 < narrow["state_gib"] / other["state_gib"] < 1.15 and narrow["dtype"] == "bf16", (narrow, other)
     # On a cpu what is offloaded is in the same memory; a card's plan has less of its own, and the time of the link.
     away = ["offload.moments=true", "offload.gradients=true", "offload.weights=true"]
-    gone = json.loads(dsengine("plan", "--json", "--gpu", "h200", sets=away).stdout.splitlines()[0])
+    gone = json.loads(dsengine("plan", "--json", "--gpu", "h200", sets=[*away, "dtype=fp32"]).stdout.splitlines()[0])
     assert gone["state_gib"] < 0.1 * other["state_gib"] and gone["offloaded_gib"] > 0.9 * other["state_gib"], gone
     assert gone["seconds_per_step"] > other["seconds_per_step"], gone
     alone = dsengine("--plugin", "sft", sets=["offload.weights=true"])

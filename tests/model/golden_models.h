@@ -17,14 +17,12 @@
 
 namespace dsengine {
 
-inline std::filesystem::path golden(const std::string& name) {
-  return std::filesystem::path(DSE_TEST_DIR) / "golden" / name;
-}
+inline std::filesystem::path golden(const std::string& name) { return folder_of(DSE_TEST_DIR, "golden") / name; }
 
 // The directories of tests/golden with a golden.json of that kind ("causal_lm", "reward").
 inline std::vector<std::string> golden_names(const std::string& kind) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(DSE_TEST_DIR) / "golden")) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder_of(DSE_TEST_DIR, "golden"))) {
     const auto file = entry.path() / "golden.json";
     if (std::filesystem::exists(file) && read_json(file).at("kind") == kind) names.push_back(entry.path().filename());
   }

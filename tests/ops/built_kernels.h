@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/Parallel.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "ops/kernels.h"
@@ -9,8 +10,14 @@
 
 namespace dsengine {
 
+// A folder of the build or of the tests; in a bundle (scripts/gpu-bundle), which DSENGINE_BUNDLE names, of that.
+inline std::filesystem::path folder_of(const char* built, const char* name) {
+  const char* const bundle = std::getenv("DSENGINE_BUNDLE");
+  return std::filesystem::path(bundle ? bundle : built) / name;
+}
+
 inline const PluginRegistry& built_plugins() {
-  static const PluginRegistry registry({std::filesystem::path(DSE_BINARY_DIR) / "lib/dsengine"});
+  static const PluginRegistry registry({folder_of(DSE_BINARY_DIR, "lib/dsengine")});
   return registry;
 }
 

@@ -12,13 +12,15 @@ using testing::HasSubstr;
 
 TEST(VerifyKernel, ThoseOfTheEnginePass) {
   set_up_team(3);
-  const auto items = built_plugins().items(DSE_KERNEL);
-  EXPECT_GE(items.size(), 12u);
-  for (const Item* item : items) {
+  int tried = 0;
+  for (const Item* item : built_plugins().items(DSE_KERNEL)) {
+    if (item->kernel().device != DSE_CPU) continue;  // those for cards: tests/cuda
+    ++tried;
     const auto checks = verify_kernel(*item);
     EXPECT_EQ(checks.size(), 2u) << item->name;
     EXPECT_TRUE(all_ok(checks)) << format_checks(checks);
   }
+  EXPECT_GE(tried, 12);
   set_up_team(1);
 }
 

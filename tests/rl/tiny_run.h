@@ -42,7 +42,7 @@ data.sources = [{ path = "prompts.jsonl" }]
 class TinyRun {
  public:
   TinyRun() {
-    const auto tiny = std::filesystem::path(DSE_SOURCE_DIR) / "examples/tiny";
+    const auto tiny = folder_of(DSE_SOURCE_DIR, "examples/tiny");
     std::filesystem::copy(tiny / "model", model());
     Json config = read_json(model() / "config.json");
     config["hidden_size"] = 16, config["intermediate_size"] = 24, config["num_hidden_layers"] = 1;

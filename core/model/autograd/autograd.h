@@ -17,6 +17,8 @@ namespace dsengine::autograd {
 // x [N, in], weight [out, in], bias [out] or none, residual [N, out] or none, which is added -> [N, out].
 at::Tensor linear(const ops::Linear& op, const at::Tensor& x, const Parameter& weight, const Parameter& bias,
                   const at::Tensor& residual = {});
+// Without a bias; y is float32 where x is bfloat16.
+at::Tensor linear_wide(const ops::Linear& op, const at::Tensor& x, const Parameter& weight);
 // table [V, H], ids [N] int64 -> [N, H]. anchor: wants a gradient where anything of the model is trained; else
 // undefined.
 at::Tensor embedding(const ops::Embedding& op, const Parameter& table, const at::Tensor& ids, const at::Tensor& anchor);

@@ -21,6 +21,21 @@ struct Linear : Function<Linear> {
   }
 };
 
+struct LinearWide : Function<LinearWide> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const ops::Linear* op, const Parameter& weight) {
+    ctx->save_for_backward({x});
+    keep(ctx, op, weight);
+    return op->forward_wide(x, weight.value());
+  }
+  static Tensors backward(AutogradContext* ctx, Tensors grads) {
+    at::NoGradGuard no_grad;
+    const auto k = kept<ops::Linear>(ctx);
+    const Tensor x = ctx->get_saved_variables()[0], dy = grads[0].to(x.scalar_type()).contiguous();
+    k->op->weight_backward(dy, x, k->weight.grad(), {});
+    return {k->op->backward(dy, k->weight.value()), Tensor(), Tensor()};
+  }
+};
+
 struct LinearBeside : Function<LinearBeside> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& residual, const ops::Linear* op,
                         const Parameter& weight, const Parameter& bias) {
@@ -114,6 +129,10 @@ struct Rope : Function<Rope> {
 };
 
 }  // namespace
+
+Tensor linear_wide(const ops::Linear& op, const Tensor& x, const Parameter& weight) {
+  return wants_grad(x) ? LinearWide::apply(x, &op, weight) : op.forward_wide(x, weight.value());
+}
 
 Tensor linear(const ops::Linear& op, const Tensor& x, const Parameter& weight, const Parameter& bias,
               const Tensor& residual) {

@@ -118,7 +118,7 @@ std::vector<StoredTensor> stored_pairs(const Adapter& adapter) {
   for (const auto* unit : adapter.units())
     for (size_t b = 0; b < unit->blocks().size(); ++b)
       for (size_t p = 0; p < unit->blocks()[b].parts.size(); ++p)
-        pieces.push_back({&unit->blocks()[b].parts[p], unit->part(b, p)});
+        pieces.push_back({&unit->blocks()[b].parts[p], unit->kept_part(b, p)});
   return stored_tensors(pieces);
 }
 
@@ -155,6 +155,7 @@ void AdapterFolder::load(Model& model) const {
     stored.read(weights_, kPrefix + stored.name, directory_.string());
     extra.erase(kPrefix + stored.name);
   }
+  for (auto* unit : model.weights().adapter->units()) unit->settle();
   model.set_origin({directory_, model.origin().directory, load_saved_modules(model, extra)});
   if (model.kind() == ModelKind::language) extra.erase(kPrefix + kScore);
   DSE_CHECK_USER(extra.empty(), "{}: tensors that belong to no linear of the base model: {}", directory_.string(),

@@ -44,7 +44,7 @@ Model declared(Json config, const std::string& where, const PluginRegistry& regi
                const ModelOptions& options) {
   DSE_CHECK_USER(config.is_object(), "{}: expected a JSON object", where);
   ModelGraph graph = declare_architecture(config, where, registry);
-  if (kernels.device().has_values()) check_memory(graph, options.dtype, options.streamed.format, where);
+  if (kernels.device().has_values()) check_memory(graph, options.dtype, options.streamed, kernels.device(), where);
   if (options.new_value_head) {
     // Scores are learned at the last token, the end token; where that is the padding too, readers would skip it.
     const auto eos = config.value("eos_token_id", Json()), pad = config.value("pad_token_id", Json());

@@ -7,6 +7,7 @@
 #include "base/nf4.h"
 #include "base/printable.h"
 #include "model/hf/stored_tensors.h"
+#include "ops/wide.h"
 
 namespace dsengine {
 namespace {
@@ -68,18 +69,24 @@ void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirector
   DSE_CHECK_USER(missing.empty(), "{}: tensors missing from the weights: {}", directory, shown_list(missing));
 }
 
-void check_memory(const ModelGraph& graph, at::ScalarType dtype, FrozenFormat frozen, const std::string& where) {
-  const auto dense = double(c10::elementSize(dtype));
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, StreamSettings streamed, const Device& device,
+                  const std::string& where) {
+  // What is trained has a wider value beside, where there is one.
+  const at::ScalarType wide = ops::wide(dtype);
+  const auto dense =
+      double(c10::elementSize(dtype)) + (streamed.trained && wide != dtype ? double(c10::elementSize(wide)) : 0);
   double count = 0, bytes = 0;
   for (const auto& section : graph.sections) {
     // A code of half a byte, and a scale for each block.
-    const double element = frozen == FrozenFormat::nf4 && holds_linears(section) ? 0.5 + 4.0 / nf4::kBlock : dense;
+    const double element =
+        streamed.format == FrozenFormat::nf4 && holds_linears(section) ? 0.5 + 4.0 / nf4::kBlock : dense;
     for (const auto& block : section.blocks) {
       const double own = double(block.rows()) * double(block.row_numel());
       count += own, bytes += own * element;
     }
   }
-  const auto memory = double(available_memory());
+  const auto own = device.free_memory();  // none: it is the host's
+  const auto memory = double(own.value_or(0)) + (!own || streamed.offload ? double(available_memory()) : 0);
   DSE_CHECK_USER(bytes < memory, "{}: asks for {:.3g} parameters, {:.3g} GB; there are {:.3g} GB of memory", where,
                  count, bytes / 1e9, memory / 1e9);
 }

@@ -1,7 +1,7 @@
 // What a config.json asks for, held against what is there, before memory is taken for it.
 //
 //   check_weights(graph, ModelKind::language, weights, false, "models/x");
-//   check_memory(graph, at::kFloat, FrozenFormat::fp32, "models/x/config.json");
+//   check_memory(graph, at::kFloat, {}, device, "models/x/config.json");
 //
 // And the names under which a checkpoint keeps what a graph declares.
 #pragma once
@@ -11,6 +11,7 @@
 
 #include "base/model_kind.h"
 #include "base/stream_settings.h"
+#include "device/device.h"
 #include "files/weights.h"
 #include "model/graph.h"
 
@@ -34,7 +35,9 @@ class StoredNames {
 // where `new_value_head`.
 void check_weights(const ModelGraph& graph, ModelKind kind, const WeightDirectory& weights, bool new_value_head,
                    const std::string& directory);
-// UserError where the graph's parameters are more than this machine's memory; `where` names config.json.
-void check_memory(const ModelGraph& graph, at::ScalarType dtype, FrozenFormat frozen, const std::string& where);
+// UserError where the graph's parameters are more than the device's memory, and the host's where they are streamed from
+// it; `where` names config.json.
+void check_memory(const ModelGraph& graph, at::ScalarType dtype, StreamSettings streamed, const Device& device,
+                  const std::string& where);
 
 }  // namespace dsengine

@@ -3,10 +3,12 @@
 #include <limits>
 
 #include "ops/reference/reference.h"
+#include "ops/wide.h"
 
 namespace dsengine::reference {
 
 using at::Tensor;
+using ops::widened;
 
 Tensor rope(const Tensor& x, int64_t turned, const Tensor& positions, const Tensor& lengths, const Tensor& frequencies,
             const Tensor& long_frequencies, const RopeSpec& rope, int sign) {
@@ -16,11 +18,13 @@ Tensor rope(const Tensor& x, int64_t turned, const Tensor& positions, const Tens
     rates = at::where((lengths > rope.long_after).unsqueeze(1), long_frequencies.unsqueeze(0), rates);
   // The angle is rounded to float32, as Hugging Face computes it.
   const Tensor angle = positions.to(at::kFloat).unsqueeze(1) * rates;
-  const Tensor cosine = (angle.cos() * rope.amplitude).to(x.scalar_type()).unsqueeze(1);
-  const Tensor sine = (angle.sin() * (rope.amplitude * float(sign))).to(x.scalar_type()).unsqueeze(1);
-  const Tensor heads = x.narrow(1, 0, turned), a = heads.narrow(2, 0, pairs), b = heads.narrow(2, pairs, pairs);
+  const auto type = ops::wide(x.scalar_type());
+  const Tensor cosine = (angle.cos() * rope.amplitude).to(type).unsqueeze(1);
+  const Tensor sine = (angle.sin() * (rope.amplitude * float(sign))).to(type).unsqueeze(1);
+  const Tensor heads = widened(x.narrow(1, 0, turned)), a = heads.narrow(2, 0, pairs),
+               b = heads.narrow(2, pairs, pairs);
   const Tensor y = at::cat({a * cosine - b * sine, b * cosine + a * sine, heads.narrow(2, 2 * pairs, rest)}, 2);
-  return at::cat({y, x.narrow(1, turned, x.size(1) - turned)}, 1);
+  return at::cat({y.to(x.scalar_type()), x.narrow(1, turned, x.size(1) - turned)}, 1);
 }
 
 namespace {
@@ -63,11 +67,12 @@ ops::Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t 
 
 ops::Attended attention(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
                         const AttentionScores& scores) {
-  ops::Attended r{at::empty(q.sizes(), q.options()), at::empty({q.size(0), q.size(1)}, q.options())};
+  ops::Attended r{at::empty(q.sizes(), q.options()),
+                  at::empty({q.size(0), q.size(1)}, q.options().dtype(ops::wide(q.scalar_type())))};
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first;
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, n); };
-    const auto [out, lse] = attend(part(q), part(k), part(v), 0, scores);
+    const auto [out, lse] = attend(widened(part(q)), widened(part(k)), widened(part(v)), 0, scores);
     part(r.out).copy_(out), part(r.lse).copy_(lse);
   }
   return r;
@@ -82,11 +87,11 @@ ops::AttentionGradients attention_backward(const Tensor& d_out, const Tensor& q,
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first;
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, n); };
-    const Tensor qh = by_head(part(q), 1), kh = by_head(part(k), group), vh = by_head(part(v), group);
-    const Tensor d = by_head(part(d_out), 1);
+    const auto heads = [&](const Tensor& t, int64_t repeat) { return by_head(widened(part(t)), repeat); };
+    const Tensor qh = heads(q, 1), kh = heads(k, group), vh = heads(v, group), d = heads(d_out, 1);
     const auto [s, slope] = scores_of(qh, kh, 0, scores);
     const Tensor p = (s - part(result.lse).t().unsqueeze(2)).exp();
-    const Tensor delta = (d * by_head(part(result.out), 1)).sum(2, true);
+    const Tensor delta = (d * heads(result.out, 1)).sum(2, true);
     Tensor ds = p * (at::matmul(d, vh.transpose(1, 2)) - delta) * scores.scale;
     if (slope.defined()) ds = ds * slope;
     const auto over_group = [&](const Tensor& t) {  // [Hq, n, D] -> [n, Hk, D]
@@ -107,7 +112,7 @@ Tensor cached_attention(const Tensor& q, const Tensor& keys, const Tensor& value
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first, past = batch.past[b];
     const Tensor rows = (places.blocks[b].unsqueeze(1) * places.block_size + in_block).flatten().narrow(0, 0, past + n);
     const Tensor k = keys.flatten(0, 1).index_select(0, rows), v = values.flatten(0, 1).index_select(0, rows);
-    out.narrow(0, first, n).copy_(attend(q.narrow(0, first, n), k, v, past, scores).out);
+    out.narrow(0, first, n).copy_(attend(widened(q.narrow(0, first, n)), widened(k), widened(v), past, scores).out);
   }
   return out;
 }

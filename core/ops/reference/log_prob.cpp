@@ -13,7 +13,10 @@ ops::LogitSums logit_sums(const Tensor& z, const Tensor& targets, bool want_mean
 }
 
 Tensor draw(const Tensor& z, const Tensor& draws) {
-  const Tensor below = at::softmax(z.to(at::kDouble), 1).cumsum_(1).le(draws.unsqueeze(1));
+  // In order, which a card's cumsum does not promise.
+  const Tensor p = at::softmax(z.to(at::kDouble), 1);
+  const Tensor up_to = p.is_cuda() ? p.cpu().cumsum_(1).to(p.device()) : p.cumsum(1);
+  const Tensor below = up_to.le(draws.unsqueeze(1));
   return at::where(draws < 0, z.argmax(1), below.sum(1).clamp_max_(z.size(1) - 1));
 }
 

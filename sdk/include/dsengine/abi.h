@@ -43,7 +43,7 @@ extern "C" {
 #define DSE_ABI_MAJOR 1u
 #define DSE_ABI_MINOR 3u
 #define DSE_MODEL_REVISION 1u  /* since 1.1 */
-#define DSE_KERNEL_REVISION 4u /* since 1.3 */
+#define DSE_KERNEL_REVISION 5u /* since 1.3 */
 
 #if defined(__GNUC__)
 #define DSE_EXPORT __attribute__((visibility("default")))
@@ -370,6 +370,7 @@ typedef struct dse_model {
 
 enum { DSE_F32 = 1, DSE_F64 = 2, DSE_BF16 = 3, DSE_I32 = 4, DSE_I64 = 5, DSE_U8 = 6 };
 enum { DSE_CPU = 1, DSE_CUDA = 2 };
+#define DSE_PLANNED 0xffffffffu /* a device_index: the kernel is asked for its workspace, and never run */
 enum { DSE_SILU = 0, DSE_RELU = 1, DSE_GELU = 2, DSE_GELU_TANH = 3 };
 
 /* The operations. What each reads and makes: the catalogue in sdk/include/dsengine/catalogue.hpp. */

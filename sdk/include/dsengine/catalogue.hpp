@@ -45,8 +45,9 @@ enum class Op : uint32_t {
 static_assert(uint32_t(Op::packed_linear) == DSE_OP_PACKED_LINEAR);
 
 // An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
-// is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; the
-// others have the operation's dtype, unless said.
+// is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; `x:f` is
+// float32, and float64 where the operation's dtype is; `x:w` has the operation's dtype or is float32, as the call's
+// array says. The others have the operation's dtype, unless said.
 struct OpEntry {
   Op op;
   const char* name;
@@ -63,24 +64,24 @@ struct OpEntry {
 // log-probabilities of a rollout are those of a training forward, and the engine does not compute them twice.
 inline constexpr OpEntry kCatalogue[] = {
     // y = x wᵀ + b + residual. x [N, I], w [O, I], b [O], residual and y [N, O].
-    {Op::linear, "linear", "x w b? residual?", "y", "", ""},
+    {Op::linear, "linear", "x w b? residual?", "y:w", "", ""},
     // dx = dy w. dy [N, O] -> dx [N, I].
     {Op::linear_backward, "linear.backward", "dy w", "dx", "", ""},
     // dw [O, I] += dyᵀ x, db [O] += sum of dy's rows.
-    {Op::linear_weight_backward, "linear.weight_backward", "dy x", "dw+? db+?", "", ""},
+    {Op::linear_weight_backward, "linear.weight_backward", "dy x", "dw+?:w db+?:w", "", ""},
     // y = table[ids]. table [I, O], ids [N] -> y [N, O].
     {Op::embedding, "embedding", "table ids:i", "y", "", ""},
     // dtable[ids] += dy, in the order of the rows.
-    {Op::embedding_weight_backward, "embedding.weight_backward", "dy ids:i", "dtable+", "", ""},
+    {Op::embedding_weight_backward, "embedding.weight_backward", "dy ids:i", "dtable+:w", "", ""},
     // y = x rstd (w + shift), rstd = 1 / sqrt(mean of x² + eps). x, y [N, I], w [I], rstd [N].
-    {Op::rms_norm, "rms_norm", "x w", "y rstd", "", ""},
-    {Op::rms_norm_backward, "rms_norm.backward", "dy x w rstd", "dx", "", ""},
+    {Op::rms_norm, "rms_norm", "x w", "y rstd:f", "", ""},
+    {Op::rms_norm_backward, "rms_norm.backward", "dy x w rstd:f", "dx", "", ""},
     // dw [I] += sum over rows of dy x rstd.
-    {Op::rms_norm_weight_backward, "rms_norm.weight_backward", "dy x rstd", "dw+", "", ""},
+    {Op::rms_norm_weight_backward, "rms_norm.weight_backward", "dy x rstd:f", "dw+:w", "", ""},
     // y = (x - mean) rstd w + b. Without w and b: 1 and 0. mean, rstd [N].
-    {Op::layer_norm, "layer_norm", "x w? b?", "y mean rstd", "", ""},
-    {Op::layer_norm_backward, "layer_norm.backward", "dy x w? mean rstd", "dx", "", ""},
-    {Op::layer_norm_weight_backward, "layer_norm.weight_backward", "dy x mean rstd", "dw+? db+?", "", ""},
+    {Op::layer_norm, "layer_norm", "x w? b?", "y mean:f rstd:f", "", ""},
+    {Op::layer_norm_backward, "layer_norm.backward", "dy x w? mean:f rstd:f", "dx", "", ""},
+    {Op::layer_norm_weight_backward, "layer_norm.weight_backward", "dy x mean:f rstd:f", "dw+?:w db+?:w", "", ""},
     // x, y [N, I].
     {Op::activation, "activation", "x", "y", "", ""},
     {Op::activation_backward, "activation.backward", "dy x", "dx", "", ""},
@@ -93,8 +94,8 @@ inline constexpr OpEntry kCatalogue[] = {
     {Op::rope_backward, "rope.backward", "dy positions:i lengths:i", "dx", "", "turned"},
     // Causal, over ragged sequences: b has the tokens offsets[b] … offsets[b + 1] - 1 (offsets [B + 1]).
     // q, out [N, Hq, D], k, v [N, Hk, D]; lse [N, Hq]: log-sum-exp of the scores.
-    {Op::attention, "attention", "q* k* v* offsets:i", "out lse?", "", "longest"},
-    {Op::attention_backward, "attention.backward", "d_out q* k* v* out lse offsets:i", "dq dk dv", "", "longest"},
+    {Op::attention, "attention", "q* k* v* offsets:i", "out lse?:f", "", "longest"},
+    {Op::attention_backward, "attention.backward", "d_out q* k* v* out lse:f offsets:i", "dq dk dv", "", "longest"},
     // The cache is blocks of S tokens: keys and values [P, S, Hk, D]. Key j of sequence b stands in block
     // blocks[b, j / S] (blocks [B, M]) at j % S. k, v [N, Hk, D] go to rows [N] of [P S, Hk, D].
     {Op::cache_write, "cache_write", "k* v* rows:i", "keys= values=", "", ""},
@@ -103,10 +104,10 @@ inline constexpr OpEntry kCatalogue[] = {
     // z = softcap(x headᵀ) / temperature, head [V, I], targets [N]: lse [N] = log of the sum of exp(z),
     // target_logit [N] = z[target], mean_logit [N] = mean of z under softmax(z). Those of parts of the vocabulary can
     // be merged.
-    {Op::log_prob, "log_prob", "x head targets:i", "lse target_logit mean_logit?", "temperature", ""},
+    {Op::log_prob, "log_prob", "x head targets:i", "lse:f target_logit:f mean_logit?:f", "temperature", ""},
     // For d_logp and d_entropy [N], of logp = target_logit - lse and entropy = lse - mean_logit.
-    {Op::log_prob_backward, "log_prob.backward", "d_logp d_entropy? x head targets:i lse entropy?", "dx dhead+?",
-     "temperature", ""},
+    {Op::log_prob_backward, "log_prob.backward", "d_logp:f d_entropy?:f x head targets:i lse:f entropy?:f",
+     "dx dhead+?:w", "temperature", ""},
     // sum [1] float64 = of x² of x [N], in an order that depends on N alone.
     {Op::sum_of_squares, "sum_of_squares", "x", "sum", "", ""},
     // Per element: g = gradient clip; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g²;

@@ -1,0 +1,16 @@
+// What is summed, and what is kept of a row (norms, log-sum-exps, log-probabilities), is float32 where values are
+// bfloat16; else it has the values' own type.
+//
+//   r.rstd = x.new_empty({rows}, wide(x.scalar_type()));
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace dsengine::ops {
+
+inline at::ScalarType wide(at::ScalarType type) { return type == at::kBFloat16 ? at::kFloat : type; }
+// The tensor itself where it is so already; an undefined one stays so.
+inline at::Tensor widened(const at::Tensor& t) {
+  return t.defined() && t.scalar_type() == at::kBFloat16 ? t.to(at::kFloat) : t;
+}
+
+}  // namespace dsengine::ops

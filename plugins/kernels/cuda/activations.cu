@@ -1,0 +1,101 @@
+// Activation functions of feed-forward layers and their slopes: silu (Elfwing et al. 2018), relu, gelu with erf and in
+// its tanh form (Hendrycks and Gimpel 2016). A thread a pack.
+#include "kernels.h"
+
+namespace gpu {
+namespace {
+
+using dse::Op;
+
+struct Valued {
+  float value, slope;
+};
+__device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+template <uint32_t activation>
+__device__ Valued valued(float x) {
+  if constexpr (activation == DSE_SILU) {
+    const float s = sigmoid(x), y = x * s;
+    return {y, fmaf(y, 1 - s, s)};
+  } else if constexpr (activation == DSE_RELU) {
+    return {x > 0 ? x : 0, x > 0 ? 1.0f : 0.0f};
+  } else if constexpr (activation == DSE_GELU) {
+    constexpr float kRootHalf = 0.70710678118654752f, kDensity = 0.39894228040143268f;  // 1 / √2, 1 / √(2 π)
+    const float below = 0.5f * (1 + erff(x * kRootHalf));
+    return {x * below, fmaf(x * kDensity, expf(-0.5f * x * x), below)};
+  } else {  // 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)), u = √(2 / π) (x + 0.044715 x³)
+    constexpr float kRate = 1.59576912160573071f, kCube = 0.044715f;
+    const float square = x * x, s = sigmoid(kRate * fmaf(kCube * square, x, x));
+    return {x * s, fmaf(x * s * (1 - s), kRate * fmaf(3 * kCube, square, 1), s)};
+  }
+}
+
+// Rows of a call: y [N, width] = f(x), or f(gate) up of x = gate | up where `gated`, and back.
+template <class T>
+struct ActivationRows {
+  int64_t rows, width, packs_of_row;
+  bool gated, whole;
+  const T *x, *dy;
+  T *y, *dx;
+};
+
+template <class T, uint32_t activation>
+__global__ void activate(ActivationRows<T> r) {
+  const int64_t pack = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  if (pack >= r.rows * r.packs_of_row) return;
+  const int64_t n = pack / r.packs_of_row, i = pack % r.packs_of_row * Pack<T>::kSize;
+  const T* const x = r.x + n * r.width * (r.gated ? 2 : 1);
+  Numbers<T> v = load(x, i, r.width, r.whole), up;
+  if (r.gated) up = load(x + r.width, i, r.width, r.whole);
+  if (r.y) {
+    for (int j = 0; j < Pack<T>::kSize; ++j) v.at[j] = valued<activation>(v.at[j]).value * (r.gated ? up.at[j] : 1.0f);
+    store(v, r.y + n * r.width, i, r.width, r.whole);
+    return;
+  }
+  const Numbers<T> g = load(r.dy + n * r.width, i, r.width, r.whole);
+  T* const dx = r.dx + n * r.width * (r.gated ? 2 : 1);
+  for (int j = 0; j < Pack<T>::kSize; ++j) {
+    const Valued f = valued<activation>(v.at[j]);
+    v.at[j] = g.at[j] * f.slope * (r.gated ? up.at[j] : 1.0f);
+    up.at[j] = g.at[j] * f.value;
+  }
+  store(v, dx, i, r.width, r.whole);
+  if (r.gated) store(up, dx + r.width, i, r.width, r.whole);
+}
+
+template <Op op, class T>
+struct Activation {
+  static constexpr dse::KernelTraits traits{
+      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr bool gated = op >= Op::gated_activation;
+  static constexpr bool backward = op == Op::activation_backward || op == Op::gated_activation_backward;
+  explicit Activation(const dse_operation& o) : activation(o.activation), width(o.out) { check_card(o); }
+
+  void run(const dse::Call<op>& call) const {
+    ActivationRows<T> r{};
+    r.rows = call.rows(), r.width = width, r.packs_of_row = blocks_of(width, Pack<T>::kSize), r.gated = gated;
+    r.x = call.template in<T>("x");
+    if constexpr (backward)
+      r.dy = call.template in<T>("dy"), r.dx = call.template out<T>("dx");
+    else
+      r.y = call.template out<T>("y");
+    r.whole = whole_packs<T>(width, r.x, r.dy, r.y, r.dx);
+    constexpr void (*kernels[])(ActivationRows<T>){activate<T, DSE_SILU>, activate<T, DSE_RELU>, activate<T, DSE_GELU>,
+                                                   activate<T, DSE_GELU_TANH>};
+    launch(kernels[activation], blocks_of(r.rows * r.packs_of_row, 256), 256, 0, call.raw.stream, r);
+  }
+
+  uint32_t activation;
+  int64_t width;
+};
+
+}  // namespace
+
+void add_activations(std::deque<dse::Item>& items) {
+  add_both<Activation, Op::activation>(items, DSE_BOTH("activation"));
+  add_both<Activation, Op::activation_backward>(items, DSE_BOTH("activation_backward"));
+  add_both<Activation, Op::gated_activation>(items, DSE_BOTH("gated_activation"));
+  add_both<Activation, Op::gated_activation_backward>(items, DSE_BOTH("gated_activation_backward"));
+}
+
+}  // namespace gpu

@@ -1,0 +1,80 @@
+// Linear layers: products with the bias and the residual in them, and the gradients of their weights.
+#include "kernels.h"
+#include "product.h"
+
+namespace gpu {
+namespace {
+
+using dse::Op;
+
+// Sums of a part's rows, [parts, width].
+template <class T>
+__global__ void column_parts(const T* x, int64_t rows, int64_t width, float* parts) {
+  const int64_t i = blockIdx.y * int64_t(blockDim.x) + threadIdx.x;
+  if (i >= width) return;
+  const int64_t first = blockIdx.x * kRowsOfPart, last = first + kRowsOfPart < rows ? first + kRowsOfPart : rows;
+  float sum = 0;
+  for (int64_t n = first; n < last; ++n) sum += number(x[n * width + i]);
+  parts[blockIdx.x * width + i] = sum;
+}
+
+template <Op op, class T>
+struct Linear {
+  static constexpr dse::KernelTraits traits{
+      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .capturable = true};
+  explicit Linear(const dse_operation& o) : in(o.in), out(o.out), products(o) { check_card(o); }
+  int64_t part_floats(int64_t rows) const {
+    return op == Op::linear_weight_backward ? blocks_of(rows, kRowsOfPart) * out : 0;
+  }
+  int64_t workspace_bytes(int64_t rows) const {
+    return rows > 0 ? Products::kWorkspace + part_floats(rows) * int64_t(sizeof(float)) : 0;
+  }
+
+  void run(const dse::Call<op>& call) const {
+    const int64_t rows = call.rows();
+    if (rows == 0) return;
+    Product p{.rows = rows, .columns = out, .inner = in, .a = nullptr, .b = nullptr, .c = nullptr};
+    p.type = p.c_type = kDtype<T>, p.workspace = call.raw.workspace, p.stream = call.raw.stream;
+    if constexpr (op == Op::linear) {
+      p.a = call.template in<T>("x"), p.b = call.template in<T>("w"), p.b_transposed = true;
+      p.c = call.output("y").data, p.c_type = call.output("y").dtype;
+      p.bias = call.template in<T>("b"), p.residual = call.template in<T>("residual");
+      if (p.c_type != p.type && (p.bias || p.residual))
+        throw dse::Failure("a float32 result of bfloat16 has no bias and no residual here");
+      products.run(p);
+    } else if constexpr (op == Op::linear_backward) {
+      p.columns = in, p.inner = out;
+      p.a = call.template in<T>("dy"), p.b = call.template in<T>("w"), p.c = call.output("dx").data;
+      products.run(p);
+    } else {
+      const T* const dy = call.template in<T>("dy");
+      p.rows = out, p.columns = in, p.inner = rows;
+      p.a = dy, p.a_transposed = true, p.b = call.template in<T>("x"), p.accumulate = true;
+      p.c = call.output("dw").data, p.c_type = call.output("dw").dtype;
+      if (p.c) products.run(p);
+      if (call.output("db").data) add_bias_gradient(dy, rows, call);
+    }
+  }
+
+  void add_bias_gradient(const T* dy, int64_t rows, const dse::Call<op>& call) const {
+    auto* const parts = reinterpret_cast<float*>(static_cast<char*>(call.raw.workspace) + Products::kWorkspace);
+    const int64_t count = blocks_of(rows, kRowsOfPart);
+    launch(column_parts<T>, dim3(unsigned(count), unsigned(blocks_of(out, 128))), 128, 0, call.raw.stream, dy, rows,
+           out, parts);
+    if constexpr (op == Op::linear_weight_backward)
+      add_parts({parts, count, out, out}, call.output("db"), call.raw.stream);
+  }
+
+  int64_t in, out;
+  Products products;
+};
+
+}  // namespace
+
+void add_linear(std::deque<dse::Item>& items) {
+  add_both<Linear, Op::linear>(items, DSE_BOTH("linear"));
+  add_both<Linear, Op::linear_backward>(items, DSE_BOTH("linear_backward"));
+  add_both<Linear, Op::linear_weight_backward>(items, DSE_BOTH("linear_weight_backward"));
+}
+
+}  // namespace gpu
