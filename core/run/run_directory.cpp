@@ -47,7 +47,9 @@ Settings parse_settings(const std::string& text) {
 Settings compared_settings(const std::string& text) {
   Settings settings = parse_settings(text);
   for (const auto key : kFreeKeys) settings.erase(std::string(key));
-  settings.try_emplace("dtype", "\"auto\"");  // of a run that was begun when there was no such key
+  // As of a run that was begun when there was no such key.
+  if (const auto dtype = settings.find("dtype"); dtype != settings.end() && dtype->second == "\"auto\"")
+    settings.erase(dtype);
   return settings;
 }
 

@@ -14,7 +14,7 @@ namespace {
 class Bf16Model : public testing::TestWithParam<std::string> {};
 
 // Log-probabilities, entropies and values within 5e-2 of the largest, as models of the field are compared; gradients of
-// a unit within a seventh of their norm, for they are made of both.
+// a unit within a sixth of their norm, for they are made of both.
 TEST_P(Bf16Model, IsNearTheFloat32Model) {
   const std::string name = GetParam();
   const auto exact = told_by(name, reference_kernels()), near = told_by(name, reference_kernels(), at::kBFloat16);
@@ -27,7 +27,7 @@ TEST_P(Bf16Model, IsNearTheFloat32Model) {
       continue;
     }
     const double norm = exact[i].norm().item<double>();
-    EXPECT_LE((exact[i] - near[i]).norm().item<double>(), norm / 7 + 1e-6) << name << " " << i;
+    EXPECT_LE((exact[i] - near[i]).norm().item<double>(), norm / 6 + 1e-6) << name << " " << i;
   }
 }
 
@@ -73,11 +73,11 @@ TEST(Bf16Training, SavesWhatWasTrained) {
   Model other = golden_model("gpt2", ModelKind::language, at::kBFloat16, reference_kernels());
   other.enable_training();
   load_weights(other, folder.path() / "saved", {});
-  for (size_t u = 0; u < model.units().size(); ++u) {
-    EXPECT_TRUE(at::equal(other.units()[u]->flat(), model.units()[u]->flat()));
-    for (size_t b = 0; b < model.units()[u]->blocks().size(); ++b)
+  for (size_t u = 0; u < model.units().size(); ++u)
+    for (size_t b = 0; b < model.units()[u]->blocks().size(); ++b) {
+      EXPECT_TRUE(at::equal(other.units()[u]->block(b), model.units()[u]->block(b)));
       EXPECT_TRUE(at::equal(other.units()[u]->kept_part(b, 0), model.units()[u]->kept_part(b, 0)));
-  }
+    }
 }
 
 // An adapter too, which the next stage may train on.
