@@ -92,8 +92,9 @@ int bench_generate(const GenerateBench& o, const Common& common) {
                            {.random_init = o.random, .dtype = bench.dtype()});
   const auto requests = requests_of(o, model.graph().vocabulary);
   const int64_t slots = o.slots > 0 ? o.slots : o.batch * o.samples;
-  check_weight_format(*choice_named<WeightFormat>(o.weights), bench.dtype());
-  const Packing packing = packing_of(*choice_named<WeightFormat>(o.weights));
+  const WeightFormat format = *choice_named<WeightFormat>(o.weights);
+  check_weight_format(format, bench.dtype());
+  const Packing packing = packing_of(format);
   model.set_rollout_weights(packing);
   model.pack_rollout_weights();
   Scheduler scheduler(model, {.slots = slots});

@@ -28,4 +28,6 @@ int64_t resident_memory() {
          int64_t(sysconf(_SC_PAGESIZE));
 }
 
+int64_t memory_left() { return std::max<int64_t>(1, available_memory() - resident_memory()); }
+
 }  // namespace dsengine

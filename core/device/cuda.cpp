@@ -51,11 +51,9 @@ Count counted() {
   return found;
 }
 
-}  // namespace
-
-namespace {
 Card* opened = nullptr;
-}
+
+}  // namespace
 
 Card* opened_card() { return opened; }
 

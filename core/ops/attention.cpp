@@ -36,8 +36,7 @@ Attended Attention::forward(const Tensor& q, const Tensor& k, const Tensor& v, c
                             bool want_lse) const {
   if (flash_) return flash::attention(q, k, v, batch, scores_);
   if (!forward_) return reference::attention(q, k, v, batch, scores_);
-  Attended r{q.new_empty(q.sizes()), {}};
-  if (want_lse) r.lse = at::empty({q.size(0), q.size(1)}, q.options().dtype(wide(q.scalar_type())));
+  Attended r{q.new_empty(q.sizes()), want_lse ? wide_empty(q, {q.size(0), q.size(1)}) : Tensor()};
   forward_.run({q, k, v, batch.starts}, {r.out, r.lse}, q.size(0), {}, {batch.longest});
   return r;
 }

@@ -75,7 +75,7 @@ Drawn LogProb::draw(const Tensor& logits, const Tensor& temperatures, const Tens
 LogProb::Result LogProb::forward(const Tensor& x, const Tensor& head, const Tensor& targets, double temperature,
                                  bool want_entropy) const {
   const int64_t rows = x.size(0);
-  const auto column = [&] { return at::empty({rows}, x.options().dtype(wide(x.scalar_type()))); };
+  const auto column = [&] { return wide_empty(x, {rows}); };
   Result r{column(), column(), want_entropy ? column() : Tensor()};
   const auto store = [&](int64_t first, int64_t count, const LogitSums& sums) {
     r.lse.narrow(0, first, count).copy_(sums.lse);

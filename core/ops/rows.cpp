@@ -10,12 +10,6 @@ namespace dsengine::ops {
 using at::Tensor;
 using dse::Op;
 
-namespace {
-
-Tensor wide_column(const Tensor& x) { return at::empty({x.size(0)}, x.options().dtype(wide(x.scalar_type()))); }
-
-}  // namespace
-
 bool Linear::row_invariant() const { return forward_.row_invariant(); }
 bool Embedding::row_invariant() const { return !forward_ || forward_.row_invariant(); }
 bool RmsNorm::row_invariant() const { return forward_.row_invariant(); }
@@ -40,7 +34,7 @@ Tensor Linear::forward(const Tensor& x, const Tensor& w, const Tensor& b, const 
 
 Tensor Linear::forward_wide(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::linear(widened(x), widened(w), {}, {});
-  Tensor y = at::empty({x.size(0), w.size(0)}, x.options().dtype(wide(x.scalar_type())));
+  Tensor y = wide_empty(x, {x.size(0), w.size(0)});
   forward_.run({x.contiguous(), w}, {y}, x.size(0));
   return y;
 }
@@ -86,7 +80,7 @@ RmsNorm::RmsNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width, do
 
 RmsNormed RmsNorm::forward(const Tensor& x, const Tensor& w) const {
   if (!forward_) return reference::rms_norm(x, w, eps_, shift_);
-  RmsNormed r{x.new_empty(x.sizes()), wide_column(x)};
+  RmsNormed r{x.new_empty(x.sizes()), wide_empty(x, {x.size(0)})};
   forward_.run({x.contiguous(), w}, {r.y, r.rstd}, x.size(0));
   return r;
 }
@@ -113,7 +107,7 @@ LayerNorm::LayerNorm(const Kernels& kernels, at::ScalarType dtype, int64_t width
 
 LayerNormed LayerNorm::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
   if (!forward_) return reference::layer_norm(x, w, b, eps_);
-  LayerNormed r{x.new_empty(x.sizes()), wide_column(x), wide_column(x)};
+  LayerNormed r{x.new_empty(x.sizes()), wide_empty(x, {x.size(0)}), wide_empty(x, {x.size(0)})};
   forward_.run({x.contiguous(), w, b}, {r.y, r.mean, r.rstd}, x.size(0));
   return r;
 }

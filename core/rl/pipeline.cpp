@@ -83,7 +83,7 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
   }
   const int64_t set = Ledger::host().limit(), limit = set > 0 ? set : memory_limit(config_, kernels_.device());
   for (const auto& line : plan_lines(plan)) spdlog::debug("{}", line);
-  const int64_t host = std::max<int64_t>(1, available_memory() - resident_memory());
+  const int64_t host = memory_left();
   DSE_CHECK_USER(
       !plan.host_apart || plan.offloaded <= host,
       "stage '{}' would keep {} in the host's memory (offload.*), of which {} are free: offload less, or take "

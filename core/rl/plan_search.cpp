@@ -94,7 +94,7 @@ std::string joined(const std::string& a, const std::string& b) { return a.empty(
 int64_t memory_limit(const RunConfig& run, const Device& device) {
   if (run.memory_limit > 0) return std::max<int64_t>(1, int64_t(run.memory_limit * double(int64_t{1} << 30)));
   if (const auto free = device.free_memory()) return std::max<int64_t>(1, *free);
-  return std::max<int64_t>(1, available_memory() - resident_memory());
+  return memory_left();
 }
 
 std::vector<std::string> plan_lines(const StagePlan& plan) {

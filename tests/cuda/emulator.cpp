@@ -1,8 +1,8 @@
 #include "emulator.h"
 
 #include <ucontext.h>
-#include <csetjmp>
 
+#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>

@@ -109,11 +109,6 @@ template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 blocks, int threads, size_t shared, void*, Arguments... arguments) {
   emulator::run(blocks, threads, shared, [&] { kernel(Parameters(arguments)...); });
 }
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
-            Arguments... arguments) {
-  launch(kernel, dim3(unsigned(blocks)), threads, shared, stream, arguments...);
-}
 template <class T>
 T* shared_memory() {
   return reinterpret_cast<T*>(emulator::shared);

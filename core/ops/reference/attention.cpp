@@ -67,8 +67,7 @@ ops::Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t 
 
 ops::Attended attention(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,
                         const AttentionScores& scores) {
-  ops::Attended r{at::empty(q.sizes(), q.options()),
-                  at::empty({q.size(0), q.size(1)}, q.options().dtype(ops::wide(q.scalar_type())))};
+  ops::Attended r{at::empty(q.sizes(), q.options()), ops::wide_empty(q, {q.size(0), q.size(1)})};
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const int64_t first = batch.offsets[b], n = batch.offsets[b + 1] - first;
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, n); };

@@ -31,9 +31,12 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& r
 Tensor linear_backward(const Tensor& dy, const Tensor& w) { return widened(dy).mm(widened(w)).to(dy.scalar_type()); }
 
 void linear_weight_backward(const Tensor& dy, const Tensor& x, Tensor dw, Tensor db) {
-  if (dw.defined() && dw.scalar_type() == ops::wide(x.scalar_type())) dw.addmm_(widened(dy).t(), widened(x));
-  if (dw.defined() && dw.scalar_type() != ops::wide(x.scalar_type())) dw.add_(widened(dy).t().mm(widened(x)));
-  if (db.defined()) db.add_(widened(dy).sum(0));
+  const Tensor slopes = widened(dy);
+  if (dw.defined() && dw.scalar_type() == slopes.scalar_type())
+    dw.addmm_(slopes.t(), widened(x));
+  else if (dw.defined())
+    dw.add_(slopes.t().mm(widened(x)));
+  if (db.defined()) db.add_(slopes.sum(0));
 }
 
 void embedding_weight_backward(const Tensor& dy, const Tensor& ids, Tensor dtable) {

@@ -65,8 +65,7 @@ __global__ void activate(ActivationRows<T> r) {
 
 template <Op op, class T>
 struct Activation {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op);
   static constexpr bool gated = op >= Op::gated_activation;
   static constexpr bool backward = op == Op::activation_backward || op == Op::gated_activation_backward;
   explicit Activation(const dse_operation& o) : activation(o.activation), width(o.out) { check_card(o); }

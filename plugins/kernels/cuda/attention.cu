@@ -72,7 +72,7 @@ __device__ Query query_of(const Attending<T>& a) {
   q.row = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp, q.head = blockIdx.y, q.kv = q.head / a.group;
   if (q.row >= a.rows) return q;
   q.sequence = a.sequences.of_row(q.row), q.last = a.sequences.place(q.sequence, q.row);
-  q.first = a.scores.window > 0 && q.last >= a.scores.window ? q.last - a.scores.window + 1 : 0;
+  q.first = a.scores.first_key(q.last);
   return q;
 }
 
@@ -187,12 +187,7 @@ template <Op op, class T>
 struct Attention {
   static constexpr bool cached = op == Op::cached_attention, backward = op == Op::attention_backward;
   // In bfloat16 a cache's single queries have a kernel of their own.
-  static constexpr dse::KernelTraits traits{.op = op,
-                                            .dtype = kDtype<T>,
-                                            .device = kDevice,
-                                            .priority = 1,
-                                            .row_invariant = !cached || kDtype<T> == DSE_F32,
-                                            .capturable = true};
+  static constexpr auto traits = traits_of<T>(op, !cached || kDtype<T> == DSE_F32);
   explicit Attention(const dse_operation& o)
       : heads(o.heads), kv_heads(o.kv_heads), width(o.head_dim), scores{float(o.scale), float(o.softcap), o.window} {
     check_card(o);

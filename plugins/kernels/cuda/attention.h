@@ -24,6 +24,8 @@ Heads<T> cached_heads_of(const dse_array& a) {
 struct Scores {
   float scale, softcap;
   int64_t window;
+  // The first key that the query behind key `last` sees.
+  __device__ int64_t first_key(int64_t last) const { return window > 0 && last >= window ? last - window + 1 : 0; }
   // Of q·k: the score, and its slope.
   __device__ float of(float product, float* slope) const {
     const float s = product * scale;

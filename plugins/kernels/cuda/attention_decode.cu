@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a) {
   const int64_t rest = (kv + 1) * a.group - first_head;
   const int heads = int(rest < kHeads ? rest : kHeads);
   const int64_t sequence = a.sequences.of_row(row), last = a.sequences.place(sequence, row);
-  const int64_t first = a.scores.window > 0 && last >= a.scores.window ? last - a.scores.window + 1 : 0;
+  const int64_t first = a.scores.first_key(last);
   const int64_t runs = (last - first + kKeys) / kKeys;
 
   for (int i = thread; i < kHeads * D; i += kThreads)

@@ -7,7 +7,7 @@
 //   }
 //   launch(scale<bf16>, blocks_of(n, 256), 256, 0, stream, x, y, n, 2.0f);
 //
-// nvcc compiles the sources for cards. The tests compile the same sources for the host (tests/ops/emulator), where
+// nvcc compiles the sources for cards. The tests compile the same sources for the host (tests/cuda/emulator.h), where
 // every thread of a block is a coroutine: what a kernel computes is tried there, how fast it is is not.
 #pragma once
 #include <cstdint>
@@ -15,7 +15,6 @@
 #include "dsengine/kernel.hpp"
 
 #ifdef __CUDACC__
-#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #else
 #include "emulator.h"
@@ -173,12 +172,6 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared
   cudaGetLastError();  // else the next who asks takes it for his
   throw dse::Failure(cudaGetErrorString(failed));
 }
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
-            Arguments... arguments) {
-  if (blocks > INT32_MAX) throw dse::Failure("a call of too many rows for a card");
-  launch(kernel, dim3(unsigned(blocks)), threads, shared, stream, arguments...);
-}
 // The block's dynamic shared memory.
 template <class T>
 __device__ inline T* shared_memory() {
@@ -186,6 +179,12 @@ __device__ inline T* shared_memory() {
   return reinterpret_cast<T*>(bytes);
 }
 #endif
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
+            Arguments... arguments) {
+  if (blocks > INT32_MAX) throw dse::Failure("a call of too many rows for a card");
+  launch(kernel, dim3(unsigned(blocks)), threads, shared, stream, arguments...);
+}
 
 // Unsupported where the card cannot run what is compiled here. One that is planned for can.
 void check_card(const dse_operation& operation);

@@ -202,8 +202,7 @@ __global__ void slope(const float* logits, int64_t vocabulary, Slopes s, T* slop
 
 template <Op op>
 struct Logits {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<float>(op);
   explicit Logits(const dse_operation& o) : vocabulary(o.out), softcap(float(o.softcap)) { check_card(o); }
 
   void run(const dse::Call<op>& call) const {
@@ -231,8 +230,7 @@ struct Logits {
 // The logits of some rows at once, float32, in memory of the call's; backward their slopes, in x's type.
 template <Op op, class T>
 struct LogProb {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op, false);
   static constexpr bool backward = op == Op::log_prob_backward, in_place = sizeof(T) == sizeof(float);
   explicit LogProb(const dse_operation& o) : width(o.in), vocabulary(o.out), softcap(float(o.softcap)), products(o) {
     check_card(o);

@@ -14,6 +14,17 @@ struct Parts {
 // to[i] += each part's element i. to: float32 or bfloat16, or an empty slot.
 void add_parts(const Parts& parts, const dse_array& to, void* stream);
 
+// What all of them say of themselves: they may stand in a graph, and stand behind those of others.
+template <class T>
+constexpr dse::KernelTraits traits_of(dse::Op op, bool row_invariant = true) {
+  return {.op = op,
+          .dtype = kDtype<T>,
+          .device = kDevice,
+          .priority = 1,
+          .row_invariant = row_invariant,
+          .capturable = true};
+}
+
 // A kernel's names for float32 and for bfloat16.
 #define DSE_BOTH(name) "cuda_" name, "cuda_" name "_bf16"
 template <template <dse::Op, class> class Kernel, dse::Op op>

@@ -20,8 +20,7 @@ __global__ void column_parts(const T* x, int64_t rows, int64_t width, float* par
 
 template <Op op, class T>
 struct Linear {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op, false);
   explicit Linear(const dse_operation& o) : in(o.in), out(o.out), products(o) { check_card(o); }
   int64_t part_floats(int64_t rows) const {
     return op == Op::linear_weight_backward ? blocks_of(rows, kRowsOfPart) * out : 0;

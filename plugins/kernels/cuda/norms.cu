@@ -135,8 +135,7 @@ __global__ void norm_weight_parts(NormRows<T> r, int64_t rows, float* parts) {
 
 template <Op op, class T>
 struct Norm {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op);
   static constexpr bool of_weights = op == Op::rms_norm_weight_backward || op == Op::layer_norm_weight_backward;
   static constexpr bool layer = op >= Op::layer_norm;
   explicit Norm(const dse_operation& o) : width(o.in), eps(float(o.eps)), shift(float(o.shift)) { check_card(o); }

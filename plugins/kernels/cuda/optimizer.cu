@@ -24,8 +24,7 @@ __global__ void sum_of_all(const double* sums, int64_t count, double* to) {
 }
 
 struct SumOfSquares {
-  static constexpr dse::KernelTraits traits{
-      .op = Op::sum_of_squares, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<float>(Op::sum_of_squares);
   explicit SumOfSquares(const dse_operation& o) { check_card(o); }
   int64_t workspace_bytes(int64_t rows) const { return blocks_of(rows, kElements) * int64_t(sizeof(double)); }
   void run(const dse::Call<traits.op>& call) const {
@@ -59,8 +58,7 @@ __global__ void adamw(const float* gradient, float* w, float* m, float* v, int64
 }
 
 struct AdamW {
-  static constexpr dse::KernelTraits traits{
-      .op = Op::adamw, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<float>(Op::adamw);
   explicit AdamW(const dse_operation& o) { check_card(o); }
   void run(const dse::Call<traits.op>& call) const {
     const double beta1 = call.real("beta1"), beta2 = call.real("beta2");

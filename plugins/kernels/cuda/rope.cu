@@ -57,8 +57,7 @@ __global__ void turn(RopeRows<T> r, Frequencies common, Frequencies longer) {
 
 template <Op op, class T>
 struct Rope {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op);
   explicit Rope(const dse_operation& o) {
     check_card(o);
     if (o.rope_pairs > kMostPairs) throw dse::Unsupported("heads of which more than 256 turn");

@@ -80,8 +80,7 @@ __global__ void add_in_order(Parts parts, D* to) {
 
 template <Op op, class T>
 struct Embedding {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op);
   explicit Embedding(const dse_operation& o) : width(o.out) { check_card(o); }
   void run(const dse::Call<op>& call) const {
     const int64_t* const ids = call.template in<int64_t>("ids");
@@ -106,8 +105,7 @@ struct Embedding {
 
 template <Op op, class T>
 struct CacheWrite {
-  static constexpr dse::KernelTraits traits{
-      .op = op, .dtype = kDtype<T>, .device = kDevice, .priority = 1, .row_invariant = true, .capturable = true};
+  static constexpr auto traits = traits_of<T>(op);
   explicit CacheWrite(const dse_operation& o) : heads(o.kv_heads), head_dim(o.head_dim) { check_card(o); }
   void run(const dse::Call<op>& call) const {
     const auto write = [&](const dse_array& from, T* to) {
