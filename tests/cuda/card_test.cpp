@@ -2,6 +2,7 @@
 // with none.
 #include <gtest/gtest.h>
 
+#include "cuda/thin_products.h"
 #include "device/cuda.h"
 #include "model/other_device.h"
 #include "ops/verify_kernel.h"
@@ -39,6 +40,11 @@ TEST(CardKernels, SayWhatTheReferenceSays) {
     ++tried;
   }
   EXPECT_GE(tried, 40);
+}
+
+TEST(CardKernels, MultiplyAFewRows) {
+  SKIP_WITHOUT_A_CARD();
+  expect_thin_products(card_kernels());
 }
 
 class CardModel : public testing::TestWithParam<std::string> {};

@@ -2,6 +2,7 @@
 // computes is compared with the reference in float64, at ragged, odd and empty shapes.
 #include <gtest/gtest.h>
 
+#include "cuda/thin_products.h"
 #include "model/other_device.h"
 #include "ops/verify_kernel.h"
 #include "rl/other_device.h"
@@ -14,6 +15,11 @@ const PluginRegistry& emulated_plugins() {
   return registry;
 }
 
+const Kernels& emulated_kernels() {
+  static const Kernels kernels(emulated_plugins(), Device::host());
+  return kernels;
+}
+
 TEST(EmulatedKernels, SayWhatTheReferenceSays) {
   const auto items = emulated_plugins().items(DSE_KERNEL);
   EXPECT_GE(items.size(), 40u);
@@ -23,10 +29,7 @@ TEST(EmulatedKernels, SayWhatTheReferenceSays) {
   }
 }
 
-const Kernels& emulated_kernels() {
-  static const Kernels kernels(emulated_plugins(), Device::host());
-  return kernels;
-}
+TEST(EmulatedKernels, MultiplyAFewRows) { expect_thin_products(emulated_kernels()); }
 
 // Together, bound to models: the same values and gradients; in bfloat16 up to its rounding.
 TEST(EmulatedKernels, CarryEveryModel) {

@@ -1,11 +1,12 @@
-// A graphics card on the host, for the sources of plugins/kernels/cuda: a kernel's blocks run one after the other, and
-// the threads of a block as coroutines that meet at barriers and in shuffles.
+// A graphics card on the host, for the sources of plugins/kernels/cuda: a kernel's blocks, or clusters of them, run one
+// after the other, and their threads as coroutines that meet at barriers and in shuffles.
 //
 //   launch(kernel, 4, 256, bytes, nullptr, arguments…);       // has run when it returns
 //
 // Fresh shared memory holds no numbers. With DSENGINE_EMULATOR=backwards blocks and threads take their turns from the
-// last to the first: a kernel that lacks a barrier comes to other results then. A barrier that not all threads reach,
-// and a shuffle that not all lanes do, end the program.
+// last to the first, and what the machine does by itself (copies of tiles, products of them) is done as late as it may
+// be: a kernel that lacks a barrier comes to other results then. A barrier that not all threads reach, and a shuffle
+// that not all lanes do, end the program, and so does a thread that ends without after_previous().
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -18,6 +19,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -30,12 +32,13 @@ namespace emulator {
 // Of the thread that runs.
 struct Place {
   dim3 block, thread;
+  unsigned char* shared = nullptr;  // its block's dynamic memory
 };
 extern Place here;
 extern dim3 grid, block_size;
-extern unsigned char* shared;
 
 void meet_block();
+void after_previous();
 // Of the lanes' values the one of lane `from`; all 32 lanes call it. size: at most 16 bytes.
 void exchange(const void* mine, void* theirs, size_t size, unsigned from);
 // Each lane's value, [32] of `size`, where all have come.
@@ -45,7 +48,34 @@ const unsigned char* gather(const void* mine, size_t size);
 void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1);
 uint32_t transposed(uint32_t x);
 
-void run(dim3 blocks, int threads, size_t shared_bytes, const std::function<void()>& kernel);
+// As hopper.h has them. Addresses are of shared memory: the block's own, or with a block of the cluster in them.
+struct Tiles {
+  static constexpr int kColumns = 64;
+  const uint16_t* first;
+  int64_t rows, columns;
+  int tile_rows;
+};
+struct Bytes {  // a barrier in shared memory that waits for arrivals and for bytes
+  static constexpr uint8_t kMade = 0x5a;
+  int32_t missing;
+  uint8_t expected, pending, phase, made;
+};
+uint32_t address_of(const void* shared);
+uint32_t address_in(uint32_t own, unsigned block);
+void store_at(uint32_t address, const float (&values)[4]);
+void arrive_cluster();
+void wait_cluster();
+void meet_named(unsigned id, unsigned threads);
+void make(Bytes* bytes, unsigned arrivals);
+void arrive(Bytes* bytes, uint32_t expected = 0);
+void await(Bytes* bytes, unsigned parity);
+void copy_tile(void* to, const Tiles& tiles, Bytes* bytes, int column, int row, uint64_t use);
+void multiply_tiles(float* sums, int columns, uint64_t a, uint64_t b, bool add);
+void commit_tiles();
+void await_tiles(unsigned running);
+
+// cluster: so many blocks along x run together.
+void run(dim3 blocks, int threads, size_t shared_bytes, unsigned cluster, const std::function<void()>& kernel);
 
 }  // namespace emulator
 
@@ -102,16 +132,3 @@ inline uint32_t __float_as_uint(float f) {
   std::memcpy(&x, &f, sizeof x);
   return x;
 }
-
-namespace gpu {
-
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 blocks, int threads, size_t shared, void*, Arguments... arguments) {
-  emulator::run(blocks, threads, shared, [&] { kernel(Parameters(arguments)...); });
-}
-template <class T>
-T* shared_memory() {
-  return reinterpret_cast<T*>(emulator::shared);
-}
-
-}  // namespace gpu

@@ -41,6 +41,7 @@ struct ActivationRows {
 
 template <class T, uint32_t activation>
 __global__ void activate(ActivationRows<T> r) {
+  after_previous();
   const int64_t pack = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (pack >= r.rows * r.packs_of_row) return;
   const int64_t n = pack / r.packs_of_row, i = pack % r.packs_of_row * Pack<T>::kSize;

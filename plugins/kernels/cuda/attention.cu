@@ -78,6 +78,7 @@ __device__ Query query_of(const Attending<T>& a) {
 
 template <class T, int parts>
 __global__ void attend(Attending<T> a) {
+  after_previous();
   const Query q = query_of(a);
   if (q.row >= a.rows) return;  // the whole warp
   float *const weights = warp_memory(a.width), *const query = weights + kWarp;
@@ -108,6 +109,7 @@ __global__ void attend(Attending<T> a) {
 // delta = d_out · out, of each query: what the slope of its softmax takes off.
 template <class T>
 __global__ void output_slopes(Attending<T> a) {
+  after_previous();
   const int64_t row = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp, head = blockIdx.y;
   if (row >= a.rows) return;
   const T *d = a.d_out.row(row, head), *out = a.out + (row * a.heads + head) * a.width;
@@ -119,6 +121,7 @@ __global__ void output_slopes(Attending<T> a) {
 
 template <class T, int parts>
 __global__ void attend_backward_queries(Attending<T> a) {
+  after_previous();
   const Query q = query_of(a);
   if (q.row >= a.rows) return;
   float *const weights = warp_memory(2 * a.width), *const query = weights + kWarp, *const d = query + a.width;
@@ -145,6 +148,7 @@ __global__ void attend_backward_queries(Attending<T> a) {
 // A warp a key: over the queries that see it, head by head and in order.
 template <class T, int parts>
 __global__ void attend_backward_keys(Attending<T> a) {
+  after_previous();
   const int64_t row = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp, kv = blockIdx.y;
   if (row >= a.rows) return;
   float *const weights = warp_memory(2 * a.width), *const key = weights + kWarp, *const value = key + a.width;

@@ -26,6 +26,7 @@ struct Room {  // of the block's shared memory
 
 template <int D>
 __global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a) {
+  after_previous();
   constexpr int kTiles = kKeys / 16, kK = D / 32, kV = D / 64;
   Room<D>& room = *shared_memory<Room<D>>();
   const int thread = int(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp, g = lane / 4, t = lane % 4;

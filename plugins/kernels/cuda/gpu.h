@@ -2,6 +2,7 @@
 //
 //   template <class T>
 //   __global__ void scale(const T* x, T* y, int64_t n, float by) {
+//     after_previous();
 //     const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
 //     if (i < n) y[i] = element<T>(number(x[i]) * by);
 //   }
@@ -16,8 +17,10 @@
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
+#define DSE_UNROLL _Pragma("unroll")
 #else
 #include "emulator.h"
+#define DSE_UNROLL
 #endif
 
 namespace gpu {
@@ -159,26 +162,85 @@ int row_threads(int64_t width) {
 }
 
 #ifdef __CUDACC__
-// shared: bytes of the block's dynamic memory. Nothing is launched for no block.
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, void* stream,
-            Arguments... arguments) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid, config.blockDim = dim3(unsigned(threads)), config.dynamicSmemBytes = shared;
-  config.stream = static_cast<cudaStream_t>(stream);
-  const cudaError_t failed = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+inline void check_cuda(cudaError_t failed) {
   if (failed == cudaSuccess) return;
   cudaGetLastError();  // else the next who asks takes it for his
   throw dse::Failure(cudaGetErrorString(failed));
 }
+// Whether what is launched is recorded, on a card that can begin a kernel before the last one has ended.
+inline bool begins_early(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream, &status));
+  if (status != cudaStreamCaptureStatusActive) return false;
+  int card = 0, major = 0;
+  check_cuda(cudaGetDevice(&card));
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, card));
+  return major >= 9;
+}
+#endif
+
+// In a recorded step a kernel begins while the one before it ends: programmatic dependent launch (CUDA C++ Programming
+// Guide). Each thread of each kernel calls this once, before it reads what others wrote and before it writes; before it
+// weights may be read, for none changes in a recorded step. The kernel behind may begin then: so nobody is ahead of
+// more than one.
+__device__ inline void after_previous() {
+#ifndef __CUDACC__
+  emulator::after_previous();
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // The block's dynamic shared memory.
 template <class T>
 __device__ inline T* shared_memory() {
+#ifdef __CUDACC__
   extern __shared__ __align__(16) unsigned char bytes[];
   return reinterpret_cast<T*>(bytes);
-}
+#else
+  return reinterpret_cast<T*>(emulator::here.shared);
 #endif
+}
+
+// How a kernel is launched.
+struct Launch {
+  dim3 grid;  // blocks; nothing is launched for none
+  int threads;
+  size_t shared = 0;  // bytes of a block's dynamic memory
+  void* stream = nullptr;
+  unsigned cluster = 1;  // so many blocks along x are one
+};
+template <class... Parameters, class... Arguments>
+void launch(const Launch& as, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (as.grid.x == 0 || as.grid.y == 0 || as.grid.z == 0) return;
+#ifdef __CUDACC__
+  constexpr size_t kWithoutAsking = 48 << 10;
+  if (as.shared > kWithoutAsking)
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(as.shared)));
+  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchConfig_t config{};
+  config.gridDim = as.grid, config.blockDim = dim3(unsigned(as.threads)), config.dynamicSmemBytes = as.shared;
+  config.stream = static_cast<cudaStream_t>(as.stream), config.attrs = attributes;
+  if (as.cluster > 1) {
+    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = as.cluster, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  }
+  if (begins_early(config.stream)) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  check_cuda(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
+#else
+  emulator::run(as.grid, as.threads, as.shared, as.cluster, [&] { kernel(Parameters(arguments)...); });
+#endif
+}
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, void* stream,
+            Arguments... arguments) {
+  launch(Launch{grid, threads, shared, stream}, kernel, arguments...);
+}
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
             Arguments... arguments) {

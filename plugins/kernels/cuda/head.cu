@@ -77,6 +77,7 @@ struct SumsOut {
 // temperatures null: `temperature` for all.
 __global__ void logit_sums(const float* logits, int64_t vocabulary, const float* temperatures, float temperature,
                            const int64_t* targets, bool whole, SumsOut out) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const float* const row = logits + n * vocabulary;
   if (temperatures) temperature = temperatures[n];
@@ -92,6 +93,7 @@ void launch_sums(const float* logits, int64_t rows, int64_t vocabulary, const fl
 }
 
 __global__ void cap(float* z, int64_t count, float softcap) {
+  after_previous();
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (i < count) z[i] = tanhf(z[i] / softcap) * softcap;
 }
@@ -142,6 +144,7 @@ __device__ Found find(int64_t count, const F& weight, double draw, bool draw_is_
 
 __global__ void draw_tokens(const float* logits, int64_t vocabulary, const float* temperatures, const double* draws,
                             bool whole, int64_t* tokens, float* lse, float* target_logit) {
+  after_previous();
   const int64_t n = blockIdx.x, tiles = tiles_of(vocabulary);
   const float* const row = logits + n * vocabulary;
   const float temperature = temperatures[n];
@@ -183,6 +186,7 @@ struct Slopes {
 };
 template <class T>
 __global__ void slope(const float* logits, int64_t vocabulary, Slopes s, T* slopes) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const float d_logp = s.d_logp[n], lse = s.lse[n], d_entropy = s.d_entropy ? s.d_entropy[n] : 0;
   const float entropy = s.d_entropy ? s.entropy[n] : 0;

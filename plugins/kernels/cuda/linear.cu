@@ -1,6 +1,8 @@
 // Linear layers: products with the bias and the residual in them, and the gradients of their weights.
+#include "hopper.h"
 #include "kernels.h"
 #include "product.h"
+#include "thin.h"
 
 namespace gpu {
 namespace {
@@ -10,6 +12,7 @@ using dse::Op;
 // Sums of a part's rows, [parts, width].
 template <class T>
 __global__ void column_parts(const T* x, int64_t rows, int64_t width, float* parts) {
+  after_previous();
   const int64_t i = blockIdx.y * int64_t(blockDim.x) + threadIdx.x;
   if (i >= width) return;
   const int64_t first = blockIdx.x * kRowsOfPart, last = first + kRowsOfPart < rows ? first + kRowsOfPart : rows;
@@ -21,7 +24,10 @@ __global__ void column_parts(const T* x, int64_t rows, int64_t width, float* par
 template <Op op, class T>
 struct Linear {
   static constexpr auto traits = traits_of<T>(op, false);
-  explicit Linear(const dse_operation& o) : in(o.in), out(o.out), products(o) { check_card(o); }
+  explicit Linear(const dse_operation& o) : in(o.in), out(o.out), products(o), thin(o.in, o.out) {
+    check_card(o);
+    thin_served = op == Op::linear && sizeof(T) == 2 && o.device_index != DSE_PLANNED && is_hopper(o);
+  }
   int64_t part_floats(int64_t rows) const {
     return op == Op::linear_weight_backward ? blocks_of(rows, kRowsOfPart) * out : 0;
   }
@@ -38,6 +44,8 @@ struct Linear {
       p.a = call.template in<T>("x"), p.b = call.template in<T>("w"), p.b_transposed = true;
       p.c = call.output("y").data, p.c_type = call.output("y").dtype;
       p.bias = call.template in<T>("b"), p.residual = call.template in<T>("residual");
+      if constexpr (sizeof(T) == 2)
+        if (const ThinLinear few = thin_linear(p); thin_served && thin.takes(few)) return thin.run(few);
       if (p.c_type != p.type && (p.bias || p.residual))
         throw dse::Failure("a float32 result of bfloat16 has no bias and no residual here");
       products.run(p);
@@ -55,6 +63,10 @@ struct Linear {
     }
   }
 
+  static ThinLinear thin_linear(const Product& p) {
+    const auto at = [](const void* data) { return static_cast<const bf16*>(data); };
+    return {p.rows, at(p.a), at(p.b), at(p.bias), at(p.residual), p.c, p.c_type != p.type, p.stream};
+  }
   void add_bias_gradient(const T* dy, int64_t rows, const dse::Call<op>& call) const {
     auto* const parts = reinterpret_cast<float*>(static_cast<char*>(call.raw.workspace) + Products::kWorkspace);
     const int64_t count = blocks_of(rows, kRowsOfPart);
@@ -66,6 +78,8 @@ struct Linear {
 
   int64_t in, out;
   Products products;
+  ThinProduct thin;
+  bool thin_served = false;  // on the card
 };
 
 }  // namespace

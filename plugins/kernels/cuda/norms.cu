@@ -29,6 +29,7 @@ __device__ Numbers<T> weights(const NormRows<T>& r, int64_t i) {
 
 template <class T>
 __global__ void rms_norm(NormRows<T> r) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const T* x = r.x + n * r.width;
   float squares = 0;
@@ -49,6 +50,7 @@ __global__ void rms_norm(NormRows<T> r) {
 
 template <class T>
 __global__ void rms_norm_backward(NormRows<T> r) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const T *x = r.x + n * r.width, *dy = r.dy + n * r.width;
   const float rstd = r.rstd[n];
@@ -68,6 +70,7 @@ __global__ void rms_norm_backward(NormRows<T> r) {
 
 template <class T>
 __global__ void layer_norm(NormRows<T> r) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const T* x = r.x + n * r.width;
   float sum = 0, squares = 0;
@@ -97,6 +100,7 @@ __global__ void layer_norm(NormRows<T> r) {
 
 template <class T>
 __global__ void layer_norm_backward(NormRows<T> r) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const T *x = r.x + n * r.width, *dy = r.dy + n * r.width;
   const float mean = r.mean[n], rstd = r.rstd[n];
@@ -122,6 +126,7 @@ __global__ void layer_norm_backward(NormRows<T> r) {
 // Sums over a part's rows: of dy x̂ and of dy, [parts, 2, width].
 template <class T>
 __global__ void norm_weight_parts(NormRows<T> r, int64_t rows, float* parts) {
+  after_previous();
   const int64_t i = blockIdx.y * int64_t(blockDim.x) + threadIdx.x;
   if (i >= r.width) return;
   const int64_t first = blockIdx.x * kRowsOfPart, last = first + kRowsOfPart < rows ? first + kRowsOfPart : rows;

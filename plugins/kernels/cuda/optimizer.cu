@@ -10,6 +10,7 @@ constexpr int kThreads = 256;
 constexpr int64_t kElements = 1 << 14;  // of a partial sum
 
 __global__ void sum_of_part(const float* x, int64_t count, double* sums) {
+  after_previous();
   const int64_t first = blockIdx.x * kElements, last = first + kElements < count ? first + kElements : count;
   double sum = 0;
   for (int64_t i = first + threadIdx.x; i < last; i += kThreads) sum = fma(double(x[i]), double(x[i]), sum);
@@ -17,6 +18,7 @@ __global__ void sum_of_part(const float* x, int64_t count, double* sums) {
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 __global__ void sum_of_all(const double* sums, int64_t count, double* to) {
+  after_previous();
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += sums[i];
   sum = block_sum(sum, shared_memory<double>());
@@ -42,6 +44,7 @@ struct Constants {
 };
 // Four elements a thread: 16 bytes of each buffer.
 __global__ void adamw(const float* gradient, float* w, float* m, float* v, int64_t count, bool whole, Constants a) {
+  after_previous();
   const int64_t i = (blockIdx.x * int64_t(blockDim.x) + threadIdx.x) * 4;
   if (i >= count) return;
   whole = whole && i + 4 <= count;

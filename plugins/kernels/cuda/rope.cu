@@ -27,6 +27,7 @@ struct RopeRows {
 
 template <class T>
 __global__ void turn(RopeRows<T> r, Frequencies common, Frequencies longer) {
+  after_previous();
   const int64_t n = blockIdx.x, rest = r.width - 2 * r.pairs;
   const bool is_long = r.two_tables && r.lengths[n] > r.long_after;
   const float position = float(r.positions[n]);

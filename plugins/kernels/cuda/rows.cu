@@ -20,6 +20,7 @@ struct Copy {
 };
 template <class T>
 __global__ void copy_rows(Copy<T> c) {
+  after_previous();
   const int64_t n = blockIdx.x;
   const T* const from = c.from + (c.from_rows ? c.from_rows[n] : n) * c.from_stride;
   T* const to = c.to + (c.to_rows ? c.to_rows[n] : n) * c.to_stride;
@@ -49,6 +50,7 @@ __device__ inline void gather_bits(bool x, unsigned* words) {
 constexpr int kAddThreads = 128, kAddWords = kAddThreads / kWarp;
 template <class T, class D>
 __global__ void add_rows(const T* dy, const int64_t* ids, int64_t rows, int64_t width, D* table) {
+  after_previous();
   const int64_t first = blockIdx.x, id = ids[first], i = blockIdx.y * int64_t(kAddThreads) + threadIdx.x;
   unsigned* const words = shared_memory<unsigned>();
   bool before = false;
@@ -71,6 +73,7 @@ __global__ void add_rows(const T* dy, const int64_t* ids, int64_t rows, int64_t 
 
 template <class D>
 __global__ void add_in_order(Parts parts, D* to) {
+  after_previous();
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (i >= parts.width) return;
   float sum = 0;
