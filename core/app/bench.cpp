@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <tuple>
 
 #include "app/json_lines.h"
 #include "app/shared_options.h"
@@ -15,6 +17,7 @@
 #include "files/hf_directory.h"
 #include "memory/ledger.h"
 #include "run/config.h"
+#include "run/config_reader.h"
 
 namespace dsengine {
 
@@ -59,6 +62,26 @@ void add_weights_option(CLI::App& app, std::string& weights) {
   const auto& names = kChoices<WeightFormat>;
   app.add_option("--weights", weights, "what answers are generated from, as rollout.weights says")
       ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
+}
+
+void add_set_option(CLI::App& app, BenchOptions& options) {
+  app.add_option("--set", options.sets, "key=value of the stage, as a configuration has it; repeatable");
+}
+
+StageConfig with_sets(const StageConfig& stage, const BenchOptions& options) {
+  StageConfig set = stage;
+  set_keys(set, options.sets);
+  const auto of_plugin = [](const std::string& one) { return one.starts_with("plugin.") || one.starts_with("stage."); };
+  const auto told = [](const StageConfig& s) {
+    const auto& r = s.rollout;
+    return std::tuple(s.name, s.algorithm, s.mini_batch_size, s.micro_batch_size, s.ppo_epochs, r.batch_size,
+                      r.samples_per_prompt, r.max_response_length, r.temperature, r.weights);
+  };
+  DSE_CHECK_USER(
+      told(set) == told(stage) && std::ranges::none_of(options.sets, of_plugin),
+      "--set: sizes, lengths, epochs, temperature, weights and the algorithm's numbers have options of their "
+      "own (see --help)");
+  return set;
 }
 
 double Elsewhere::busy_seconds() {

@@ -19,6 +19,7 @@
 #include "app/command.h"
 #include "base/json.h"
 #include "engine/session.h"
+#include "run/config.h"
 
 namespace dsengine {
 
@@ -32,10 +33,15 @@ struct BenchOptions {
   std::string model, dtype = "fp32", device = "cpu";  // model "": the part has none
   int64_t batch = 1, repeats = 3, threads = 0;
   bool random = false;
+  std::vector<std::string> sets;  // of a stage's keys
 };
 // --model, --random, --batch, --dtype, --device, and the two below.
 void add_bench_options(CLI::App& app, BenchOptions& options);
 void add_weights_option(CLI::App& app, std::string& weights);
+// --set, of a part that is a stage.
+void add_set_option(CLI::App& app, BenchOptions& options);
+// The stage with what --set says. UserError where a key has an option of its own.
+StageConfig with_sets(const StageConfig& stage, const BenchOptions& options);
 // --threads and --repeats.
 void add_repeat_options(CLI::App& app, BenchOptions& options);
 

@@ -88,8 +88,9 @@ std::vector<GenerationRequest> requests_of(const GenerateBench& o, int64_t vocab
 
 int bench_generate(const GenerateBench& o, const Common& common) {
   const Bench bench("generate", o, common);
-  Model model = load_model(o.model, bench.session().registry(), bench.session().kernels(),
-                           {.random_init = o.random, .dtype = bench.dtype()});
+  Model model = load_model(
+      o.model, bench.session().registry(), bench.session().kernels(),
+      {.random_init = o.random, .quick_draws = bench.session().kernels().device().is_apart(), .dtype = bench.dtype()});
   const auto requests = requests_of(o, model.graph().vocabulary);
   const int64_t slots = o.slots > 0 ? o.slots : o.batch * o.samples;
   const WeightFormat format = *choice_named<WeightFormat>(o.weights);

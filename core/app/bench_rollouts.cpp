@@ -21,7 +21,7 @@ struct RolloutBench : BenchOptions {
   int64_t prompt = 64, fresh = 64, epochs = 1, group = 1, micro_batch = 0;
   double temperature = 1, kl = 0.1;
   bool recompute = false;
-  std::string weights = name_of(WeightFormat::fp32);
+  std::string weights = name_of(WeightFormat::fp32), critic;
   int64_t prompts() const { return batch / group; }
 };
 
@@ -34,7 +34,7 @@ StageConfig stage_of(const RolloutBench& o, const std::string& algorithm) {
   stage.rollout.weights = *choice_named<WeightFormat>(o.weights);
   stage.rollout.max_response_length = o.fresh, stage.rollout.temperature = o.temperature;
   stage.plugin[algorithm]["kl_coef"] = {o.kl, "--kl-coef"};
-  return stage;
+  return with_sets(stage, o);
 }
 
 using Score = std::function<std::vector<AnswerScore>(const Rollout&, const std::vector<Answered>&)>;
@@ -91,10 +91,13 @@ class Rollouts {
 
 // The language model's layers under a head of drawn weights.
 RewardModel drawn_reward_model(const Session& session, const std::string& folder, at::ScalarType dtype, bool random) {
-  RewardModel reward{
-      load_model(folder, session.registry(), session.kernels(),
-                 {.kind = ModelKind::value, .random_init = random, .new_value_head = true, .dtype = dtype}),
-      {}};
+  RewardModel reward{load_model(folder, session.registry(), session.kernels(),
+                                {.kind = ModelKind::value,
+                                 .random_init = random,
+                                 .quick_draws = session.kernels().device().is_apart(),
+                                 .new_value_head = true,
+                                 .dtype = dtype}),
+                     {}};
   Lcg draws(99);
   std::vector<float> weights(size_t(reward.model.graph().width));
   for (auto& w : weights) w = float((draws.uniform() - 0.5) * 0.1);
@@ -116,14 +119,15 @@ std::vector<AnswerScore> variety(const Rollout&, const std::vector<Answered>& an
 
 // Floating-point operations of a step at least: a prompt is read once for all its answers, and the actor's own
 // log-probabilities are those that it sampled by.
-double least_flops(const RolloutBench& o, const Roles& roles, bool reward_model) {
+double least_flops(const RolloutBench& o, const BenchStage& stage, const Roles& roles, bool reward_model) {
+  const auto epochs = double(stage.config().ppo_epochs);
   const int64_t tokens = o.batch * (o.prompt + o.fresh), outputs = o.batch * o.fresh;
   const ModelWork actor = ModelWork::of(roles.actor->model);
   double flops = actor.forward(o.prompts() * o.prompt + o.batch * (o.fresh - 1), outputs);
-  flops += double(o.epochs) * actor.training(tokens, outputs);
+  flops += epochs * actor.training(tokens, outputs);
   if (o.kl > 0) flops += actor.forward(tokens, outputs);  // the reference
-  const ModelWork value{.matrices = actor.matrices};
-  if (roles.critic) flops += value.forward(tokens, 0) + double(o.epochs) * value.training(tokens, 0);
+  const ModelWork value{.matrices = roles.critic ? ModelWork::of(roles.critic->model).matrices : 0};
+  flops += value.forward(tokens, 0) + epochs * value.training(tokens, 0);
   if (reward_model) flops += value.forward(tokens, 0);
   return flops;
 }
@@ -131,18 +135,19 @@ double least_flops(const RolloutBench& o, const Roles& roles, bool reward_model)
 int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage, Rollouts& rollouts,
                    bool reward_model) {
   const Json prompt_loss = rollouts.prompt_loss();
+  const int64_t micro = stage.config().micro_batch_size;
   const auto runs = repeated(o.repeats, [&] { return stage.step([&] { return rollouts.next(); }); });
   const auto number = [](const char* key) { return [key](const Json& line) { return line.at(key).get<double>(); }; };
   const auto seconds = each(runs, number("seconds")), generate = each(runs, number("seconds_generate"));
   const auto& last = runs.runs.back();
-  const double step = median(seconds), gflop = least_flops(o, stage.roles(), reward_model) / 1e9;
+  const double step = median(seconds), gflop = least_flops(o, stage, stage.roles(), reward_model) / 1e9;
   return bench.print({{"group", o.group},
                       {"prompt", o.prompt},
                       {"new", o.fresh},
-                      {"epochs", o.epochs},
-                      {"micro_batch", o.micro_batch > 0 ? o.micro_batch : o.batch},
+                      {"epochs", stage.config().ppo_epochs},
+                      {"micro_batch", micro > 0 ? micro : o.batch},
                       {"temperature", o.temperature},
-                      {"weights", o.weights},
+                      {"weights", name_of(stage.config().rollout.weights)},
                       {"kl_coef", o.kl},
                       {"step_s", step},
                       {"samples_per_s", double(o.batch) / step},
@@ -165,9 +170,10 @@ int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage,
 
 int bench_ppo(const RolloutBench& o, const Common& common) {
   const Bench bench("ppo", o, common);
-  BenchStage stage(bench.session(), o.model, stage_of(o, "ppo"), bench.dtype(), o.random);
+  const std::string& critic = o.critic.empty() ? o.model : o.critic;
+  BenchStage stage(bench.session(), o.model, stage_of(o, "ppo"), bench.dtype(), o.random, critic);
   const auto reward =
-      std::make_shared<const RewardModel>(drawn_reward_model(bench.session(), o.model, bench.dtype(), o.random));
+      std::make_shared<const RewardModel>(drawn_reward_model(bench.session(), critic, bench.dtype(), o.random));
   Scorer scorer(stage.config().reward_sources(), {reward}, bench.session().registry());
   Rollouts rollouts(stage, o, [&](const Rollout& rollout, const std::vector<Answered>& answers) {
     return scorer.score(rollout.to_score(answers));
@@ -186,6 +192,7 @@ int bench_grpo(const RolloutBench& o, const Common& common) {
 
 void add_rollout_options(CLI::App& app, RolloutBench& o) {
   add_bench_options(app, o);
+  add_set_option(app, o);
   app.add_option("--prompt", o.prompt, "tokens of each prompt")->check(count());
   app.add_option("--new", o.fresh, "tokens of each answer")->check(count());
   app.add_option("--epochs", o.epochs, "passes over the answers")->check(count());
@@ -201,6 +208,7 @@ void add_rollout_options(CLI::App& app, RolloutBench& o) {
 Body define_bench_ppo(CLI::App& app, Common& common) {
   auto o = std::make_shared<RolloutBench>();
   add_rollout_options(app, *o);
+  app.add_option("--critic", o->critic, "directory of the critic and the reward model; else the actor's");
   return [o, &common] { return bench_ppo(*o, common); };
 }
 

@@ -29,10 +29,14 @@ RunConfig computing_in(at::ScalarType dtype) {
   return run;
 }
 
-StageInputs all_from(const std::filesystem::path& model, bool random) {
+StageInputs all_from(const std::filesystem::path& model, const std::filesystem::path& critic, bool random,
+                     const Device& device) {
   StageInputs inputs;
-  inputs.random_init = random;
+  inputs.quick_draws = device.is_apart();
   for (const auto& entry : kRoles) inputs.models[entry.bit] = model;
+  if (!critic.empty()) inputs.models[DSE_CRITIC] = critic;
+  if (random)
+    for (const auto& [_, folder] : inputs.models) inputs.drawn.insert(folder);
   inputs.tokenizer = model;
   return inputs;
 }
@@ -43,14 +47,21 @@ dse_needs without_reward(dse_needs needs) {
   return needs;
 }
 
+AlgorithmInstance checked(const RunConfig& run, AlgorithmInstance algorithm, const StageConfig& stage) {
+  RunConfig config = run;
+  config.stages = {stage};
+  check_options(config, stage, algorithm.needs());
+  return algorithm;
+}
+
 }  // namespace
 
 BenchStage::BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage,
-                       at::ScalarType dtype, bool random)
+                       at::ScalarType dtype, bool random, const std::filesystem::path& critic)
     : run_(computing_in(dtype)),
       stage_(std::move(stage)),
-      inputs_(all_from(model, random)),
-      algorithm_(algorithm_of(session.registry(), stage_)),
+      inputs_(all_from(model, critic, random, session.kernels().device())),
+      algorithm_(checked(run_, algorithm_of(session.registry(), stage_), stage_)),
       text_(text_of(model)),
       models_(run_, stage_, inputs_, without_reward(algorithm_.needs()), {session.registry(), session.kernels(), stop_},
               text_),

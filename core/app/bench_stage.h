@@ -1,5 +1,6 @@
 // One stage of a run as `dsengine bench` drives it: the models, the learner and the phases that StageRunner has
-// (rl/stage.h), with rows that are made in memory, and without files. Every role is loaded from one folder.
+// (rl/stage.h), with rows that are made in memory, and without files. Roles are loaded from one folder, or the
+// critic from another.
 //
 //   BenchStage stage(session, "models/tiny", config, at::kFloat);       // config.name, algorithm, mini_batch_size
 //   Json line = stage.step([&] { return experience; });     // a step's metrics, as metrics.jsonl has them
@@ -20,9 +21,10 @@ class Session;
 
 class BenchStage {
  public:
-  // random: of the model's folder config.json alone is read, and weights are drawn.
+  // random: of the models' folders config.json alone is read, and weights are drawn. critic: its folder; "": the
+  // others' too.
   BenchStage(const Session& session, const std::filesystem::path& model, StageConfig stage, at::ScalarType dtype,
-             bool random = false);
+             bool random = false, const std::filesystem::path& critic = {});
 
   // Rows, columns, advantages, updates. `rows` may enter phases.
   Json step(const std::function<Experience()>& rows);

@@ -24,6 +24,7 @@ int bench_train(const TrainBench& o, const Common& common) {
   StageConfig config;
   config.name = config.algorithm = "sft";
   config.mini_batch_size = o.batch, config.micro_batch_size = o.micro_batch, config.recompute = o.recompute;
+  config = with_sets(config, o);
   BenchStage stage(bench.session(), o.model, config, bench.dtype(), o.random);
   const Model& model = stage.roles().actor->model;
   const auto lengths = drawn_lengths(*choice_named<Lengths>(o.lengths), o.batch, o.length);
@@ -58,6 +59,7 @@ int bench_train(const TrainBench& o, const Common& common) {
 Body define_bench_train(CLI::App& app, Common& common) {
   auto o = std::make_shared<TrainBench>();
   add_bench_options(app, *o);
+  add_set_option(app, *o);
   app.add_option("--length", o->length, "tokens of the longest sequence")
       ->check(CLI::Range(int64_t{8}, int64_t{INT32_MAX}));
   app.add_option("--lengths", o->lengths, "ragged: drawn from --length / 4 to --length")

@@ -12,7 +12,16 @@
 
 namespace dsengine {
 
-enum class Purpose : uint32_t { init = 1, shuffle = 2, sample = 3, blend = 4, evaluate = 5, split = 6, round = 7 };
+enum class Purpose : uint32_t {
+  init = 1,
+  shuffle = 2,
+  sample = 3,
+  blend = 4,
+  evaluate = 5,
+  split = 6,
+  round = 7,
+  update = 8
+};
 
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
@@ -37,6 +46,9 @@ class Philox {
   std::array<uint32_t, 4> block(uint64_t position) const {
     return philox({uint32_t(position), uint32_t(position >> 32), high_[0], high_[1]}, key_);
   }
+  // What block is a function of, beside the position: philox({position, high}, key).
+  std::array<uint32_t, 2> key() const { return key_; }
+  std::array<uint32_t, 2> high() const { return high_; }
   // [0, 1) with 53 bits.
   double uniform(uint64_t position) const {
     const auto b = block(position);

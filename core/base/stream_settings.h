@@ -14,6 +14,7 @@ struct StreamSettings {
   FrozenFormat format = FrozenFormat::fp32;  // of linears that are never trained
   bool offload = false;                      // they lie in another memory than the device's (memory/offload.h)
   bool trained = false;                      // all of it is trained; in fp32, beside what is read narrower
+  bool wide = true;                          // what is trained has float32 values beside bfloat16 ones
 
   // Whether they are anything but weights like the others.
   bool apart() const { return format != FrozenFormat::fp32 || offload; }

@@ -11,6 +11,7 @@
 #include <charconv>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "base/check.h"
 #include "device/card.h"
@@ -19,11 +20,14 @@
 namespace dsengine {
 namespace {
 
+// To a card by way of pages that its driver reads itself, so that what is queued there is not waited for.
 template <class T>
-at::Tensor staged(std::span<const T> values, at::ScalarType type) {
-  at::Tensor tensor = Device::host().empty({int64_t(values.size())}, type);
-  std::ranges::copy(values, tensor.mutable_data_ptr<T>());
-  return tensor;
+at::Tensor uploaded(std::span<const T> values, at::ScalarType type, at::Device where) {
+  const std::vector<int64_t> sizes{int64_t(values.size())};
+  at::Tensor staged = where.is_cuda() ? at::empty(sizes, at::TensorOptions().dtype(type).pinned_memory(true))
+                                      : Device::host().empty(sizes, type);
+  std::ranges::copy(values, staged.mutable_data_ptr<T>());
+  return staged.to(where, /*non_blocking=*/where.is_cuda());
 }
 
 at::Tensor selected_shape(const at::Tensor& from, int64_t dim, const at::Tensor& index) {
@@ -126,11 +130,11 @@ Device open_device(const std::string& name) {
 
 at::Tensor Device::empty(at::IntArrayRef sizes, at::ScalarType type) const { return at::empty(sizes, options(type)); }
 
-at::Tensor Device::upload(std::span<const int64_t> values) const { return staged(values, at::kLong).to(where_); }
+at::Tensor Device::upload(std::span<const int64_t> values) const { return uploaded(values, at::kLong, where_); }
 
-at::Tensor Device::upload(std::span<const float> values) const { return staged(values, at::kFloat).to(where_); }
+at::Tensor Device::upload(std::span<const float> values) const { return uploaded(values, at::kFloat, where_); }
 
-at::Tensor Device::upload(std::span<const double> values) const { return staged(values, at::kDouble).to(where_); }
+at::Tensor Device::upload(std::span<const double> values) const { return uploaded(values, at::kDouble, where_); }
 
 at::Tensor on_host(const at::Tensor& tensor) {
   if (tensor.is_meta()) return at::zeros(tensor.sizes(), tensor.options().device(at::kCPU));

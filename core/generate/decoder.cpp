@@ -27,6 +27,12 @@ ops::CachePlaces places_of(const Device& device, const Batch& batch, const std::
   return {size, device.upload(blocks).view({-1, int64_t(most)}), device.upload(key_counts), device.upload(rows)};
 }
 
+std::vector<int64_t> lengths_of(const std::vector<Sequence*>& sequences) {
+  std::vector<int64_t> lengths;
+  for (const auto* s : sequences) lengths.push_back(s->length());
+  return lengths;
+}
+
 }  // namespace
 
 Sequence Decoder::begin(int64_t tokens) { return {cache_, cache_.take(KvCache::blocks_of(tokens)), 0}; }
@@ -42,22 +48,35 @@ Sequence Decoder::fork(const Sequence& from, int64_t tokens) {
 }
 
 Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens) {
+  if (records_ && std::ranges::all_of(tokens, [](const auto& t) { return t.size() == 1; })) {
+    std::vector<int64_t> ids;
+    for (const auto& t : tokens) ids.push_back(t[0]);
+    return forward(sequences, model_.device().upload(ids));
+  }
+  return forward(sequences, pack(model_.device(), tokens, lengths_of(sequences)));
+}
+
+Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const Tensor& tokens) {
   const at::NoGradGuard no_grad;
-  if (records_ && std::ranges::all_of(tokens, [](const auto& t) { return t.size() == 1; }))
-    if (RecordedStep* const step = recorded_for(sequences)) {
-      forwarded_ += int64_t(tokens.size());
-      return step->run(sequences, tokens);
-    }
-  std::vector<int64_t> past;
-  for (const auto* s : sequences) past.push_back(s->length());
+  if (RecordedStep* const step = records_ ? recorded_for(sequences) : nullptr) {
+    forwarded_ += int64_t(sequences.size());
+    return step->run(sequences, tokens);
+  }
+  const int32_t any = 0;
+  Batch batch = pack(model_.device(), std::vector(sequences.size(), std::span(&any, 1)), lengths_of(sequences));
+  batch.tokens = tokens;
+  return forward(sequences, batch);
+}
+
+Tensor Decoder::forward(const std::vector<Sequence*>& sequences, const Batch& batch) {
+  const at::NoGradGuard no_grad;
   const Device& device = model_.device();
-  const Batch batch = pack(device, tokens, std::move(past));
   CachedContext context(cache_, batch, places_of(device, batch, sequences));
   Tensor hidden = model_.hidden(batch, context);
   forwarded_ += batch.offsets.back();
   std::vector<int64_t> last;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i]->grow(int64_t(tokens[i].size()));
+    sequences[i]->grow(batch.offsets[i + 1] - batch.offsets[i]);
     last.push_back(batch.offsets[i + 1] - 1);
   }
   if (hidden.size(0) != int64_t(last.size())) hidden = hidden.index_select(0, device.upload(last));

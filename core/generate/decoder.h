@@ -35,12 +35,16 @@ class Decoder {
 
   // tokens[i]: at least one, and room for them in sequences[i]. [B, V] float32, until the next forward.
   at::Tensor forward(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens);
+  // One token of each, [B] int64, on the device: the host need not know them.
+  at::Tensor forward(const std::vector<Sequence*>& sequences, const at::Tensor& tokens);
+  bool records() const { return records_; }
   // Frees what recorded steps hold; they are recorded anew where they are asked for.
   void forget_recorded();
   // Tokens of prompts, and of answers, that went through the model so far.
   int64_t forwarded() const { return forwarded_; }
 
  private:
+  at::Tensor forward(const std::vector<Sequence*>& sequences, const Batch& batch);
   // Null: not for these.
   RecordedStep* recorded_for(const std::vector<Sequence*>& sequences);
 

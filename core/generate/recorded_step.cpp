@@ -18,6 +18,11 @@ Tensor CachedContext::attend(const Operator& op, const ops::Attention& attention
   return attention.cached(q, keys, values, places_, batch_);
 }
 
+Tensor CachedContext::step(const Operator& op, const ops::CachedStep& step, const Tensor& qkv) {
+  if (batch_.offsets.back() != batch_.sequences()) return {};  // prompts
+  return step.forward(qkv, batch_, places_, cache_.keys(op.attention_index), cache_.values(op.attention_index));
+}
+
 // Powers of two, and from 64 on half-way between them too.
 int64_t RecordedStep::bucket_of(int64_t sequences) {
   int64_t rows = 1;
@@ -44,7 +49,7 @@ RecordedStep::RecordedStep(const Model& model, KvCache& cache, int64_t sequences
 
 Tensor RecordedStep::logits() const { return model_.logits(model_.hidden(batch_, *context_)); }
 
-Tensor RecordedStep::run(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens) {
+Tensor RecordedStep::run(const std::vector<Sequence*>& sequences, const Tensor& tokens) {
   constexpr int64_t size = KvCache::kBlockSize;
   DSE_CHECK(int64_t(sequences.size()) <= rows_, "{} sequences for {} rows", sequences.size(), rows_);
   const auto place = [&](int64_t column, size_t b) { return size_t(column * rows_) + b; };
@@ -57,11 +62,12 @@ Tensor RecordedStep::run(const std::vector<Sequence*>& sequences, const std::vec
     }
     const auto& own = sequences[b]->blocks();
     const int64_t past = sequences[b]->length();
-    inputs[place(0, b)] = tokens[b][0], inputs[place(1, b)] = past, inputs[place(2, b)] = past + 1;
+    inputs[place(1, b)] = past, inputs[place(2, b)] = past + 1;
     inputs[place(3, b)] = own[size_t(past / size)] * size + past % size;
     std::copy(own.begin(), own.end(), blocks);
   }
   inputs_.copy_(model_.device().upload(inputs));
+  batch_.tokens.narrow(0, 0, tokens.numel()).copy_(tokens);
   if (!replay_)
     replay_ = model_.device().record([this] {
       const Tensor made = logits();

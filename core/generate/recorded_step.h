@@ -2,13 +2,12 @@
 // tokens: on a card a CUDA graph, on the host the same calls.
 //
 //   RecordedStep step(model, cache, sequences.size(), 32);        // of sequences of up to 32 blocks
-//   at::Tensor logits_BV = step.run(sequences, tokens);           // and each holds one token more
+//   at::Tensor logits_BV = step.run(sequences, tokens_B);         // and each holds one token more
 //
 // It is recorded for as many rows as bucket_of says; those that are nobody's write to the cache's spare block. Valid
 // while the model's weights and the cache's arena stay where they are. Borrows both. One thread.
 #pragma once
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "device/card.h"
@@ -24,6 +23,7 @@ class CachedContext : public AttentionContext {
       : cache_(cache), batch_(batch), places_(std::move(places)) {}
   at::Tensor attend(const Operator& op, const ops::Attention& attention, const at::Tensor& q, const at::Tensor& k,
                     const at::Tensor& v) override;
+  at::Tensor step(const Operator& op, const ops::CachedStep& step, const at::Tensor& qkv) override;
 
  private:
   KvCache& cache_;
@@ -39,8 +39,8 @@ class RecordedStep {
   // At least one sequence, of at most so many blocks.
   RecordedStep(const Model& model, KvCache& cache, int64_t sequences, int64_t blocks);
   int64_t blocks() const { return blocks_; }
-  // As many sequences as the bucket takes. [B, V] float32, until the next step.
-  at::Tensor run(const std::vector<Sequence*>& sequences, const std::vector<std::span<const int32_t>>& tokens);
+  // As many sequences as the bucket takes. tokens [B] int64, on the device. [B, V] float32, until the next step.
+  at::Tensor run(const std::vector<Sequence*>& sequences, const at::Tensor& tokens);
 
  private:
   at::Tensor logits() const;

@@ -30,12 +30,29 @@ RequestId Scheduler::submit(GenerationRequest request) {
 
 void Scheduler::cancel(RequestId id) {
   std::erase_if(waiting_, [&](const auto& job) { return job->id == id; });
-  std::erase_if(active_, [&](const Answer& answer) { return answer.job->id == id; });
+  for (const auto& answer : active_) answer->over |= answer->job->id == id;
+  forget_over();
+}
+
+// What others still hold of them has no sequence any more.
+void Scheduler::forget_over() {
+  std::erase_if(active_, [](const auto& answer) {
+    if (answer->over) answer->sequence = Sequence();
+    return answer->over;
+  });
+}
+
+// Filters and penalties are the host's, which has to know a token before the next one.
+bool Scheduler::looks_ahead() const {
+  return decoder_.records() &&
+         std::ranges::none_of(active_, [](const auto& answer) { return answer->job->request.sampling.filters(); });
 }
 
 void Scheduler::release() {
+  if (!idle()) return;
+  unread_.clear();
   KvCache& cache = decoder_.cache();
-  if (!idle() || cache.free_blocks() != cache.blocks()) return;
+  if (cache.free_blocks() != cache.blocks()) return;
   decoder_.forget_recorded();
   cache.hand_back();
 }
@@ -46,7 +63,7 @@ std::vector<Event> Scheduler::step() try {
   enter(events);
   return events;
 } catch (...) {
-  waiting_.clear(), active_.clear();
+  waiting_.clear(), active_.clear(), unread_.clear();
   throw;
 }
 
@@ -68,12 +85,12 @@ void Scheduler::enter(std::vector<Event>& events) {
   if (entering.empty()) return;
   reserve(unread);
   read_prompts(unread);
-  std::vector<Answer> answers;
+  Answers answers;
   std::vector<Tensor> logits;
   for (const auto& [job, count] : entering) {
     for (int64_t i = 0; i < count; ++i) {
-      Answer answer{job, job->next_sample++, decoder_.fork(*job->prefix, job->tokens()), {}, {}};
-      if (job->request.stops) answer.stops.emplace(*job->request.stops);
+      auto answer = std::make_shared<Answer>(job, job->next_sample++, decoder_.fork(*job->prefix, job->tokens()));
+      if (job->request.stops) answer->stops.emplace(*job->request.stops);
       answers.push_back(std::move(answer));
       logits.push_back(job->logits);
     }
@@ -81,13 +98,14 @@ void Scheduler::enter(std::vector<Event>& events) {
     job->prefix.reset(), job->logits = Tensor();
     waiting_.pop_front();
   }
+  active_.insert(active_.end(), answers.begin(), answers.end());
   draw(std::move(answers), at::cat(logits, 0), events);
 }
 
 // Every slot may come to hold the longest that is to be answered, beside the prompts that are read now.
 void Scheduler::reserve(const std::vector<std::shared_ptr<Job>>& unread) {
   int64_t longest = 0, answers = int64_t(active_.size()), prompts = 0;
-  for (const auto& answer : active_) longest = std::max(longest, answer.job->tokens());
+  for (const auto& answer : active_) longest = std::max(longest, answer->job->tokens());
   for (const auto& job : waiting_) {
     longest = std::max(longest, job->tokens()), answers += job->left();
     if (job->prefix) prompts += int64_t(job->prefix->blocks().size());
@@ -121,58 +139,91 @@ void Scheduler::read_prompts(const std::vector<std::shared_ptr<Job>>& jobs) {
   }
 }
 
-// One token for every answer in flight.
+// One token for every answer in flight: after what was drawn in the last step where that is not read yet, and then
+// read.
 void Scheduler::decode(std::vector<Event>& events) {
-  if (active_.empty()) return;
-  std::vector<Sequence*> sequences;
-  std::vector<std::span<const int32_t>> tokens;
-  for (auto& answer : active_) {
-    sequences.push_back(&answer.sequence);
-    tokens.push_back(std::span(std::as_const(answer.tokens)).last(1));
+  std::vector<Draws> before = std::exchange(unread_, {});
+  Answers going;
+  std::vector<Tensor> drawn;
+  std::vector<int64_t> rows;
+  int64_t row = 0;
+  for (const Draws& draws : before) {
+    for (const auto& answer : draws.answers) {
+      if (!answer->over && !answer->all_drawn()) going.push_back(answer), rows.push_back(row);
+      ++row;
+    }
+    drawn.push_back(draws.tokens);
   }
-  const Tensor logits = decoder_.forward(sequences, tokens);
-  draw(std::exchange(active_, {}), logits, events);
+  const auto goes_on = [](const auto& answer) { return !answer->all_drawn(); };
+  const bool ahead = looks_ahead() && int64_t(going.size()) == std::ranges::count_if(active_, goes_on);
+  if (!ahead) read(before, events), going = active_;
+  if (!going.empty()) {
+    std::vector<Sequence*> sequences;
+    for (const auto& answer : going) sequences.push_back(&answer->sequence);
+    Tensor logits;
+    if (ahead) {
+      Tensor tokens = at::cat(drawn);
+      if (int64_t(rows.size()) < row) tokens = tokens.index_select(0, decoder_.model().device().upload(rows));
+      logits = decoder_.forward(sequences, tokens);
+    } else {
+      std::vector<std::span<const int32_t>> tokens;
+      for (const auto& answer : going) tokens.push_back(std::span(std::as_const(answer->tokens)).last(1));
+      logits = decoder_.forward(sequences, tokens);
+    }
+    draw(std::move(going), logits, events);
+  }
+  if (ahead) read(before, events);
 }
 
-// The next tokens of answers, and their log-probabilities. Filters and penalties are the host's.
-std::pair<std::vector<int64_t>, std::vector<float>> Scheduler::next_tokens(const std::vector<Answer>& answers,
-                                                                           const Tensor& logits) const {
+void Scheduler::draw(Answers answers, const Tensor& logits, std::vector<Event>& events) {
   const Model& model = decoder_.model();
   const Device& device = model.device();
   std::vector<float> temperatures;
   std::vector<double> draws;
-  std::vector<int64_t> filtered;
-  for (size_t i = 0; i < answers.size(); ++i) {
-    const auto& request = answers[i].job->request;
-    const Philox uniforms(request.seed, Purpose::sample, request.step, request.row + uint64_t(answers[i].sample));
+  for (const auto& answer : answers) {
+    const auto& request = answer->job->request;
+    const Philox uniforms(request.seed, Purpose::sample, request.step, request.row + uint64_t(answer->sample));
     temperatures.push_back(float(request.sampling.told_temperature()));
-    draws.push_back(uniforms.uniform(answers[i].tokens.size()));
-    if (request.sampling.filters())
-      filtered.push_back(int64_t(i));
-    else if (request.sampling.temperature <= 0)
-      draws.back() = -1;
+    draws.push_back(uniforms.uniform(uint64_t(answer->drawn++)));
+    if (!request.sampling.filters() && request.sampling.temperature <= 0) draws.back() = -1;
   }
   const Tensor told_at = device.upload(temperatures);
-  const auto [drawn, told] = model.draw(logits, told_at, device.upload(draws));
-  const Tensor drawn_here = on_host(drawn), told_here = on_host(told);
-  const auto count = answers.size();
-  std::pair next(std::vector(drawn_here.const_data_ptr<int64_t>(), drawn_here.const_data_ptr<int64_t>() + count),
-                 std::vector(told_here.const_data_ptr<float>(), told_here.const_data_ptr<float>() + count));
-  if (filtered.empty()) return next;
-  const Tensor rows = device.upload(filtered), some = logits.index_select(0, rows), some_here = on_host(some);
+  const auto [tokens, logp] = model.draw(logits, told_at, device.upload(draws));
+  Draws made{std::move(answers), tokens, Arrival(tokens), Arrival(logp)};
+  if (looks_ahead()) return unread_.push_back(std::move(made));
+  Told told = told_of(made);
+  filter(made.answers, logits, told_at, draws, told);
+  tell(made.answers, told, events);
+}
+
+Scheduler::Told Scheduler::told_of(Draws& draws) {
+  const Tensor &tokens = draws.tokens_here.wait(), &logp = draws.logp_here.wait();
+  const auto count = draws.answers.size();
+  return {{tokens.const_data_ptr<int64_t>(), tokens.const_data_ptr<int64_t>() + count},
+          {logp.const_data_ptr<float>(), logp.const_data_ptr<float>() + count}};
+}
+
+void Scheduler::filter(const Answers& answers, const Tensor& logits, const Tensor& told_at,
+                       const std::vector<double>& draws, Told& told) const {
+  std::vector<int64_t> filtered;
+  for (size_t i = 0; i < answers.size(); ++i)
+    if (answers[i]->job->request.sampling.filters()) filtered.push_back(int64_t(i));
+  if (filtered.empty()) return;
+  const Model& model = decoder_.model();
+  const Tensor rows = model.device().upload(filtered), some = logits.index_select(0, rows), some_here = on_host(some);
   std::vector<int64_t> chosen(filtered.size());
   parallel_for(0, int64_t(filtered.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const auto place = size_t(filtered[size_t(i)]);
-      chosen[size_t(i)] = sampled(answers[place], some_here[i], draws[place]);
+      chosen[size_t(i)] = sampled(*answers[place], some_here[i], draws[place]);
     }
   });
-  const Tensor told_some = on_host(model.log_prob_of(some, told_at.index_select(0, rows), device.upload(chosen)));
+  const Tensor told_some =
+      on_host(model.log_prob_of(some, told_at.index_select(0, rows), model.device().upload(chosen)));
   for (size_t i = 0; i < filtered.size(); ++i) {
-    next.first[size_t(filtered[i])] = chosen[i];
-    next.second[size_t(filtered[i])] = told_some.const_data_ptr<float>()[i];
+    told.tokens[size_t(filtered[i])] = chosen[i];
+    told.logp[size_t(filtered[i])] = told_some.const_data_ptr<float>()[i];
   }
-  return next;
 }
 
 int64_t Scheduler::sampled(const Answer& answer, const Tensor& logits, double draw) {
@@ -185,13 +236,17 @@ int64_t Scheduler::sampled(const Answer& answer, const Tensor& logits, double dr
   return sample({logits.const_data_ptr<float>(), size_t(logits.size(0))}, request.sampling, draw, seen);
 }
 
-void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vector<Event>& events) {
-  const auto [next, told] = next_tokens(answers, logits);
+void Scheduler::read(std::vector<Draws>& draws, std::vector<Event>& events) {
+  for (Draws& made : draws) tell(made.answers, told_of(made), events);
+  draws.clear();
+}
+
+void Scheduler::tell(const Answers& answers, const Told& told, std::vector<Event>& events) {
   for (size_t i = 0; i < answers.size(); ++i) {
-    auto& answer = answers[i];
+    Answer& answer = *answers[i];
+    if (answer.over) continue;
     const auto& request = answer.job->request;
-    const auto token = int32_t(next[i]);
-    const float logp = told[i];
+    const auto token = int32_t(told.tokens[i]);
     answer.tokens.push_back(token);
     const bool stop = answer.stops && answer.stops->push(token);
     std::optional<Finish> finish;
@@ -201,9 +256,10 @@ void Scheduler::draw(std::vector<Answer> answers, const Tensor& logits, std::vec
       finish = Finish::stop;
     else if (int64_t(answer.tokens.size()) >= request.max_new_tokens)
       finish = Finish::length;
-    events.push_back({answer.job->id, answer.sample, token, logp, finish});
-    if (!finish) active_.push_back(std::move(answer));
+    events.push_back({answer.job->id, answer.sample, token, told.logp[i], finish});
+    answer.over = finish.has_value();
   }
+  forget_over();
 }
 
 std::vector<Generation> generate(Scheduler& scheduler, const std::vector<GenerationRequest>& requests,

@@ -16,9 +16,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <utility>
 #include <vector>
 
+#include "device/arrival.h"
 #include "generate/decoder.h"
 #include "generate/request.h"
 
@@ -50,8 +50,12 @@ class Scheduler {
   // Its answers end without a further event. Of one that has ended, or is not known: nothing.
   void cancel(RequestId id);
   bool idle() const { return waiting_.empty() && active_.empty(); }
-  // Each answer in flight gets a token; then prompts enter while there are slots, and get their first. Where it throws,
-  // all that was submitted is cancelled.
+  int64_t in_flight() const { return int64_t(active_.size()); }  // answers
+  bool all_read() const { return waiting_.empty(); }             // every prompt, and all its answers have begun
+  // Each answer in flight gets a token; then prompts enter while there are slots, and get their first. Where steps are
+  // recorded, and no filter wants the host, the events are those of the step before, which are read once this one is
+  // queued: an answer that has ended is found a step late, and what was drawn for it meanwhile is dropped. Where it
+  // throws, all that was submitted is cancelled.
   std::vector<Event> step();
 
   // Hands back the memory for keys and values; the next step takes it again. Does nothing where answers are in flight.
@@ -73,25 +77,47 @@ class Scheduler {
     std::shared_ptr<Job> job;
     int64_t sample;
     Sequence sequence;
-    std::vector<int32_t> tokens;
-    std::optional<StopMatcher> stops;
+    std::vector<int32_t> tokens{};  // that were read
+    std::optional<StopMatcher> stops{};
+    int64_t drawn = 0;  // tokens, those that are not read yet too
+    bool over = false;  // ended or cancelled: what is still to be read of it counts for nothing
+
+    bool all_drawn() const { return drawn >= job->request.max_new_tokens; }
+  };
+  using Answers = std::vector<std::shared_ptr<Answer>>;
+  // A token of each answer, on its way to the host.
+  struct Draws {
+    Answers answers;
+    at::Tensor tokens;  // [B] int64, on the device
+    Arrival tokens_here, logp_here;
+  };
+  struct Told {
+    std::vector<int64_t> tokens;
+    std::vector<float> logp;
   };
 
+  bool looks_ahead() const;
   void enter(std::vector<Event>& events);
   void reserve(const std::vector<std::shared_ptr<Job>>& unread);
   void read_prompts(const std::vector<std::shared_ptr<Job>>& jobs);
   void decode(std::vector<Event>& events);
-  std::pair<std::vector<int64_t>, std::vector<float>> next_tokens(const std::vector<Answer>& answers,
-                                                                  const at::Tensor& logits) const;
+  // Draws the next token of each answer, and reads it unless that is for later.
+  void draw(Answers answers, const at::Tensor& logits, std::vector<Event>& events);
+  // In place of what was drawn for answers that filter their logits.
+  void filter(const Answers& answers, const at::Tensor& logits, const at::Tensor& told_at,
+              const std::vector<double>& draws, Told& told) const;
   static int64_t sampled(const Answer& answer, const at::Tensor& logits_V, double draw);
-  // Draws the next token of each answer; those that go on become active.
-  void draw(std::vector<Answer> answers, const at::Tensor& logits, std::vector<Event>& events);
+  static Told told_of(Draws& draws);  // waits for them
+  void read(std::vector<Draws>& draws, std::vector<Event>& events);
+  void tell(const Answers& answers, const Told& told, std::vector<Event>& events);
+  void forget_over();
 
   Decoder decoder_;
   Limits limits_;
   RequestId next_id_ = 0;
   std::deque<std::shared_ptr<Job>> waiting_;  // the first may have begun
-  std::vector<Answer> active_;
+  Answers active_;
+  std::vector<Draws> unread_;  // of the last step
 };
 
 // Submits all and waits for all: the answers of requests, samples adjacent. The scheduler is idle: nobody else has

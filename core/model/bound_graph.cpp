@@ -33,10 +33,8 @@ class Binder {
         bind_attention(op, b);
         break;
       case Operator::gated_mlp:
-        b.gated_activate.emplace(kernels_, dtype_, section.blocks[size_t(op.weight)].rows() / 2, op.activation);
-        break;
       case Operator::mlp:
-        b.activate.emplace(kernels_, dtype_, section.blocks[size_t(op.weight)].rows(), op.activation);
+        bind_mlp(op, section.blocks[size_t(op.weight)], b);
         break;
       default:
         break;
@@ -51,12 +49,26 @@ class Binder {
               "{}: a bias lies otherwise than its weight", section.name);
     return {kernels_, dtype_, block.row_numel(), block.rows()};
   }
+  void bind_mlp(const Operator& op, const ParamBlock& block, BoundOperator& b) const {
+    const bool gated = op.kind == Operator::gated_mlp;
+    const int64_t width = gated ? block.rows() / 2 : block.rows();
+    if (gated)
+      b.gated_activate.emplace(kernels_, dtype_, width, op.activation);
+    else
+      b.activate.emplace(kernels_, dtype_, width, op.activation);
+    if (block.interleave > 0) return;
+    b.linear_activate.emplace(kernels_, dtype_, block.row_numel(), width, op.activation, gated);
+    if (!*b.linear_activate) b.linear_activate.reset();
+  }
   void bind_attention(const Operator& op, BoundOperator& b) const {
     if (op.q_norm >= 0) b.q_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);
     if (op.k_norm >= 0) b.k_norm.emplace(kernels_, dtype_, op.head_dim, op.eps);
     if (!op.rope.frequencies.empty())
       b.rope.emplace(kernels_, dtype_, op.heads + 2 * op.kv_heads, op.heads + op.kv_heads, op.head_dim, op.rope);
     b.attention.emplace(kernels_, dtype_, op.heads, op.kv_heads, op.head_dim, op.scores);
+    if (b.q_norm || b.k_norm) return;
+    b.cached_step.emplace(kernels_, dtype_, op.heads, op.kv_heads, op.head_dim, op.scores, op.rope);
+    if (!*b.cached_step) b.cached_step.reset();
   }
 
   const Kernels& kernels_;
@@ -114,9 +126,9 @@ bool BoundGraph::row_invariant() const {
   const auto holds = [](const auto& op) { return !op || op->row_invariant(); };
   for (const auto& section : sections)
     for (const auto& b : section)
-      if (!holds(b.embedding) || !holds(b.rms_norm) || !holds(b.q_norm) || !holds(b.k_norm) || !holds(b.layer_norm) ||
-          !holds(b.linear) || !holds(b.out_linear) || !holds(b.rope) || !holds(b.attention) || !holds(b.activate) ||
-          !holds(b.gated_activate))
+      if (b.linear_activate || b.cached_step || !holds(b.embedding) || !holds(b.rms_norm) || !holds(b.q_norm) ||
+          !holds(b.k_norm) || !holds(b.layer_norm) || !holds(b.linear) || !holds(b.out_linear) || !holds(b.rope) ||
+          !holds(b.attention) || !holds(b.activate) || !holds(b.gated_activate))
         return false;
   return head.row_invariant();
 }

@@ -23,6 +23,9 @@ struct BoundOperator {
   std::optional<ops::Attention> attention;
   std::optional<ops::Activate> activate;
   std::optional<ops::GatedActivate> gated_activate;
+  // In generation in place of the above, where kernels do them whole.
+  std::optional<ops::LinearActivate> linear_activate;
+  std::optional<ops::CachedStep> cached_step;
   std::vector<int> last_reads;  // values that nothing after it reads
   // A linear's output that an add alone reads is added to as it is made: what the linear adds, and what the add then
   // is. -1: none.

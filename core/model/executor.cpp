@@ -167,6 +167,9 @@ Tensor Executor::run_attention(const Operator& op, const BoundOperator& bound, T
                    heads(turned, op.kv_heads, {}, -1)},
                   1);
   }
+  if (bound.cached_step && !at::GradMode::is_enabled())
+    if (const Tensor out = attention.step(op, *bound.cached_step, qkv); out.defined())
+      return out.reshape({rows, op.heads * op.head_dim});
   if (bound.rope) qkv = autograd::rope(*bound.rope, qkv, batch.positions, batch.lengths);
   return attention
       .attend(op, *bound.attention, qkv.narrow(1, 0, op.heads), qkv.narrow(1, op.heads, op.kv_heads),
@@ -174,12 +177,15 @@ Tensor Executor::run_attention(const Operator& op, const BoundOperator& bound, T
       .reshape({rows, op.heads * op.head_dim});
 }
 
+bool Executor::adapts(size_t section, int weight) const {
+  return weights_.adapter && weights_.adapter->adapts(section, weight);
+}
+
 Tensor Executor::run_linear(size_t section, const ops::Linear& op, const Tensor& x, int weight, int bias,
                             const Tensor& residual, bool adapted, const RolloutWeights* narrow) const {
   const ParamStorage& unit = weights_.sections[section];
   const Parameter w(unit, size_t(weight)), b = bias < 0 ? Parameter() : Parameter(unit, size_t(bias));
-  const Adapter* adapter =
-      adapted && weights_.adapter && weights_.adapter->adapts(section, weight) ? weights_.adapter.get() : nullptr;
+  const Adapter* adapter = adapted && adapts(section, weight) ? weights_.adapter.get() : nullptr;
   const Tensor beside = adapter ? Tensor() : residual;
   const Tensor y = in_part_order(
       narrow ? narrow->of(section, weight).forward(x, b.value(), beside) : autograd::linear(op, x, w, b, beside),
@@ -190,7 +196,7 @@ Tensor Executor::run_linear(size_t section, const ops::Linear& op, const Tensor&
 }
 
 Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
-                             const Tensor& anchor, const RolloutWeights* narrow) const {
+                             const Tensor& anchor, bool generates, const RolloutWeights* narrow) const {
   const Section& s = graph_.sections[section];
   const ParamStorage& unit = weights_.sections[section];
   const auto block = [&](int i) { return i < 0 ? Parameter() : Parameter(unit, size_t(i)); };
@@ -205,6 +211,10 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
     };
     const auto last_linear = [&](const Tensor& x) {
       return run_linear(section, *bound.out_linear, x, op.out_weight, op.out_bias, residual, adapted, narrow);
+    };
+    const bool whole = generates && bound.linear_activate && !narrow && !adapts(section, op.weight);
+    const auto activated = [&] {
+      return bound.linear_activate->forward(in, block(op.weight).value(), block(op.bias).value());
     };
     Tensor& out = values[op.output];
     switch (op.kind) {
@@ -228,10 +238,10 @@ Tensor Executor::run_section(size_t section, Tensor x, const Batch& batch, Atten
         out = last_linear(run_attention(op, bound, first_linear(), batch, unit, attention));
         break;
       case Operator::gated_mlp:
-        out = last_linear(autograd::gated_activation(*bound.gated_activate, first_linear()));
+        out = last_linear(whole ? activated() : autograd::gated_activation(*bound.gated_activate, first_linear()));
         break;
       case Operator::mlp:
-        out = last_linear(autograd::activation(*bound.activate, first_linear()));
+        out = last_linear(whole ? activated() : autograd::activation(*bound.activate, first_linear()));
         break;
       case Operator::add:
         out = bound.sum < 0 ? in + values.at(op.inputs[1]) : values.at(bound.sum);
@@ -272,7 +282,8 @@ Tensor Executor::hidden(const Batch& batch, AttentionContext& attention) const {
     x = hooked(
             i, x,
             [&](const Tensor& begin) {
-              return std::pair(run_section(i, begin, batch, attention, true, {}, weights_.rollout.get()), Tensor());
+              return std::pair(run_section(i, begin, batch, attention, true, {}, true, weights_.rollout.get()),
+                               Tensor());
             },
             weights_.rollout != nullptr)
             .first;

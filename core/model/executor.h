@@ -24,6 +24,8 @@ class AttentionContext {
   // q [N, Hq, D], k, v [N, Hk, D] of an attention operator -> [N, Hq, D].
   virtual at::Tensor attend(const Operator& op, const ops::Attention& attention, const at::Tensor& q,
                             const at::Tensor& k, const at::Tensor& v) = 0;
+  // From q | k | v [N, Hq + 2 Hk, D] on, unturned, where the context can; undefined: it cannot.
+  virtual at::Tensor step(const Operator&, const ops::CachedStep&, const at::Tensor&) { return {}; }
 };
 
 // Called with a section's index; the head's is the number of sections. A section that is recomputed is run forward once
@@ -81,9 +83,12 @@ class Executor {
   at::Tensor begin_of(size_t section, const at::Tensor& x) const;
   size_t head_section() const { return weights_.sections.size(); }
   Parameter head() const;
-  // narrow: null, or what its linears read in the weights' place.
+  // generates: no gradient is asked for, and kernels that do more than one operation may. narrow: null, or what its
+  // linears read in the weights' place.
   at::Tensor run_section(size_t section, at::Tensor x, const Batch& batch, AttentionContext& attention, bool adapted,
-                         const at::Tensor& anchor, const RolloutWeights* narrow = nullptr) const;
+                         const at::Tensor& anchor, bool generates = false,
+                         const RolloutWeights* narrow = nullptr) const;
+  bool adapts(size_t section, int weight) const;
   at::Tensor run_linear(size_t section, const ops::Linear& op, const at::Tensor& x, int weight, int bias,
                         const at::Tensor& residual, bool adapted, const RolloutWeights* narrow) const;
   at::Tensor run_attention(const Operator& op, const BoundOperator& bound, at::Tensor qkv, const Batch& batch,

@@ -7,9 +7,10 @@
 
 namespace dsengine {
 
+// quick: by LibTorch's generator, where the weights lie: other numbers on every device.
 // Every parameter as its Init says; an adapter's are its own (Adapter::initialize). A draw is a function of the seed,
 // the parameter's name and the element's index in [out, in]: neither the order of parameters nor how they lie changes
 // it.
-void draw_weights(Model& model, double deviation, uint64_t seed);
+void draw_weights(Model& model, double deviation, uint64_t seed, bool quick = false);
 
 }  // namespace dsengine

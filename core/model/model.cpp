@@ -81,7 +81,7 @@ void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const S
     const OffloadScope elsewhere(device(), MemoryTag::weights);
     home.emplace(offload_memory(device()), ops::wide(dtype), homes);
   }
-  if (settings.apart()) weights_->streamed = std::make_unique<StreamedWeights>(device(), settings);
+  if (settings.apart()) weights_->streamed = std::make_unique<StreamedWeights>(*kernels_, settings, dtype);
   for (size_t i = 0; i < layouts.size(); ++i) {
     const int64_t all = layouts[i].numel(), vectors = all - layouts[i].decayed_numel();
     if (i == graph_->sections.size())
@@ -101,8 +101,8 @@ void Model::build_weights(at::ScalarType dtype, StreamSettings settings, const S
     unit.widen(0, device().empty({unit.layout().numel()}, ops::wide(dtype)).zero_());
   };
   for (auto& section : weights_->sections)
-    if (settings.trained && section.whole() && section.layout().numel() > 0) widen(section);
-  if (weights_->head && (settings.trained || kind_ == ModelKind::value)) widen(*weights_->head);
+    if (settings.trained && settings.wide && section.whole() && section.layout().numel() > 0) widen(section);
+  if (weights_->head && ((settings.trained && settings.wide) || kind_ == ModelKind::value)) widen(*weights_->head);
 }
 
 bool Model::finite() const {
@@ -151,17 +151,19 @@ void Model::add_adapter(std::unique_ptr<Adapter> adapter) {
   weights_->adapter = std::move(adapter);
 }
 
-void Model::enable_training(const std::vector<std::string>& beside, bool offload) {
+void Model::enable_training(const std::vector<std::string>& beside, bool offload, bool wide) {
   {
     std::optional<OffloadScope> elsewhere;
     if (offload) elsewhere.emplace(device(), MemoryTag::gradients);
     const Device* const parted = offload ? &offload_memory(device()) : nullptr;
-    const auto train = [&](ParamStorage& unit) { unit.train(std::vector<bool>(unit.blocks().size(), true), parted); };
+    const auto train = [&](ParamStorage& unit) {
+      unit.train(std::vector<bool>(unit.blocks().size(), true), parted, wide);
+    };
     if (!weights_->adapter) {
       for (auto* unit : units()) train(*unit);
     } else {
       for (size_t i = 0; i < weights_->sections.size(); ++i)
-        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), parted);
+        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), parted, wide);
       if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
         train(*weights_->head);
       for (auto* unit : weights_->adapter->units()) train(*unit);

@@ -6,12 +6,16 @@
 
 namespace dsengine {
 
+StreamedWeights::StreamedWeights(const Kernels& kernels, StreamSettings settings, at::ScalarType dtype)
+    : device_(kernels.device()), settings_(settings), spare_(device_, MemoryTag::weights) {
+  if (settings.format == FrozenFormat::nf4) codes_ = std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, dtype);
+}
+
 std::shared_ptr<KeptMatrices> StreamedWeights::new_home(const ParamLayout& layout) const {
   const MemoryScope scope(MemoryTag::weights);
   std::optional<OffloadScope> elsewhere;
   if (settings_.offload) elsewhere.emplace(device_, MemoryTag::weights);
-  return std::make_shared<KeptMatrices>(layout, settings_.format,
-                                        settings_.offload ? offload_memory(device_) : device_);
+  return std::make_shared<KeptMatrices>(layout, settings_.offload ? offload_memory(device_) : device_, codes_);
 }
 
 void StreamedWeights::add(size_t section, ParamStorage& unit, const StreamedWeights* like) {

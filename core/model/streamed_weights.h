@@ -1,18 +1,19 @@
 // Weights of layers that are kept elsewhere than they are read, or narrower: a section's are fetched before it runs and
 // let go of after it. So a model takes the memory of what is kept, and that of one section.
 //
-//   StreamedWeights streamed(device, {.format = FrozenFormat::nf4});
+//   StreamedWeights streamed(kernels, {.format = FrozenFormat::nf4}, at::kFloat);
 //   streamed.add(s, weights.sections[s]);                              // a storage without matrices, or a streamed one
 //   { const StreamedWeights::Hold hold(&streamed, s);  weights.sections[s].block(0); }
 //
 // Of a storage without matrices these are kept here; copies of a model share them until one of them writes. A streamed
 // storage has a home, which its optimizer changes while nobody holds it. Holds of a section nest and may end in any
-// order. Borrows the device and the storages, which do not move. One thread.
+// order. Borrows the kernels and the storages, which do not move. One thread.
 #pragma once
 #include <map>
 #include <memory>
 #include <utility>
 
+#include "base/stream_settings.h"
 #include "memory/offload.h"
 #include "memory/spare_buffer.h"
 #include "param/kept_matrices.h"
@@ -22,8 +23,8 @@ namespace dsengine {
 
 class StreamedWeights {
  public:
-  StreamedWeights(const Device& device, StreamSettings settings)
-      : device_(device), settings_(settings), spare_(device, MemoryTag::weights) {}
+  // dtype: that what is fetched is read as.
+  StreamedWeights(const Kernels& kernels, StreamSettings settings, at::ScalarType dtype);
   StreamedWeights(const StreamedWeights&) = delete;
   StreamedWeights& operator=(const StreamedWeights&) = delete;
 
@@ -71,6 +72,7 @@ class StreamedWeights {
 
   const Device& device_;
   StreamSettings settings_;
+  std::shared_ptr<const ops::RowCodes> codes_;  // null in float32
   std::map<size_t, Unit> units_;
   SpareBuffer spare_;
   Traffic traffic_;

@@ -65,4 +65,24 @@ Tensor Attention::cached(const Tensor& q, const Tensor& keys, const Tensor& valu
   return out;
 }
 
+CachedStep::CachedStep(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                       const AttentionScores& scores, const RopeSpec& rope)
+    : heads_(heads),
+      kernel_(kernels.bind_whole({.op = Op::cached_step,
+                                  .dtype = dtype,
+                                  .heads = heads,
+                                  .kv_heads = kv_heads,
+                                  .head_dim = head_dim,
+                                  .scores = scores,
+                                  .rope = rope})) {}
+
+Tensor CachedStep::forward(const Tensor& qkv, const Batch& batch, const CachePlaces& places, Tensor& keys,
+                           Tensor& values) const {
+  Tensor out = qkv.new_empty({qkv.size(0), heads_, qkv.size(2)});
+  kernel_.run(
+      {qkv.contiguous(), batch.positions, batch.lengths, places.rows, places.blocks, batch.starts, places.key_counts},
+      {out, keys, values}, qkv.size(0), {}, {batch.longest});
+  return out;
+}
+
 }  // namespace dsengine::ops

@@ -21,8 +21,8 @@ std::optional<int64_t> seen_after(const AttentionScores& scores) {
 }  // namespace
 
 bool serves(const Kernels& kernels, at::ScalarType dtype, int64_t head_dim, const AttentionScores& scores) {
-  return kernels.device().where().is_cuda() && dtype == at::kBFloat16 && scores.softcap == 0 && head_dim % 8 == 0 &&
-         head_dim <= 256;
+  return kernels.device().where().is_cuda() && !kernels.is_exact() && dtype == at::kBFloat16 && scores.softcap == 0 &&
+         head_dim % 8 == 0 && head_dim <= 256;
 }
 
 ops::Attended attention(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch,

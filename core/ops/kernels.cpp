@@ -210,6 +210,19 @@ const Kernels& Kernels::beside() const {
   return *beside_;
 }
 
+const Kernels& Kernels::exact() const {
+  if (exact_first_) return *this;
+  if (!exact_) {
+    exact_ = registry_ ? std::make_unique<Kernels>(*registry_, *device_, for_card_) : std::make_unique<Kernels>();
+    exact_->exact_first_ = exact_->read_ = true, exact_->rates_ = rates_;
+    exact_->candidates_ = candidates(), exact_->planned_for_card_ = planned_for_card_;
+    const auto varies = [](const Candidate& c) { return !(c.table->flags & DSE_KERNEL_ROW_INVARIANT); };
+    for (auto& [_, list] : exact_->candidates_)
+      std::stable_sort(list.begin(), list.end(), [&](auto& a, auto& b) { return varies(a) < varies(b); });
+  }
+  return *exact_;
+}
+
 const Kernels::Candidates& Kernels::candidates() const {
   if (registry_ && !std::exchange(read_, true)) {
     const bool card = for_card_ || kind_of(device_->where()) == DSE_CUDA;
@@ -281,6 +294,15 @@ BoundKernel Kernels::bind(const Operation& operation) const {
   }
   recordable_ &= instance.table && instance.table->flags & DSE_KERNEL_CAPTURABLE;
   return served(instances_.emplace_back(std::move(instance)));
+}
+
+BoundKernel Kernels::bind_whole(const Operation& operation) const {
+  if (exact_first_ || !has(operation.op)) return {};  // training has the operations one after the other
+  const bool recordable = recordable_;
+  const BoundKernel kernel = bind(operation);
+  if (kernel && (recordable_ == recordable || !on_card())) return kernel;
+  recordable_ = recordable;
+  return {};
 }
 
 // Once, as soon as the log takes it: while inputs are checked it does not.

@@ -64,13 +64,20 @@ class Kernels {
   bool on_card() const;
   // Of what lies in the host's memory beside a device's own; without such, these.
   const Kernels& beside() const;
+  // Of a model whose rollouts shall have the bits of its training: kernels of invariant rows come before faster ones,
+  // and before LibTorch's. Where these are so already, they are the same.
+  const Kernels& exact() const;
+  bool is_exact() const { return exact_first_; }
   // On the meta device: of the machine that is planned for, and what its calls take there at least since the last call.
   void set_rates(const MachineRates& rates) { rates_ = rates; }
-  double take_seconds() const { return std::exchange(seconds_, 0); }
+  double take_seconds() const { return std::exchange(seconds_, 0) + (exact_ ? exact_->take_seconds() : 0); }
   // One more kernel, beside those of the registry. One for another device is passed over. Before the first bind.
   void add(const Item& item) const;
 
   BoundKernel bind(const Operation& operation) const;
+  // Of what others can do one after the other, for generation alone: none where no kernel does it whole, where a
+  // recorded step could not hold it, or where generation shall have the bits of training (exact).
+  BoundKernel bind_whole(const Operation& operation) const;
   // Whether all that was bound so far is served by kernels that a recorded step may hold (Device::record).
   bool recordable() const { return recordable_; }
   // Whether some plugin offers the op at all.
@@ -92,6 +99,8 @@ class Kernels {
   const PluginRegistry* registry_ = nullptr;
   mutable bool read_ = false;  // what the registry has
   mutable std::unique_ptr<const Kernels> beside_;
+  mutable std::unique_ptr<Kernels> exact_;
+  bool exact_first_ = false;
   const Device* device_ = &Device::host();
   bool for_card_ = false;
   mutable bool planned_for_card_ = false;  // and there are kernels for it

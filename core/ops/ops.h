@@ -114,6 +114,19 @@ class GatedActivate {
   BoundKernel forward_, backward_;
 };
 
+// A linear layer and its activation in one, where a kernel has both; gated: w is gate | up. For generation.
+class LinearActivate {
+ public:
+  LinearActivate(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t width, Activation activation,
+                 bool gated);
+  explicit operator bool() const { return bool(kernel_); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const;
+
+ private:
+  int64_t width_;
+  BoundKernel kernel_;
+};
+
 class Rope {
  public:
   // Of `heads` heads the first `turned` turn.
@@ -151,6 +164,21 @@ class Attention {
   AttentionScores scores_;
   bool flash_ = false;  // forward and backward are LibTorch's
   BoundKernel forward_, backward_, write_, cached_;
+};
+
+// A token of each sequence, from q | k | v on: rope, the cache's write, attention; where a kernel has all of it.
+class CachedStep {
+ public:
+  CachedStep(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
+             const AttentionScores& scores, const RopeSpec& rope);
+  explicit operator bool() const { return bool(kernel_); }
+  // qkv [B, Hq + 2 Hk, D] -> [B, Hq, D].
+  at::Tensor forward(const at::Tensor& qkv, const Batch& batch, const CachePlaces& places, at::Tensor& keys,
+                     at::Tensor& values) const;
+
+ private:
+  int64_t heads_;
+  BoundKernel kernel_;
 };
 
 // The head of a language model, in chunks of rows where no kernel serves it whole, so that a batch's logits are never
@@ -199,6 +227,17 @@ class AdamWUpdate {
   explicit AdamWUpdate(const Kernels& kernels);
   void operator()(const at::Tensor& gradient, at::Tensor w, at::Tensor m, at::Tensor v,
                   const AdamWNumbers& numbers) const;
+
+ private:
+  BoundKernel kernel_;
+};
+
+// float32 to bfloat16, up or down with the probability that keeps the mean; where no kernel does, on the host.
+class StochasticRound {
+ public:
+  explicit StochasticRound(const Kernels& kernels);
+  // x, y [N]: elements [first, first + N) of those that the draws count.
+  void operator()(const at::Tensor& x, at::Tensor y, int64_t first, const RoundingDraws& draws) const;
 
  private:
   BoundKernel kernel_;

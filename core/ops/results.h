@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "base/philox.h"
 #include "ops/batch.h"
 #include "ops/operation.h"
 
@@ -37,6 +38,12 @@ struct LogitSums {
 struct Drawn {
   at::Tensor tokens;  // [N] int64
   LogitSums sums;     // of them
+};
+
+// The draws of one of two streams, counted by element.
+struct RoundingDraws {
+  Philox draws;
+  uint64_t stream = 0;  // 0 or 1
 };
 
 struct AdamWNumbers {

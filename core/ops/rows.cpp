@@ -175,6 +175,21 @@ Tensor GatedActivate::backward(const Tensor& dy, const Tensor& x) const {
   return dx;
 }
 
+LinearActivate::LinearActivate(const Kernels& kernels, at::ScalarType dtype, int64_t in, int64_t width,
+                               Activation activation, bool gated)
+    : width_(width),
+      kernel_(kernels.bind_whole({.op = gated ? Op::linear_gated_activation : Op::linear_activation,
+                                  .dtype = dtype,
+                                  .in = in,
+                                  .out = width,
+                                  .activation = activation})) {}
+
+Tensor LinearActivate::forward(const Tensor& x, const Tensor& w, const Tensor& b) const {
+  Tensor y = x.new_empty({x.size(0), width_});
+  kernel_.run({x.contiguous(), w, b}, {y}, x.size(0));
+  return y;
+}
+
 Rope::Rope(const Kernels& kernels, at::ScalarType dtype, int64_t heads, int64_t turned, int64_t head_dim,
            const RopeSpec& rope)
     : turned_(turned), rope_(rope), frequencies_(kernels.device().upload(rope.frequencies)) {

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "ops/ops.h"
+#include "ops/row_codes.h"
 #include "ops/wide.h"
 
 namespace dsengine {
@@ -31,6 +32,8 @@ class Cases {
   std::vector<Case> all() {
     if (op_ >= Op::attention && op_ <= Op::cached_attention) {
       attention();
+    } else if (op_ == Op::cached_step) {
+      step();
     } else {
       for (const int64_t rows : {0, 1, 3, 17, 64})
         for (const int64_t width : {8, 24, 33, 64}) row_wise(rows, width);
@@ -68,7 +71,11 @@ class Cases {
   void logits(const std::string& shape, const Operation& o, int64_t rows);
   void packed(const std::string& shape, int64_t rows, int64_t width);
   void optimizer(const std::string& shape, int64_t count);
+  void rounding(const std::string& shape, int64_t count);
+  void codes(const std::string& shape, int64_t rows, int64_t width);
+  void activated(const std::string& shape, int64_t rows, int64_t width);
   void attention();
+  void step();
 
   Op op_;
   at::ScalarType dtype_;
@@ -85,8 +92,14 @@ void Cases::row_wise(int64_t rows, int64_t width) {
     activation(shape, rows, width);
   else if (op_ <= Op::rope_backward)
     rope(shape, rows, width);
-  else if (op_ >= Op::pack_weights)
+  else if (op_ == Op::pack_weights || op_ == Op::packed_linear)
     packed(shape, rows, width);
+  else if (op_ == Op::stochastic_round)
+    rounding(shape, rows * width * 3);
+  else if (op_ == Op::encode_rows || op_ == Op::decode_rows)
+    codes(shape, rows, width);
+  else if (op_ == Op::linear_activation || op_ == Op::linear_gated_activation)
+    activated(shape, rows, width);
   else if (op_ <= Op::log_prob_backward || op_ >= Op::logit_sums)
     head(shape, rows, width);
   else
@@ -366,6 +379,71 @@ void Cases::optimizer(const std::string& shape, int64_t count) {
     });
 }
 
+void Cases::activated(const std::string& shape, int64_t rows, int64_t width) {
+  const bool gated = op_ == Op::linear_gated_activation;
+  const int64_t out = width > 500 ? 104 : width % 8 == 0 ? 72 : 19, all = gated ? 2 * out : out;
+  const Tensor x = numbers({rows, width}), w = numbers({all, width}) / 3, b = numbers({all});
+  for (const auto which : {Activation::silu, Activation::relu, Activation::gelu, Activation::gelu_tanh}) {
+    Operation o = operation(width, out);
+    o.activation = which;
+    const auto run = [=](const Kernels& k, const Tensors& in) {
+      const auto type = in[0].scalar_type();
+      const auto of = [&](const Tensor& bias) {
+        if (const ops::LinearActivate whole(k, type, width, out, which, gated); whole)
+          return whole.forward(in[0], in[1], bias);
+        const Tensor z = ops::Linear(k, type, width, all).forward(in[0], in[1], bias);
+        return gated ? ops::GatedActivate(k, type, out, which).forward(z)
+                     : ops::Activate(k, type, out, which).forward(z);
+      };
+      return Tensors{of(in[2]), of({})};
+    };
+    add(fmt::format("{}, activation {}", shape, int(which)), o, rows, {x, w, b}, run, {true, false, false});
+  }
+}
+
+// Of numbers between two that bfloat16 has. Draws of a place and a stream have the same bits whatever is rounded with
+// them.
+void Cases::rounding(const std::string& shape, int64_t count) {
+  for (const int64_t first : {0, 13})
+    for (const uint64_t stream : {0, 1}) {
+      const auto rounded = [=](const Kernels& k, const Tensors& in) {
+        const Tensor x = in[0].to(at::kFloat) * (1 + 0x1p-9) + in[1].to(at::kFloat) * 0x1p-12;
+        Tensor y = at::empty(x.sizes(), x.options().dtype(at::kBFloat16));
+        ops::StochasticRound{k}(x, y, first, {Philox(5, Purpose::update, 7, 9), stream});
+        return Tensors{y.to(in[0].scalar_type()), (y.to(at::kFloat) > x).to(in[0].scalar_type())};
+      };
+      add(fmt::format("{}, from {} of stream {}", shape, first, stream), operation(0, 0), count,
+          {numbers({count}), numbers({count})}, rounded);
+    }
+}
+
+// The way there, or back from what the reference made.
+void Cases::codes(const std::string& shape, int64_t rows, int64_t width) {
+  using ops::RowCode, ops::RowCodes;
+  const Tensor x = numbers({rows, width}) * numbers({rows, width}).square();  // small ones too
+  if (rows > 1) x[1].zero_();
+  const std::pair<RowCode, const char*> kinds[] = {
+      {RowCode::dynamic_signed, "signed"}, {RowCode::dynamic_unsigned, "unsigned"}, {RowCode::nf4, "nf4"}};
+  for (const auto& [code, name] : kinds) {
+    const bool encodes = op_ == Op::encode_rows;
+    if (encodes && code == RowCode::nf4) continue;
+    const auto run = [=, code = code](const Kernels& k, const Tensors& in) {
+      const at::ScalarType type = in[0].scalar_type() == at::kDouble ? at::kFloat : in[0].scalar_type();
+      const Tensor from = in[0].to(at::kFloat);
+      const Tensor bytes = at::empty({from.size(0), RowCodes::row_bytes(code, width)}, from.options().dtype(at::kByte));
+      const Tensor scales = at::empty({from.size(0), RowCodes::blocks_of(code, width)}, from.options());
+      const Kernels reference;
+      RowCodes(encodes ? k : reference, code, at::kFloat).encode(from, bytes, scales);
+      if (encodes) return Tensors{bytes.to(at::kFloat), scales};
+      const Tensor y = at::empty(from.sizes(), from.options().dtype(type));
+      RowCodes(k, code, type).decode(bytes, scales, y);
+      return Tensors{y};
+    };
+    add(fmt::format("{}, {}", shape, name), operation(0, 0), rows, {code == RowCode::dynamic_unsigned ? x.abs() : x},
+        run, {true});
+  }
+}
+
 // Sequences of these lengths after these pasts, in a cache of blocks of 4 in no order. shared: how many of its first
 // blocks a sequence has of the one before it; empty: none.
 struct Ragged {
@@ -510,6 +588,53 @@ void Cases::attention() {
       }
       cases_.push_back(std::move(c));
     }
+}
+
+void Cases::step() {
+  for (const auto& ragged : {Ragged{{}, {}}, Ragged{{1}, {0}}, Ragged{{1, 1, 1}, {6, 0, 11}},
+                             samples({{20, 71, 0, 17}}), samples({{4, 110, 0, 16}, {1, 40, 9, 0}, {7, 75, 9, 18}})})
+    for (const auto& [heads, kv_heads, width, scores] :
+         {Heads{4, 2, 64, {0.4, 0, 0}}, Heads{3, 3, 64, {0.4, 7, 0}}, Heads{2, 1, 128, {0.3, 37, 1.5}},
+          Heads{18, 2, 128, {0.1, 0, 0}}, Heads{2, 2, 24, {0.4, 0, 0}}})
+      for (const int64_t pairs : {int64_t{0}, width / 2, width / 4}) {
+        const auto rows = int64_t(ragged.lengths.size());
+        Operation o = operation(0, 0);
+        o.heads = heads, o.kv_heads = kv_heads, o.head_dim = width, o.scores = scores;
+        o.rope = {
+            .frequencies = {}, .long_frequencies = {}, .long_after = pairs == width / 4 ? 50 : 0, .amplitude = 1.1f};
+        for (int64_t i = 0; i < pairs; ++i)
+          o.rope.frequencies.push_back(float(std::pow(30.0, -double(i) / double(width))));
+        if (o.rope.long_after > 0)
+          for (const float f : o.rope.frequencies) o.rope.long_frequencies.push_back(f / 7);
+        const Run run = [=, h = Heads{heads, kv_heads, width, scores}](const Kernels& k, const Tensors& in) {
+          const Device where(in[0].device());
+          const Batch batch = ragged.batch(where);
+          const ops::CachePlaces places = places_of(where, batch, ragged.shared);
+          Tensor keys = with_keys_alone(in[1][0], places), values = with_keys_alone(in[1][1], places);
+          const auto kept = [](const Tensor& cache) { return cache.nan_to_num(0); };  // every key, new ones too
+          const auto type = in[0].scalar_type();
+          if (const ops::CachedStep whole(k, type, h.heads, h.kv_heads, h.width, h.scores, o.rope); whole) {
+            const Tensor out = whole.forward(in[0], batch, places, keys, values);
+            return Tensors{out, kept(keys), kept(values)};
+          }
+          const int64_t turned = h.heads + h.kv_heads;
+          Tensor qkv = in[0];
+          if (!o.rope.frequencies.empty())
+            qkv = ops::Rope(k, type, turned + h.kv_heads, turned, h.width, o.rope)
+                      .forward(qkv, batch.positions, batch.lengths);
+          const ops::Attention attend(k, type, h.heads, h.kv_heads, h.width, h.scores);
+          attend.write(qkv.narrow(1, h.heads, h.kv_heads), qkv.narrow(1, turned, h.kv_heads), places, keys, values);
+          const Tensor out = attend.cached(qkv.narrow(1, 0, h.heads), keys, values, places, batch);
+          return Tensors{out, kept(keys), kept(values)};
+        };
+        cases_.push_back(
+            {fmt::format("a token of {} sequences after {}, {} heads on {} of {}, {} pairs turn", rows,
+                         fmt::join(ragged.past, " "), heads, kv_heads, width, pairs),
+             o,
+             {numbers({rows, heads + 2 * kv_heads, width}), numbers({2, kBlocks, kBlockSize, kv_heads, width})},
+             run,
+             {}});
+      }
 }
 
 }  // namespace

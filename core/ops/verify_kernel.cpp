@@ -61,8 +61,8 @@ class Trial {
       : item_(item),
         dtype_(type_of(item.kernel().dtype)),
         device_(open_device(item.kernel().device == DSE_CPU ? "cpu" : "cuda")) {
-    DSE_CHECK_USER(op() < Op::sum_of_squares || dtype_ == at::kFloat, "{} is asked for in float32 alone",
-                   dse::entry(op()).name);
+    DSE_CHECK_USER(op() < Op::sum_of_squares || op() >= Op::stochastic_round || dtype_ == at::kFloat,
+                   "{} is asked for in float32 alone", dse::entry(op()).name);
     kernels_.add(item);
     cases_ = kernel_cases(op(), dtype_);
   }

@@ -9,7 +9,9 @@ using dse::Op;
 namespace {
 
 // Of a cached attention's call.
-double sequences_of(at::ArrayRef<at::Tensor> inputs) { return double(inputs[3].size(0)); }
+double sequences_of(Op op, at::ArrayRef<at::Tensor> inputs) {
+  return double(inputs[op == Op::cached_step ? 4 : 3].size(0));
+}
 
 // Keys that a query sees at most.
 double seen_keys(const Operation& o, at::ArrayRef<int64_t> integers) {
@@ -27,16 +29,21 @@ double operations_of(const Operation& o, double rows, at::ArrayRef<at::Tensor> i
     case Op::linear_backward:
     case Op::linear_weight_backward:
     case Op::packed_linear:
+    case Op::linear_activation:
     case Op::log_prob:
       return matrix;
+    case Op::linear_gated_activation:
+      return 2 * matrix;
     case Op::log_prob_backward:
       return 3 * matrix;  // the logits once more, and both gradients
     case Op::attention:
       return attention() / 2;
     case Op::attention_backward:
       return 2.5 * attention() / 2;  // five products where forward has two
+    case Op::cached_step:
     case Op::cached_attention: {
-      const double seen = seen_keys(o, integers), own = std::min(rows / std::max(1.0, sequences_of(inputs)), seen);
+      const double sequences = std::max(1.0, sequences_of(o.op, inputs));
+      const double seen = seen_keys(o, integers), own = std::min(rows / sequences, seen);
       return attention() * (1 - own / 2 / std::max(1.0, seen));
     }
     default:
@@ -50,8 +57,8 @@ double bytes_of(const Operation& o, double rows, at::ArrayRef<at::Tensor> inputs
   const double token = size * double(o.kv_heads) * double(o.head_dim);
   // Of a cache what is read of it or written to it, not all that it has room for.
   if (o.op == Op::cache_write) return 4 * rows * token;
-  if (o.op == Op::cached_attention)
-    return 2 * sequences_of(inputs) * seen_keys(o, integers) * token +
+  if (o.op == Op::cached_attention || o.op == Op::cached_step)
+    return 2 * sequences_of(o.op, inputs) * seen_keys(o, integers) * token +
            2 * rows * size * double(o.heads) * double(o.head_dim);
   if (o.op == Op::embedding) return 2 * rows * size * double(o.out);
   if (o.op == Op::embedding_weight_backward) return 3 * rows * size * double(o.out);

@@ -14,7 +14,10 @@ namespace dsengine {
 
 namespace {
 
-constexpr int64_t kStaged = int64_t{1} << 20;  // elements that are updated at a time beside offloaded moments
+constexpr int64_t kStaged = int64_t{1} << 20;  // elements
+
+// Whether what is trained is bfloat16 alone.
+bool narrow(const ParamStorage& unit) { return unit.trained_flat().scalar_type() == at::kBFloat16; }
 
 bool grad_parted(const std::vector<ParamStorage*>& units) { return !units.empty() && units[0]->grad_parted(); }
 
@@ -34,13 +37,16 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
     : device_(kernels.device()),
       sum_of_squares_(grad_parted(units) ? kernels.beside() : kernels),
       update_(settings.offload ? kernels.beside() : kernels),
+      kernels_(settings.offload ? kernels.beside() : kernels, settings.moments),
       units_(std::move(units)),
       settings_(settings),
       rate_factors_(std::move(rate_factors)) {
   rate_factors_.resize(units_.size(), 1);
   std::vector<int64_t> bytes;
   for (auto* unit : units_) {
-    DSE_CHECK(unit->trained() && unit->trained_flat().scalar_type() == at::kFloat, "unit {}", unit->name());
+    DSE_CHECK(unit->trained() && (narrow(*unit) || unit->trained_flat().scalar_type() == at::kFloat), "unit {}",
+              unit->name());
+    DSE_CHECK(!narrow(*unit) || !unit->streamed(), "unit {} is trained at its home", unit->name());
     DSE_CHECK(unit->grad_parted() == grad_parted(units_), "unit {}", unit->name());
     DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_parted()), "unit {} is elsewhere", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
@@ -52,10 +58,13 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   if (settings.offload) {
     elsewhere.emplace(device_, MemoryTag::moments);
     staged_gradient_ = there.empty({kStaged}, at::kFloat);
-    staged_weight_ = there.empty({kStaged}, at::kFloat);
   }
+  const bool some_narrow = std::ranges::any_of(units_, [](const auto* unit) { return narrow(*unit); });
+  if (settings.offload || some_narrow) staged_weight_ = there.empty({kStaged}, at::kFloat);
+  if (settings.offload && some_narrow) staged_rounded_ = there.empty({kStaged}, at::kBFloat16);
   Arena arena(there, at::kByte, bytes);
-  for (size_t u = 0; u < units_.size(); ++u) moments_.emplace_back(*units_[u], settings.moments, arena.take(bytes[u]));
+  for (size_t u = 0; u < units_.size(); ++u)
+    moments_.emplace_back(*units_[u], settings.moments, arena.take(bytes[u]), kernels_);
 }
 
 double AdamW::step(double learning_rate, Communicator& ranks) {
@@ -72,6 +81,7 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
     const Philox draws(s.seed, Purpose::round, uint64_t(steps_), name_hash(unit.name()));
     std::optional<OffloadScope> elsewhere;  // what they are unpacked to lies beside them
     if (s.offload) elsewhere.emplace(device_, MemoryTag::workspace);
+    const Philox update_draws(s.seed, Purpose::update, uint64_t(steps_), name_hash(unit.name()));
     moments_[u].update(draws, [&](int64_t begin, int64_t, const at::Tensor& mean, const at::Tensor& square) {
       update(unit, begin, mean, square,
              {.clip = s.grad_clip > 0 && norm > s.grad_clip ? s.grad_clip / (norm + 1e-6) : 1,
@@ -81,7 +91,8 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
               .keep = 1 - rate * s.weight_decay,
               .root2 = std::sqrt(correction2),
               .epsilon = s.epsilon,
-              .decayed = 0});
+              .decayed = 0},
+             update_draws);
     });
     units_[u]->settle();
   }
@@ -89,26 +100,28 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
 }
 
 void AdamW::update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
-                   ops::AdamWNumbers numbers) {
-  const int64_t all = mean.numel(), step = settings_.offload ? std::min(all, staged_weight_.numel()) : all;
+                   ops::AdamWNumbers numbers, const Philox& draws) {
+  const bool rounds = narrow(unit), apart = settings_.offload;
+  // Where the moments are, gradient and weight may be too.
+  const bool bring_gradient = apart && !unit.grad_parted(), bring_weight = rounds || (apart && !unit.streamed());
+  const auto crosses = [&](const at::Tensor& what, const auto& copy) {
+    apart ? traffic_.count(int64_t(what.nbytes()), copy) : copy();
+  };
+  const int64_t all = mean.numel(), step = apart || rounds ? std::min(all, kStaged) : all;
   for (int64_t first = 0; first < all; first += step) {
     const int64_t count = std::min(step, all - first), at = begin + first;
     const at::Tensor gradient = unit.grad().narrow(0, at, count), weight = unit.trained_flat().narrow(0, at, count);
     const at::Tensor m = mean.narrow(0, first, count), v = square.narrow(0, first, count);
     numbers.decayed = std::clamp<int64_t>(unit.trained_decayed() - at, 0, count);
-    if (!settings_.offload) {
-      update_(gradient, weight, m, v, numbers);
-      continue;
-    }
-    // Where the moments are, gradient and weight may be too.
-    const bool bring_gradient = !unit.grad_parted(), bring_weight = !unit.streamed();
     const at::Tensor g = bring_gradient ? staged_gradient_.narrow(0, 0, count) : gradient;
     const at::Tensor w = bring_weight ? staged_weight_.narrow(0, 0, count) : weight;
-    const auto bytes = int64_t(w.nbytes());
-    if (bring_gradient) traffic_.count(bytes, [&] { g.copy_(gradient); });
-    if (bring_weight) traffic_.count(bytes, [&] { w.copy_(weight); });
+    if (bring_gradient) crosses(gradient, [&] { g.copy_(gradient); });
+    if (bring_weight) crosses(weight, [&] { w.copy_(weight); });
     update_(g, w, m, v, numbers);
-    if (bring_weight) traffic_.count(bytes, [&] { weight.copy_(w); });
+    if (!bring_weight) continue;
+    const at::Tensor rounded = !rounds ? w : apart ? staged_rounded_.narrow(0, 0, count) : weight;
+    if (rounds) kernels_.round(w, rounded, at, {draws, 0});
+    if (apart) crosses(weight, [&] { weight.copy_(rounded); });
   }
 }
 

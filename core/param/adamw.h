@@ -5,7 +5,8 @@
 //   double norm = optimizer.step(learning_rate, ranks); // reads and keeps unit.grad(); zero it afterwards
 //
 // Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are of a unit's
-// trained span (moments.h), all in one buffer.
+// trained span (moments.h), all in one buffer. Weights that are bfloat16 and have no float32 values beside are updated
+// in float32 and rounded by counted draws (Gupta et al. 2015), for their 8 bits would swallow small updates.
 #pragma once
 #include <utility>
 #include <vector>
@@ -20,7 +21,7 @@ namespace dsengine {
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0, grad_clip = 1.0;
   MomentFormat moments = MomentFormat::fp32;
-  uint64_t seed = 0;     // of the draws that bf16 is rounded by
+  uint64_t seed = 0;     // of the draws that moments and weights in bf16 are rounded by
   bool offload = false;  // moments lie beside the device's memory, and the update is made there
 };
 
@@ -29,6 +30,8 @@ class AdamW {
   // rate_factors: of each unit's learning rate; empty: all 1.
   AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
         std::vector<double> rate_factors = {});
+  AdamW(const AdamW&) = delete;  // its moments refer to its kernels
+  AdamW& operator=(const AdamW&) = delete;
 
   // One update; returns the gradient norm before clipping, which the ranks agree on. Throws UserError where it is not
   // finite, on all of them, before anything is changed.
@@ -45,18 +48,20 @@ class AdamW {
 
  private:
   double grad_norm(Communicator& ranks) const;  // over all units, in float64
-  // Of elements [begin, begin + mean.numel()) of a unit's trained span.
+  // Of elements [begin, begin + mean.numel()) of a unit's trained span. draws: of weights that are bfloat16.
   void update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
-              ops::AdamWNumbers numbers);
+              ops::AdamWNumbers numbers, const Philox& draws);
 
   const Device& device_;
   ops::SumOfSquares sum_of_squares_;  // where the gradients are
   ops::AdamWUpdate update_;           // where the moments are
+  MomentKernels kernels_;             // there too
   std::vector<ParamStorage*> units_;
   AdamWSettings settings_;
   std::vector<double> rate_factors_;
   std::vector<Moments> moments_;
-  at::Tensor staged_gradient_, staged_weight_;  // beside offloaded moments: what is updated at a time
+  // What is updated at a time, of what lies elsewhere than the moments, and of weights that are bfloat16.
+  at::Tensor staged_gradient_, staged_weight_, staged_rounded_;
   int64_t steps_ = 0;
   Traffic traffic_;
 };

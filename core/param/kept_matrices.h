@@ -1,21 +1,22 @@
 // The matrices of one unit as they are kept while nothing reads them.
 //
-//   KeptMatrices kept(layout, FrozenFormat::nf4, device);       // zero
-//   kept.write(matrices);                                       // [layout.decayed_numel()], float32
+//   KeptMatrices kept(layout, device, std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat));  //
+//   zero kept.write(matrices);                                       // [layout.decayed_numel()], float32
 //   kept.read(matrices);                                        // as the format has them
 //
 // In NF4 a row has blocks of its own, so that no layout moves their borders.
 #pragma once
-#include "base/stream_settings.h"
-#include "device/device.h"
+#include <memory>
+
+#include "ops/row_codes.h"
 #include "param/layout.h"
 
 namespace dsengine {
 
 class KeptMatrices {
  public:
-  // Charged to the thread's tag.
-  KeptMatrices(const ParamLayout& layout, FrozenFormat format, const Device& device);
+  // Charged to the thread's tag. codes: of NF4, for matrices of the type that is read; null in float32.
+  KeptMatrices(const ParamLayout& layout, const Device& device, std::shared_ptr<const ops::RowCodes> codes);
 
   int64_t bytes() const { return int64_t(elements_.nbytes() + (scales_.defined() ? scales_.nbytes() : 0)); }
   void write(const at::Tensor& matrices);
@@ -25,9 +26,12 @@ class KeptMatrices {
   // f(rows, width, begin, code, scale) of each matrix: its rows, and where its values, codes and scales begin.
   template <class F>
   void each_matrix(const F& f) const;
+  // f(values, codes, scales) of each matrix of these.
+  template <class F>
+  void each_part(const at::Tensor& matrices, const F& f) const;
 
   ParamLayout layout_;
-  FrozenFormat format_;
+  std::shared_ptr<const ops::RowCodes> codes_;
   at::Tensor elements_;  // float32, or bytes of two codes each
   at::Tensor scales_;    // float32; of codes
 };

@@ -4,20 +4,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "base/check.h"
+#include "base/dynamic_code.h"
 #include "memory/arena.h"
 #include "memory/ledger.h"
-#include "ops/threads.h"
-#include "param/dynamic_code.h"
 
 namespace dsengine {
 
 namespace {
 
 constexpr int64_t kPiece = int64_t{1} << 19;  // elements in float32 at once: they stay in a processor's cache
-constexpr int64_t kElementsAThread = 1 << 14;
 
 int64_t aligned(int64_t bytes) { return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment; }
 
@@ -44,16 +41,6 @@ Sizes sizes_of(const ParamStorage& unit, MomentFormat format) {
 
 const DynamicCode& code_of(size_t which) { return which == 0 ? DynamicCode::of_signed() : DynamicCode::of_unsigned(); }
 
-// Of elements [first, last) of the unit, up or down with the probability that keeps the mean. A draw is 16 bits, of
-// eight elements at once.
-void round_to_bf16(const float* from, uint16_t* to, int64_t first, int64_t last, size_t which, const Philox& draws) {
-  for (int64_t i = first; i < last;) {
-    const int64_t group = i / 8, end = std::min(last, 8 * (group + 1));
-    const auto halves = std::bit_cast<std::array<uint16_t, 8>>(draws.block(2 * uint64_t(group) + which));
-    for (; i < end; ++i, ++from, ++to) *to = uint16_t((std::bit_cast<uint32_t>(*from) + halves[size_t(i % 8)]) >> 16);
-  }
-}
-
 }  // namespace
 
 int64_t Moments::bytes_of(const ParamStorage& unit, MomentFormat format) {
@@ -61,8 +48,8 @@ int64_t Moments::bytes_of(const ParamStorage& unit, MomentFormat format) {
   return 2 * (aligned(elements) + aligned(scales) + aligned(vectors));
 }
 
-Moments::Moments(const ParamStorage& unit, MomentFormat format, const at::Tensor& bytes)
-    : unit_(&unit), format_(format) {
+Moments::Moments(const ParamStorage& unit, MomentFormat format, const at::Tensor& bytes, const MomentKernels& kernels)
+    : unit_(&unit), format_(format), kernels_(&kernels) {
   DSE_CHECK(unit.trained() && bytes.numel() == bytes_of(unit, format), "moments of unit {}", unit.name());
   const auto sizes = sizes_of(unit, format);
   int64_t next = 0;
@@ -99,58 +86,26 @@ at::Tensor Moments::scales_of(const Kept& kept, size_t block) const {
 }
 
 void Moments::decode(size_t which, size_t block, int64_t first, int64_t last, const at::Tensor& to) const {
-  const int64_t width = row_numel(block), begin = begin_of(block);
+  const int64_t width = row_numel(block), rows = last - first;
   const Kept& kept = kept_[which];
-  if (to.is_meta()) return;
-  if (format_ == MomentFormat::bf16) {
-    to.copy_(kept.elements.narrow(0, begin + first * width, (last - first) * width));
-    return;
-  }
-  const int64_t rows = last - first;
-  const at::Tensor codes_here = on_host(kept.elements.narrow(0, begin + first * width, rows * width));
-  const at::Tensor scales_here = on_host(scales_of(kept, block).narrow(0, first, rows));
-  const auto* codes = codes_here.const_data_ptr<uint8_t>();
-  const auto* scales = scales_here.const_data_ptr<float>();
-  const int64_t of_row = scales_here.size(1);
-  edit_on_host(to, [&](const at::Tensor& to_here) {
-    auto* values = to_here.mutable_data_ptr<float>();
-    parallel_for(0, rows, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t from, int64_t until) {
-      for (int64_t r = from; r < until; ++r)
-        code_of(which).decode({codes + r * width, size_t(width)}, {scales + r * of_row, size_t(of_row)},
-                              {values + r * width, size_t(width)});
-    });
-  });
+  const at::Tensor elements = kept.elements.narrow(0, begin_of(block) + first * width, rows * width);
+  if (format_ == MomentFormat::bf16)
+    at::Tensor(to).copy_(elements);
+  else
+    kernels_->codes[which].decode(elements.view({rows, width}), scales_of(kept, block).narrow(0, first, rows),
+                                  to.view({rows, width}));
 }
 
 void Moments::encode(size_t which, size_t block, int64_t first, int64_t last, const at::Tensor& from,
                      const Philox& draws) {
-  const int64_t width = row_numel(block), begin = begin_of(block);
-  Kept& kept = kept_[which];
-  if (from.is_meta()) return;
-  const int64_t rows = last - first, base = begin + first * width;
-  const at::Tensor from_here = on_host(from), elements = kept.elements.narrow(0, base, rows * width);
-  const auto* values = from_here.const_data_ptr<float>();
-  if (format_ == MomentFormat::bf16) {
-    edit_on_host(elements, [&](const at::Tensor& here) {
-      auto* to = static_cast<uint16_t*>(here.data_ptr());
-      parallel_for(base, base + rows * width, kElementsAThread, [&](int64_t at, int64_t until) {
-        round_to_bf16(values + (at - base), to + (at - base), at, until, which, draws);
-      });
-    });
-    return;
-  }
-  edit_on_host(elements, [&](const at::Tensor& codes_here) {
-    edit_on_host(scales_of(kept, block).narrow(0, first, rows), [&](const at::Tensor& scales_here) {
-      auto* codes = codes_here.mutable_data_ptr<uint8_t>();
-      auto* scales = scales_here.mutable_data_ptr<float>();
-      const int64_t of_row = scales_here.size(1);
-      parallel_for(0, rows, std::max<int64_t>(1, kElementsAThread / width), [&](int64_t at, int64_t until) {
-        for (int64_t r = at; r < until; ++r)
-          code_of(which).encode({values + r * width, size_t(width)}, {codes + r * width, size_t(width)},
-                                {scales + r * of_row, size_t(of_row)});
-      });
-    });
-  });
+  const int64_t width = row_numel(block), rows = last - first, base = begin_of(block) + first * width;
+  const Kept& kept = kept_[which];
+  const at::Tensor elements = kept.elements.narrow(0, base, rows * width);
+  if (format_ == MomentFormat::bf16)
+    kernels_->round(from, elements, base, {draws, which});
+  else
+    kernels_->codes[which].encode(from.view({rows, width}), elements.view({rows, width}),
+                                  scales_of(kept, block).narrow(0, first, rows));
 }
 
 void Moments::update(const Philox& draws, const Piece& f) {

@@ -1,25 +1,38 @@
 // The mean and the mean square of the gradients of one unit, as AdamW keeps them (base/moment_format.h).
 //
-//   Moments moments(unit, MomentFormat::bits8, arena.take(Moments::bytes_of(unit, MomentFormat::bits8)));   // zero
-//   moments.update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) { … });
-//   moments.read([&](const std::string& name, const at::Tensor& rows) { file.write(name, rows); });
+//   const MomentKernels by(kernels, MomentFormat::bits8);
+//   Moments moments(unit, MomentFormat::bits8, arena.take(Moments::bytes_of(unit, MomentFormat::bits8)), by);   // zero
+//   moments.update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) {
+//   … }); moments.read([&](const std::string& name, const at::Tensor& rows) { file.write(name, rows); });
 //
 // Elements are those of the unit's trained span. In 8 bits a matrix's rows have blocks of their own; what is no matrix
-// stays in float32. Borrows the unit, which is trained.
+// stays in float32. Borrows the unit, which is trained, and the kernels, which are of the memory that it lies in.
 #pragma once
 #include <functional>
+#include <vector>
 
 #include "base/moment_format.h"
-#include "base/philox.h"
+#include "ops/ops.h"
+#include "ops/row_codes.h"
 #include "param/placement.h"
 
 namespace dsengine {
+
+struct MomentKernels {
+  MomentKernels(const Kernels& kernels, MomentFormat format) : round(kernels) {
+    if (format != MomentFormat::bits8) return;
+    codes.emplace_back(kernels, ops::RowCode::dynamic_signed, at::kFloat);
+    codes.emplace_back(kernels, ops::RowCode::dynamic_unsigned, at::kFloat);
+  }
+  ops::StochasticRound round;
+  std::vector<ops::RowCodes> codes;  // in 8 bits: of the mean, and of the mean square
+};
 
 class Moments {
  public:
   static int64_t bytes_of(const ParamStorage& unit, MomentFormat format);
   // bytes [bytes_of], aligned as an arena aligns.
-  Moments(const ParamStorage& unit, MomentFormat format, const at::Tensor& bytes);
+  Moments(const ParamStorage& unit, MomentFormat format, const at::Tensor& bytes, const MomentKernels& kernels);
 
   // f(begin, count, mean, square): float32 [count], to be changed in place; one piece after the other until all have
   // come. draws: how bf16 is rounded, by element.
@@ -54,6 +67,7 @@ class Moments {
 
   const ParamStorage* unit_;
   MomentFormat format_;
+  const MomentKernels* kernels_;
   Kept kept_[2];
 };
 

@@ -125,7 +125,7 @@ ParamStorage allocated(ParamLayout layout, const Device& device, at::ScalarType 
 ParamStorage::ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype)
     : ParamStorage(allocated({std::move(name), std::move(blocks), int64_t(c10::elementSize(dtype))}, device, dtype)) {}
 
-void ParamStorage::train(const std::vector<bool>& which, const Device* parted) {
+void ParamStorage::train(const std::vector<bool>& which, const Device* parted, bool make_wide) {
   DSE_CHECK(!trained(), "unit {}", name());
   const auto span = layout_.span_of(which);
   if (!span) return;
@@ -137,7 +137,7 @@ void ParamStorage::train(const std::vector<bool>& which, const Device* parted) {
       wide() && wide_begin_ <= span->begin && span->begin + span->numel <= wide_begin_ + wide_.numel();
   if (has_wide) {
     wide_ = wide_.narrow(0, span->begin - wide_begin_, span->numel), wide_begin_ = span->begin;
-  } else if (values.scalar_type() != type) {
+  } else if (make_wide && values.scalar_type() != type) {
     const MemoryScope scope(MemoryTag::weights);
     widen(span->begin, values.to(type));
   }

@@ -9,7 +9,8 @@
 // The padding between blocks is zero; between matrices that are brought it is whatever is there. Not copyable: its
 // views alias the buffers.
 //
-// What is trained has a float32 value beside each bfloat16 one that is read, which is its rounding.
+// What is trained has a float32 value beside each bfloat16 one that is read, which is its rounding; or none, where it
+// is to save them.
 //
 // Values may come and go. A streamed unit has a home, which lies elsewhere, and for a while a copy that is brought; one
 // without matrices, which are never trained, holds its vectors (norms, biases) alone, and for a while the matrices that
@@ -73,8 +74,9 @@ class ParamStorage {
 
   // Of all blocks, or of those marked, whose span gets a gradient, zero.
   void train() { train(std::vector<bool>(blocks().size(), true)); }
-  // parted: null, or where the gradient lies; its blocks then have values only while a copy of it is brought.
-  void train(const std::vector<bool>& which, const Device* parted = nullptr);
+  // parted: null, or where the gradient lies; its blocks then have values only while a copy of it is brought. wide
+  // false: bfloat16 blocks that have no float32 values get none.
+  void train(const std::vector<bool>& which, const Device* parted = nullptr, bool wide = true);
   bool trained() const { return grad_.defined(); }
   bool trained(size_t block) const { return grad_blocks_[block].defined(); }
   // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient, float32

@@ -75,7 +75,7 @@ dse_kernel read_kernel(const void* raw, uint32_t plugin_minor, const std::string
   require(table.run, what, "run");
   DSE_CHECK_USER(table.priority > 0, "{}: its priority is {}; the engine's reference has 0, set it above", what,
                  table.priority);
-  DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_PACKED_LINEAR, "{}: op {} is none of DSE_OP_LINEAR …",
+  DSE_CHECK_USER(table.op >= DSE_OP_LINEAR && table.op <= DSE_OP_CACHED_STEP, "{}: op {} is none of DSE_OP_LINEAR …",
                  what, table.op);
   DSE_CHECK_USER(table.dtype >= DSE_F32 && table.dtype <= DSE_U8, "{}: dtype {} is none of DSE_F32 …", what,
                  table.dtype);

@@ -37,6 +37,16 @@ void check_rollout(const StageConfig& stage, const dse_needs& needs) {
                  stage.name);
 }
 
+void check_exactness(const StageConfig& stage) {
+  if (!stage.rollout.exact) return;
+  DSE_CHECK_USER(stage.rollout.weights == WeightFormat::fp32,
+                 "stage '{}': rollout.exact generates from the weights that are trained: take rollout.weights away",
+                 stage.name);
+  DSE_CHECK_USER(stage.rollout.replay.empty(),
+                 "stage '{}': rollout.exact says how answers are generated, and rollout.replay has them already",
+                 stage.name);
+}
+
 void check_correction(const StageConfig& stage, const dse_needs& needs) {
   if (stage.rollout.correction == Correction::none) return;
   DSE_CHECK_USER(needs.source == DSE_SOURCE_ROLLOUT,
@@ -54,42 +64,6 @@ bool has_adapter(const RunConfig& config) {
   return is(config.model.actor) || std::ranges::any_of(config.stages, [&](const StageConfig& s) {
            return s.actor.lora.rank > 0 || s.critic.lora.rank > 0 || is(s.actor.from) || is(s.critic.from);
          });
-}
-
-// What of the engine a stage switches on: the algorithm gives what they need.
-void check_options(const RunConfig& config, const StageConfig& stage, const dse_needs& needs) {
-  for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
-    const LoraConfig none;
-    const bool changed = lora->alpha != none.alpha || lora->rslora != none.rslora || lora->targets != none.targets ||
-                         lora->base != none.base || lora->learning_rate != 0 || !lora->also_train.empty();
-    DSE_CHECK_USER(!changed || has_adapter(config),
-                   "stage '{}': keys of lora are set, but lora.rank is 0: there is no adapter", stage.name);
-  }
-  DSE_CHECK_USER(!stage.offload.gradients || stage.offload.moments,
-                 "stage '{}': offload.gradients is for updates that are made beside offloaded moments: set "
-                 "offload.moments",
-                 stage.name);
-  DSE_CHECK_USER(!stage.offload.weights || (stage.offload.gradients && (stage.offload.average || !stage.has_average())),
-                 "stage '{}': offload.weights is for updates that are made where the weights are: set {}", stage.name,
-                 stage.offload.gradients ? "offload.average" : "offload.moments and offload.gradients");
-  DSE_CHECK_USER(stage.ptx.sources.empty() || stage.ptx.coefficient > 0,
-                 "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
-  const RewardSource none;
-  const auto& one = stage.reward;
-  DSE_CHECK_USER(stage.rewards.empty() || (one.plugin == none.plugin && one.from.empty() && one.weight == 1 &&
-                                           one.name.empty() && one.options.empty()),
-                 "stage '{}': both reward and rewards are given: put all into rewards", stage.name);
-  if (stage.ptx.coefficient > 0) {
-    DSE_CHECK_USER(needs.trained & DSE_ACTOR, "stage '{}': ptx adds to the actor's loss, and '{}' trains no actor",
-                   stage.name, stage.algorithm);
-    DSE_CHECK_USER(!stage.ptx.sources.empty(), "stage '{}': ptx has no texts: set ptx.sources", stage.name);
-  }
-  const uint32_t both = DSE_COLUMN_LOGP | DSE_COLUMN_OLD_LOGP;
-  DSE_CHECK_USER(stage.target_kl == 0 || (needs.source == DSE_SOURCE_ROLLOUT && (needs.columns & both) == both),
-                 "stage '{}': target_kl compares the policy with the one that sampled, which '{}' does not read",
-                 stage.name, stage.algorithm);
-  check_rollout(stage, needs);
-  check_correction(stage, needs);
 }
 
 void check_rewards(const StageConfig& stage, const PluginRegistry& registry) {
@@ -112,6 +86,47 @@ void check_rewards(const StageConfig& stage, const PluginRegistry& registry) {
 }
 
 }  // namespace
+
+void check_options(const RunConfig& config, const StageConfig& stage, const dse_needs& needs) {
+  for (const auto* lora : {&stage.actor.lora, &stage.critic.lora}) {
+    const LoraConfig none;
+    const bool changed = lora->alpha != none.alpha || lora->rslora != none.rslora || lora->targets != none.targets ||
+                         lora->base != none.base || lora->learning_rate != 0 || !lora->also_train.empty();
+    DSE_CHECK_USER(!changed || has_adapter(config),
+                   "stage '{}': keys of lora are set, but lora.rank is 0: there is no adapter", stage.name);
+  }
+  DSE_CHECK_USER(!stage.offload.gradients || stage.offload.moments,
+                 "stage '{}': offload.gradients is for updates that are made beside offloaded moments: set "
+                 "offload.moments",
+                 stage.name);
+  DSE_CHECK_USER(!stage.offload.weights || (stage.offload.gradients && (stage.offload.average || !stage.has_average())),
+                 "stage '{}': offload.weights is for updates that are made where the weights are: set {}", stage.name,
+                 stage.offload.gradients ? "offload.average" : "offload.moments and offload.gradients");
+  DSE_CHECK_USER(
+      !stage.offload.weights || (stage.actor.optimizer.master_weights && stage.critic.optimizer.master_weights),
+      "stage '{}': offload.weights keeps float32 weights in the host's memory, where master_weights = false "
+      "keeps none: choose one",
+      stage.name);
+  DSE_CHECK_USER(stage.ptx.sources.empty() || stage.ptx.coefficient > 0,
+                 "stage '{}': ptx has texts, but ptx.coefficient is 0", stage.name);
+  const RewardSource none;
+  const auto& one = stage.reward;
+  DSE_CHECK_USER(stage.rewards.empty() || (one.plugin == none.plugin && one.from.empty() && one.weight == 1 &&
+                                           one.name.empty() && one.options.empty()),
+                 "stage '{}': both reward and rewards are given: put all into rewards", stage.name);
+  if (stage.ptx.coefficient > 0) {
+    DSE_CHECK_USER(needs.trained & DSE_ACTOR, "stage '{}': ptx adds to the actor's loss, and '{}' trains no actor",
+                   stage.name, stage.algorithm);
+    DSE_CHECK_USER(!stage.ptx.sources.empty(), "stage '{}': ptx has no texts: set ptx.sources", stage.name);
+  }
+  const uint32_t both = DSE_COLUMN_LOGP | DSE_COLUMN_OLD_LOGP;
+  DSE_CHECK_USER(stage.target_kl == 0 || (needs.source == DSE_SOURCE_ROLLOUT && (needs.columns & both) == both),
+                 "stage '{}': target_kl compares the policy with the one that sampled, which '{}' does not read",
+                 stage.name, stage.algorithm);
+  check_rollout(stage, needs);
+  check_exactness(stage);
+  check_correction(stage, needs);
+}
 
 AlgorithmInstance algorithm_of(const PluginRegistry& registry, const StageConfig& stage) {
   const Item& item = item_of(registry, stage);

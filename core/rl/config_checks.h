@@ -13,6 +13,8 @@ namespace dsengine {
 AlgorithmInstance algorithm_of(const PluginRegistry& registry, const StageConfig& stage);
 dse_needs needs_of(const PluginRegistry& registry, const StageConfig& stage);
 
+// What of the engine a stage switches on fits together, and its algorithm gives what that needs.
+void check_options(const RunConfig& config, const StageConfig& stage, const dse_needs& needs);
 void check_stage(const RunConfig& config, size_t index, const PluginRegistry& registry);
 // `from` is empty, a directory, or the name of a stage before this one.
 void check_from(const RunConfig& config, size_t index, const std::string& from);

@@ -72,11 +72,11 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
     const bool trained = needs.trained & entry.bit;
     if (!(needs.roles & entry.bit) || (entry.bit == DSE_REWARD && !trained)) continue;
     const fs::path model = inputs.of(entry.bit);
-    check_model(model, entry.kind, inputs.random_init && model == actor, trained);
+    check_model(model, entry.kind, inputs.drawn.contains(model), trained);
   }
   if (!inputs.rewards.empty()) check_reward_models(stage.reward_sources(), inputs.rewards, registry_);
   for (const auto& model : inputs.rewards)
-    if (!model.empty()) check_model(model, ModelKind::value, inputs.random_init && model == actor, false);
+    if (!model.empty()) check_model(model, ModelKind::value, inputs.drawn.contains(model), false);
 
   const fs::path origin = origin_of(from);
   TextModel text = TextModel::load(origin_of(inputs.tokenizer), origin);

@@ -40,7 +40,7 @@ StageInputs InputResolver::inputs_of(size_t index) const {
   const fs::path actor =
       resolve(index, stage.actor.from, earlier(index, ModelKind::language).value_or(config_.model.actor));
   DSE_CHECK_USER(!actor.empty(), "stage '{}' has no model to start from: set model.actor", stage.name);
-  in.random_init = config_.model.init == ModelInit::random && actor == config_.model.actor;
+  if (config_.model.init == ModelInit::random && actor == config_.model.actor) in.drawn.insert(actor);
   // A model that brings a tokenizer is asked in its own words.
   in.tokenizer = config_.model.tokenizer;
   if (in.tokenizer.empty()) in.tokenizer = maker_of(actor) || TextModel::folder_of(actor) ? actor : config_.model.actor;

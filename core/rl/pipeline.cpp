@@ -75,6 +75,8 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
     plan = check.plan(stage);
   } catch (const ReadError&) {
     throw;
+  } catch (const SettingError&) {
+    throw;
   } catch (const fs::filesystem_error&) {
     throw;
   } catch (const std::exception& e) {  // whatever is wrong is the run's to say: that it cannot be foretold hinders none
@@ -114,7 +116,7 @@ Json Pipeline::fingerprints_of(size_t index, const StageInputs& inputs) const {
   std::map<fs::path, Json> known;
   for (const auto& [role, path] : models) {
     if (all.contains(role)) continue;
-    const bool drawn = inputs.random_init && path == inputs.of(DSE_ACTOR);
+    const bool drawn = inputs.drawn.contains(path);
     if (!known.contains(path)) known[path] = drawn ? text_fingerprint(path) : model_fingerprint(path);
     all[role] = known[path];
   }

@@ -45,7 +45,8 @@ const std::vector<Saving>& all_savings() {
       {"offload.weights = true",
        [](StageConfig& s) {
          const bool others = s.offload.gradients && (s.offload.average || !s.has_average());
-         return others && !std::exchange(s.offload.weights, true);
+         const bool wide = s.actor.optimizer.master_weights && s.critic.optimizer.master_weights;
+         return others && wide && !std::exchange(s.offload.weights, true);
        }},
       {"lora.rank = 16",
        [](StageConfig& s) {

@@ -1,7 +1,6 @@
 #include "rl/rehearsal.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -171,11 +170,9 @@ class Rehearsal {
     // Until every slot is taken, or every prompt has been read: short answers may end before the last ones begin.
     double read = 0;
     Movement read_moved;
-    std::set<RequestId> begun;
-    for (size_t events = 0; events < size_t(slots) && begun.size() < ids.size();) {
-      const auto told = scheduler.step();
-      events = told.size();
-      for (const auto& event : told) begun.insert(event.request);
+    for (bool full = false; !full && !scheduler.all_read();) {
+      const auto told = int64_t(scheduler.step().size());
+      full = std::max(told, scheduler.in_flight()) >= slots;
       read += context_.kernels.take_seconds(), read_moved += take_moved();
     }
     if (!scheduler.idle()) scheduler.step();

@@ -13,8 +13,11 @@ namespace dsengine {
 
 namespace {
 
+constexpr int64_t kAveragedAtOnce = int64_t{1} << 20;
+
+// In float32.
 at::Tensor copy_in(const Device& device, const at::Tensor& values) {
-  at::Tensor copy = device.empty(values.sizes(), values.scalar_type());
+  at::Tensor copy = device.empty(values.sizes(), at::kFloat);
   return copy.copy_(values);
 }
 
@@ -30,7 +33,7 @@ void Role::enable_training(uint64_t seed) {
                    model.origin().directory.string());
     model.add_adapter({lora.rank, lora.alpha, lora.rslora, lora.targets}, seed);
   }
-  model.enable_training(lora.also_train, offload.gradients);
+  model.enable_training(lora.also_train, offload.gradients, s.master_weights);
   const double adapter_rate = model.adapter() && lora.learning_rate > 0 ? lora.learning_rate : s.learning_rate;
   DSE_CHECK_USER(s.learning_rate > 0 || adapter_rate == s.learning_rate,
                  "lora.learning_rate follows the schedule of learning_rate, which is 0: set that one above 0");
@@ -82,7 +85,12 @@ double Role::step(double learning_rate, Communicator& ranks) {
       const OffloadScope scope(model.device(), MemoryTag::workspace);
       averages_traffic.count(int64_t(weights.nbytes()), [&] { weights = copy_in(average_memory(), weights); });
     }
-    average[u].lerp_(weights, 1 - settings.ema_decay);
+    // Of weights in bfloat16 so many at a time, as float32.
+    const int64_t all = weights.numel(), step = weights.scalar_type() == at::kFloat ? all : kAveragedAtOnce;
+    for (int64_t first = 0; first < all; first += step) {
+      const int64_t count = std::min(step, all - first);
+      average[u].narrow(0, first, count).lerp_(weights.narrow(0, first, count).to(at::kFloat), 1 - settings.ema_decay);
+    }
   }
   return norm;
 }
@@ -103,7 +111,7 @@ Model Role::averaged() const {
   for (size_t u = 0; u < from.size(); ++u)
     if (from[u]->trained()) {
       const at::Tensor& mean = average[next++];
-      if (from[u]->wide())
+      if (to[u]->held().scalar_type() != mean.scalar_type())  // float32 beside what is read
         to[u]->widen(from[u]->trained_begin(), copy_in(model.device(), mean));
       else
         to[u]->span(from[u]->trained_begin(), mean.numel()).copy_(mean);

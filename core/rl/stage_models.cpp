@@ -54,7 +54,9 @@ StreamSettings StageModels::streamed(const RoleEntry& entry) const {
   if (!trained && !like_actor) return {.offload = stage_.offload.frozen};
   const LoraConfig& lora = trained ? (stage_.*entry.config).lora : stage_.actor.lora;
   if (lora.rank == 0 && !is_adapter(inputs_.of(entry.bit)))
-    return {.offload = trained ? stage_.offload.weights : stage_.offload.frozen, .trained = trained};
+    return {.offload = trained ? stage_.offload.weights : stage_.offload.frozen,
+            .trained = trained,
+            .wide = !trained || (stage_.*entry.config).optimizer.master_weights};
   return {.format = lora.base, .offload = stage_.offload.frozen};
 }
 
@@ -78,12 +80,15 @@ void StageModels::let_go_with(Phases& phases) {
 void StageModels::load(const RoleEntry& entry) {
   const fs::path from = inputs_.of(entry.bit);
   const bool shapes = !context_.kernels.device().has_values();  // perhaps of a model that is still to be trained
-  const bool random = shapes || (inputs_.random_init && from == inputs_.of(DSE_ACTOR));
+  const bool random = shapes || inputs_.drawn.contains(from);
   const bool train = needs_.trained & entry.bit;
   const RoleConfig config = entry.config ? stage_.*entry.config : RoleConfig{};
-  auto role = std::make_shared<Role>(Role{load_model(from, context_.registry, context_.kernels,
+  const bool exact = entry.bit == DSE_ACTOR && needs_.source == DSE_SOURCE_ROLLOUT && stage_.rollout.exact;
+  const Kernels& kernels = exact ? context_.kernels.exact() : context_.kernels;
+  auto role = std::make_shared<Role>(Role{load_model(from, context_.registry, kernels,
                                                      {.kind = entry.kind,
                                                       .random_init = random,
+                                                      .quick_draws = inputs_.quick_draws,
                                                       .new_value_head = train,
                                                       .seed = run_.seed,
                                                       .dtype = compute_type(run_, context_.kernels),
@@ -93,6 +98,14 @@ void StageModels::load(const RoleEntry& entry) {
     DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
   role->model.set_recompute(stage_.recompute);
   if (train) role->enable_training(run_.seed ^ name_hash(entry.name));
+  if (exact && !role->model.exact_rollouts())
+    throw SettingError(
+        error_line("stage '{}': rollout.exact: not every operation of the actor has a kernel that gives a "
+                   "row the same bits in any batch: set it to false",
+                   stage_.name));
+  if (train && !config.optimizer.master_weights && role->model.dtype() != at::kBFloat16)
+    spdlog::warn("role name={} master_weights=false note=\"without effect: what is trained is {}\"", entry.name,
+                 role->model.dtype() == at::kFloat ? "float32" : "float64");
   spdlog::info("role name={} parameters={} trained={} from={}", entry.name, role->model.parameter_count(),
                role->model.trained_parameter_count(), from.string());
   roles_.*entry.role = std::move(role);
@@ -139,7 +152,7 @@ void StageModels::save(const RoleEntry& entry, const Role& role, const fs::path&
   write_model(role.model, folders.model);
   if (!role.average.empty()) write_model(role.averaged(), folders.average);
   // A base that was drawn, or that was trained in part, is in no folder that the adapter could name.
-  const bool drawn = inputs_.random_init && role.model.origin().directory == inputs_.of(DSE_ACTOR);
+  const bool drawn = inputs_.drawn.contains(role.model.origin().directory);
   if (!role.model.adapter() || !role.lora.also_train.empty() || drawn) return;
   write(role.model, folders.adapter,
         [&](const fs::path& folder) { save_adapter(role.model, folder, role.model.origin().base, tokenizer, ends); });

@@ -8,8 +8,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
+#include "base/check.h"
 #include "plugin/instance.h"
 #include "rl/reward_model.h"
 #include "rl/role.h"
@@ -21,13 +23,20 @@ namespace dsengine {
 // Where a stage's models come from, resolved from the configuration and earlier stages.
 struct StageInputs {
   std::map<uint32_t, std::filesystem::path> models;  // by role: DSE_ACTOR, …; a trained reward model's beginning
-  std::vector<std::filesystem::path> rewards;        // the model of each of the stage's reward sources; may be empty
-  bool random_init = false;                          // the actor's directory has no weights yet
+  std::vector<std::filesystem::path> rewards{};      // the model of each of the stage's reward sources; may be empty
+  std::set<std::filesystem::path> drawn{};           // of these config.json alone is read, and weights are drawn
+  bool quick_draws = false;                          // ModelOptions::quick_draws
   std::filesystem::path tokenizer;
   Json fingerprints = Json::object();  // of these directories, by role
 
   // "": there is none.
   std::filesystem::path of(uint32_t role) const;
+};
+
+// What a setting asks for cannot be had of this model, here.
+class SettingError : public UserError {
+ public:
+  explicit SettingError(const std::string& text) : UserError(text) {}
 };
 
 struct StageContext {

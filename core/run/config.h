@@ -84,7 +84,8 @@ struct OptimizerConfig {
   int64_t warmup_steps = 0;
   double min_lr_ratio = 0.1;  // of learning_rate, at the end of the schedule
   MomentFormat moments = MomentFormat::fp32;
-  double ema_decay = 0;  // of a moving average of the weights, saved beside them; 0: none is kept
+  bool master_weights = true;  // float32 beside bfloat16
+  double ema_decay = 0;        // of a moving average of the weights, saved beside them; 0: none is kept
 };
 
 // A low-rank adapter that is trained instead of the model (Hu et al. 2021).
@@ -127,6 +128,7 @@ struct RolloutConfig {
   int64_t max_response_length = 128;
   int64_t slots = 0;        // sequences generated at once; 0: all of a step
   bool keep_cache = false;  // memory for keys and values is held while training goes on
+  bool exact = false;       // log-probabilities have the bits that training gives them, or the run is refused
   WeightFormat weights = WeightFormat::fp32;
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0;

@@ -54,6 +54,10 @@ void describe(Visitor& visit, OptimizerConfig& c) {
       "moments", c.moments,
       "how AdamW keeps its two means, 8 bytes a parameter in fp32: in bf16 (4, rounded by counted draws) or 8bit "
       "(2: block-wise codes of matrices; Dettmers et al. 2022)");
+  visit.value(
+      "master_weights", c.master_weights,
+      "with dtype bf16, keep a float32 value beside each weight that is trained (6 bytes a parameter in place of "
+      "2); false: updates are rounded by counted draws, so that small ones count on the average");
   visit.value("ema_decay", c.ema_decay,
               "keep an exponential moving average of the weights with this decay a step, saved beside them "
               "(DeepSpeed-Chat: 0.992); 0: none",
@@ -156,6 +160,10 @@ void describe(Visitor& visit, RolloutConfig& c) {
   visit.value("slots", c.slots, "sequences generated at once; 0: all of a step", {.min = 0});
   visit.value("keep_cache", c.keep_cache,
               "hold the memory for keys and values from one rollout to the next, while training goes on beside it");
+  visit.value("exact", c.exact,
+              "the actor generates and trains with kernels that give a token the same bits in both, so that its old "
+              "log-probability is the rollout's: as it is on the CPU with the engine's kernels; on a card slower ones "
+              "than it would take. A run for which there are none is refused");
   visit.value("weights", c.weights,
               "what answers are generated from: fp32, the weights as they are trained; bf16 and int8, copies of the "
               "linear layers' in so few bits, made anew for each step. Their answers are another policy's: see "

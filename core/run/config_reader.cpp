@@ -206,6 +206,17 @@ RunConfig load_config(const fs::path& file, const std::vector<std::string>& sets
   return config;
 }
 
+void set_keys(StageConfig& stage, const std::vector<std::string>& sets) {
+  toml::table root{{"stage", toml::array{toml::table{{"name", stage.name}, {"algorithm", stage.algorithm}}}}};
+  for (const std::string& set : sets) {
+    apply_set(root, set);
+    DSE_CHECK_USER(root.size() == 1, "--set {}: no key of a stage", set);
+  }
+  Reader reader(*(*root["stage"].as_array())[0].as_table());
+  describe(reader, stage);
+  reader.finish_table();
+}
+
 fs::path built_in_config() {
   constexpr const char* name = "rlhf_tiny.toml";
   const char* share = std::getenv("DSENGINE_SHARE");

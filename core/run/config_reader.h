@@ -20,6 +20,9 @@ namespace dsengine {
 // bare string where it is not or the key wants one. Of two sets of a key the later counts.
 RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& sets = {});
 
+// Keys of one stage, set as above, over what it has.
+void set_keys(StageConfig& stage, const std::vector<std::string>& sets);
+
 // The configuration that runs where none is given: $DSENGINE_SHARE/rlhf_tiny.toml, else the installed one
 // beside this program.
 std::filesystem::path built_in_config();

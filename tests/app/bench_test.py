@@ -110,6 +110,11 @@ def train(model):
     assert len(set(lengths)) > 1 and line["tokens"] == sum(lengths), (line, lengths)
     assert abs(line["loss_first"] - transformers_loss(model, lengths)) < 1e-4, line
 
+    whole = bench("train", "--model", model, "--batch", 3, "--length", 16, "--repeats", 1)
+    small = bench("train", "--model", model, "--batch", 3, "--length", 16, "--repeats", 1, "--set", "moments=8bit",
+                  "--set", "actor.learning_rate=0.01")
+    assert small["memory_mb"]["moments"] < whole["memory_mb"]["moments"] / 2 and small["loss_last"] < whole["loss_last"]
+
 
 def rollouts(model):
     shape = ["--model", model, "--prompt", 6, "--new", 5, "--repeats", 2]
@@ -125,6 +130,11 @@ def rollouts(model):
     assert grpo["group"] == 3 and grpo["kl_coef"] == 0, grpo
     for line, prompts in ((ppo, 4), (grpo, 2)):
         assert abs(line["prompt_loss"] - transformers_loss(model, [6] * prompts)) < 1e-4, line
+    small = model.parent / "critic"
+    small.mkdir()
+    write_model(small, {**CONFIG, "num_hidden_layers": 1})
+    other = bench("ppo", "--critic", small, "--batch", 4, "--epochs", 2, "--temperature", 0.7, *shape)
+    assert other["gflop_per_step"] < ppo["gflop_per_step"] and other["output_ids"] == ppo["output_ids"], (other, ppo)
     assert bench("ppo", "--model", model, "--prompt", 1, "--new", 3, "--batch", 2, "--repeats", 1)["prompt_loss"] is None
 
 
@@ -150,6 +160,10 @@ def errors(model):
                             (["ppo", "--model", model, "--prompt", "60", "--new", "9"], "64 positions"),
                             (["grpo", "--model", model, "--batch", "6"], "6 is no multiple of 4"),
                             (["grpo", "--model", model, "--group", "1"], "--group"),
+                            (["train", "--model", model, "--set", "micro_batch_size=2"], "options of their own"),
+                            (["train", "--model", model, "--set", "offload.gradients=true"], "offload.moments"),
+                            (["train", "--model", model, "--set", "momments=8bit"], "moments"),
+                            (["train", "--model", model, "--set", "seed=3"], "no key of a stage"),
                             (["ops", "--rows", "3", "--in", "8"], "make a shape together"),
                             (["ops", "--rows", "0"], "--rows")):
         done = subprocess.run([BINARY, "bench", *map(str, arguments)], capture_output=True, text=True, timeout=600)

@@ -101,6 +101,8 @@ class Cluster {
       if (!moved && done < all) meet();
     }
     if (!late_.empty()) fail("a copy that nothing waited for");
+    const auto waited = [](const Thread& thread) { return thread.after_previous; };
+    if (!std::ranges::all_of(threads_, waited)) fail("a kernel that does not wait for the one before it");
   }
 
   void wait(Thread::State state) {
@@ -193,7 +195,6 @@ class Cluster {
       here.shared = region_of(block) + kFirst;
       (*kernel_)();
       threads_[t].state = Thread::State::done, ended_ = true;
-      if (!threads_[t].after_previous) fail("a kernel that does not wait for the one before it");
       if (threads_[t].groups.size() > 1 || !threads_[t].groups[0].empty()) fail("a product that nothing waited for");
       idle_.push_back(own);
     }

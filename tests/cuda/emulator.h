@@ -6,7 +6,8 @@
 // Fresh shared memory holds no numbers. With DSENGINE_EMULATOR=backwards blocks and threads take their turns from the
 // last to the first, and what the machine does by itself (copies of tiles, products of them) is done as late as it may
 // be: a kernel that lacks a barrier comes to other results then. A barrier that not all threads reach, and a shuffle
-// that not all lanes do, end the program, and so does a thread that ends without after_previous().
+// that not all lanes do, end the program, and so does a thread without after_previous() or
+// leave_early().
 #pragma once
 #include <cmath>
 #include <cstddef>

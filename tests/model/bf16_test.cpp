@@ -54,6 +54,32 @@ TEST(Bf16Training, KeepsWhatBf16DoesNotShow) {
   EXPECT_GT(at::eq(unit.flat(), shown).sum().item<int64_t>(), shown.numel() * 9 / 10);
 }
 
+// Without float32 values beside: 20 steps of a 20th of a weight's spacing each, which rounding to the nearest would
+// lose.
+TEST(Bf16Training, RoundsSmallUpdatesByDraws) {
+  Model model = golden_model("llama_gqa", ModelKind::language, at::kBFloat16, reference_kernels());
+  ParamStorage& unit = *model.units()[1];
+  at::Tensor(unit.flat()).fill_(0.3);
+  model.enable_training({}, false, false);
+  AdamW optimizer(reference_kernels(), model.units(), {.grad_clip = 0, .seed = 3});
+  EXPECT_FALSE(unit.wide());
+  EXPECT_EQ(unit.trained_flat().scalar_type(), at::kBFloat16);
+  EXPECT_EQ(unit.grad().scalar_type(), at::kFloat);
+  LocalCommunicator alone;
+  const double before = unit.trained_flat().to(at::kDouble).mean().item<double>();
+  constexpr double spacing = 1.0 / 512, rate = spacing / 20;
+  constexpr int steps = 20;
+  for (int step = 0; step < steps; ++step) {
+    for (auto* each : model.units()) at::Tensor(each->grad()).fill_(1);  // of which Adam makes steps of the rate
+    optimizer.step(rate, alone);
+  }
+  const at::Tensor after = unit.trained_flat().to(at::kDouble);
+  // Each rounding is off by a spacing with the probability 1 / 20 or so.
+  const double one = spacing * std::sqrt(steps * 0.05), mean = one / std::sqrt(double(after.numel()));
+  EXPECT_NEAR(after.mean().item<double>() - before, -steps * rate, 5 * mean);
+  EXPECT_NEAR(after.std().item<double>(), one, one / 4) << "each has draws of its own";
+}
+
 // A directory has the float32 values, and reading them makes the same model.
 TEST(Bf16Training, SavesWhatWasTrained) {
   const ScratchFolder folder;

@@ -28,7 +28,7 @@ at::Tensor drawn(int64_t numel) {
 
 TEST(KeptMatrices, InFloat32AreThemselves) {
   const ParamLayout of = layout();
-  KeptMatrices kept(of, FrozenFormat::fp32, Device::host());
+  KeptMatrices kept(of, Device::host(), nullptr);
   const at::Tensor matrices = drawn(of.decayed_numel()), read = at::empty_like(matrices);
   kept.write(matrices);
   kept.read(read);
@@ -38,7 +38,8 @@ TEST(KeptMatrices, InFloat32AreThemselves) {
 // A row has blocks of its own: each is what the code makes of it alone, wherever it lies in the buffer.
 TEST(KeptMatrices, InNf4AreRowsEachByItself) {
   const ParamLayout of = layout();
-  KeptMatrices kept(of, FrozenFormat::nf4, Device::host());
+  const Kernels kernels;
+  KeptMatrices kept(of, Device::host(), std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat));
   const at::Tensor matrices = drawn(of.decayed_numel()), read = at::empty_like(matrices);
   kept.write(matrices);
   kept.read(read);

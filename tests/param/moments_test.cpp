@@ -8,13 +8,13 @@
 #include <cmath>
 #include <map>
 
+#include "base/dynamic_code.h"
 #include "base/json.h"
 #include "comm/local.h"
 #include "memory/arena.h"
 #include "memory/counting_allocator.h"
 #include "ops/built_kernels.h"
 #include "param/adamw.h"
-#include "param/dynamic_code.h"
 
 namespace dsengine {
 namespace {
@@ -221,7 +221,9 @@ TEST(Moments, RoundToBf16WithoutBias) {
   ParamStorage unit("u", {{{{"w", {64, 64}}}}}, Device::host(), at::kFloat);
   unit.train();
   at::Tensor bytes = at::empty({Moments::bytes_of(unit, MomentFormat::bf16)}, at::kByte);
-  Moments moments(unit, MomentFormat::bf16, bytes);
+  const Kernels kernels;
+  const MomentKernels by(kernels, MomentFormat::bf16);
+  Moments moments(unit, MomentFormat::bf16, bytes, by);
   const float value = 1.0f + 0.3f / 128;  // 0.3 of the way to the next bf16
   double sum = 0;
   constexpr int kTimes = 50;

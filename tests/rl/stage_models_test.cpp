@@ -24,11 +24,13 @@ struct StageModelsTest : testing::Test {
   StageModels models(const std::string& stages, const fs::path& from = {}) {
     config = tiny.config(stages);
     const fs::path actor = from.empty() ? tiny.model() : from;
-    inputs = {{{DSE_ACTOR, actor}, {DSE_REFERENCE, reference.empty() ? actor : reference}, {DSE_REWARD, actor}},
-              {fs::path()},
-              from.empty(),
-              tiny.model()};
-    inputs.models[DSE_CRITIC] = actor;
+    inputs = {.models = {{DSE_ACTOR, actor},
+                         {DSE_REFERENCE, reference.empty() ? actor : reference},
+                         {DSE_REWARD, actor},
+                         {DSE_CRITIC, actor}},
+              .rewards = {fs::path()},
+              .tokenizer = tiny.model()};
+    if (from.empty()) inputs.drawn = {actor};
     const auto& stage = config.stages[0];
     return {config, stage, inputs, needs_of(built_plugins(), stage), {built_plugins(), built_kernels(), stop}, text};
   }

@@ -31,8 +31,10 @@ struct Stages : testing::Test {
     const LogWatch log(stop_at);
     const StopSignal stop;
     const fs::path model = tiny.model();
-    const StageInputs inputs{
-        {{DSE_ACTOR, model}, {DSE_REFERENCE, model}, {DSE_CRITIC, model}}, {fs::path()}, true, model};
+    const StageInputs inputs{.models = {{DSE_ACTOR, model}, {DSE_REFERENCE, model}, {DSE_CRITIC, model}},
+                             .rewards = {fs::path()},
+                             .drawn = {model},
+                             .tokenizer = model};
     const RunDirectory folder(config, changes);
     const StageDirectory stage = folder.open_stage(config, config.stages[0]);
     return StageRunner(config, config.stages[0], inputs, {built_plugins(), built_kernels(), stop}, stage).run();

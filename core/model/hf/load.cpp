@@ -100,7 +100,7 @@ Model load_model(const fs::path& directory, const PluginRegistry& registry, cons
   if (!options.random_init)
     load_weights(model, directory, options);
   else if (kernels.device().has_values())
-    draw_weights(model, initializer_range(config), options.seed);
+    draw_weights(model, initializer_range(config), options.seed, options.quick_draws);
   return model;
 }
 

@@ -18,6 +18,7 @@ namespace dsengine {
 struct ModelOptions {
   ModelKind kind = ModelKind::language;
   bool random_init = false;     // read config.json alone and draw the weights from the seed
+  bool quick_draws = false;     // or by the device's own generator, for benches
   bool new_value_head = false;  // value models: a missing score.weight is begun at zero, to be trained
   uint64_t seed = 0;
   at::ScalarType dtype = at::kFloat;

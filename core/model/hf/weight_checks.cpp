@@ -73,8 +73,8 @@ void check_memory(const ModelGraph& graph, at::ScalarType dtype, StreamSettings 
                   const std::string& where) {
   // What is trained has a wider value beside, where there is one.
   const at::ScalarType wide = ops::wide(dtype);
-  const auto dense =
-      double(c10::elementSize(dtype)) + (streamed.trained && wide != dtype ? double(c10::elementSize(wide)) : 0);
+  const auto dense = double(c10::elementSize(dtype)) +
+                     (streamed.trained && streamed.wide && wide != dtype ? double(c10::elementSize(wide)) : 0);
   double count = 0, bytes = 0;
   for (const auto& section : graph.sections) {
     // A code of half a byte, and a scale for each block.

@@ -1,8 +1,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 
 #include "ops/reference/reference.h"
+#include "ops/threads.h"
 
 namespace dsengine::reference {
 
@@ -32,6 +35,25 @@ void adamw(const Tensor& gradient, Tensor w, Tensor m, Tensor v, const ops::Adam
     if (n.keep != 1) weight.narrow(0, 0, decayed).mul_(n.keep);
     weight.addcdiv_(first_moment, second_moment.sqrt().div_(n.root2).add_(n.epsilon), -n.step_size);
   }
+}
+
+// Of each element 16 bits, of eight at once.
+void stochastic_round(const Tensor& x, Tensor y, int64_t first, const ops::RoundingDraws& draws) {
+  if (x.is_meta()) return;
+  constexpr int64_t kElementsAThread = 1 << 14;
+  const Tensor from_here = on_host(x);
+  const auto* const from = from_here.const_data_ptr<float>() - first;
+  edit_on_host(y, [&](const Tensor& here) {
+    auto* const to = static_cast<uint16_t*>(here.data_ptr()) - first;
+    parallel_for(first, first + x.numel(), kElementsAThread, [&](int64_t i, int64_t last) {
+      while (i < last) {
+        const int64_t group = i / 8, end = std::min(last, 8 * (group + 1));
+        const auto halves =
+            std::bit_cast<std::array<uint16_t, 8>>(draws.draws.block(2 * uint64_t(group) + draws.stream));
+        for (; i < end; ++i) to[i] = uint16_t((std::bit_cast<uint32_t>(from[i]) + halves[size_t(i % 8)]) >> 16);
+      }
+    });
+  });
 }
 
 }  // namespace dsengine::reference

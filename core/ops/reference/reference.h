@@ -7,9 +7,11 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <tuple>
 
 #include "ops/results.h"
+#include "ops/row_codes.h"
 
 namespace dsengine::reference {
 
@@ -61,6 +63,10 @@ at::Tensor pack_weights(const at::Tensor& w, Packing packing);
 at::Tensor unpacked_weights(const at::Tensor& packed, int64_t in, int64_t out, Packing packing);
 
 double sum_of_squares(const at::Tensor& x);
+std::span<const float> values_of(ops::RowCode code);
+void encode_rows(ops::RowCode code, const at::Tensor& x, const at::Tensor& codes, const at::Tensor& scales);
+void decode_rows(ops::RowCode code, const at::Tensor& codes, const at::Tensor& scales, const at::Tensor& y);
+void stochastic_round(const at::Tensor& x, at::Tensor y, int64_t first, const ops::RoundingDraws& draws);
 void adamw(const at::Tensor& gradient, at::Tensor w, at::Tensor m, at::Tensor v, const ops::AdamWNumbers& numbers);
 
 }  // namespace dsengine::reference

@@ -1,34 +1,10 @@
-// Activation functions of feed-forward layers and their slopes: silu (Elfwing et al. 2018), relu, gelu with erf and in
-// its tanh form (Hendrycks and Gimpel 2016). A thread a pack.
-#include "kernels.h"
+// Activations of a call, and back. A thread a pack.
+#include "activations.h"
 
 namespace gpu {
 namespace {
 
 using dse::Op;
-
-struct Valued {
-  float value, slope;
-};
-__device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-template <uint32_t activation>
-__device__ Valued valued(float x) {
-  if constexpr (activation == DSE_SILU) {
-    const float s = sigmoid(x), y = x * s;
-    return {y, fmaf(y, 1 - s, s)};
-  } else if constexpr (activation == DSE_RELU) {
-    return {x > 0 ? x : 0, x > 0 ? 1.0f : 0.0f};
-  } else if constexpr (activation == DSE_GELU) {
-    constexpr float kRootHalf = 0.70710678118654752f, kDensity = 0.39894228040143268f;  // 1 / √2, 1 / √(2 π)
-    const float below = 0.5f * (1 + erff(x * kRootHalf));
-    return {x * below, fmaf(x * kDensity, expf(-0.5f * x * x), below)};
-  } else {  // 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)), u = √(2 / π) (x + 0.044715 x³)
-    constexpr float kRate = 1.59576912160573071f, kCube = 0.044715f;
-    const float square = x * x, s = sigmoid(kRate * fmaf(kCube * square, x, x));
-    return {x * s, fmaf(x * s * (1 - s), kRate * fmaf(3 * kCube, square, 1), s)};
-  }
-}
 
 // Rows of a call: y [N, width] = f(x), or f(gate) up of x = gate | up where `gated`, and back.
 template <class T>
@@ -64,6 +40,13 @@ __global__ void activate(ActivationRows<T> r) {
   if (r.gated) store(up, dx + r.width, i, r.width, r.whole);
 }
 
+template <class T>
+void launch_rows(uint32_t activation, const ActivationRows<T>& r, void* stream) {
+  constexpr void (*kernels[])(ActivationRows<T>){activate<T, DSE_SILU>, activate<T, DSE_RELU>, activate<T, DSE_GELU>,
+                                                 activate<T, DSE_GELU_TANH>};
+  launch(kernels[activation], blocks_of(r.rows * r.packs_of_row, 256), 256, 0, stream, r);
+}
+
 template <Op op, class T>
 struct Activation {
   static constexpr auto traits = traits_of<T>(op);
@@ -80,9 +63,7 @@ struct Activation {
     else
       r.y = call.template out<T>("y");
     r.whole = whole_packs<T>(width, r.x, r.dy, r.y, r.dx);
-    constexpr void (*kernels[])(ActivationRows<T>){activate<T, DSE_SILU>, activate<T, DSE_RELU>, activate<T, DSE_GELU>,
-                                                   activate<T, DSE_GELU_TANH>};
-    launch(kernels[activation], blocks_of(r.rows * r.packs_of_row, 256), 256, 0, call.raw.stream, r);
+    launch_rows(activation, r, call.raw.stream);
   }
 
   uint32_t activation;
@@ -90,6 +71,14 @@ struct Activation {
 };
 
 }  // namespace
+
+void launch_activation(uint32_t activation, bool gated, int64_t rows, int64_t width, const bf16* x, bf16* y,
+                       void* stream) {
+  ActivationRows<bf16> r{};
+  r.rows = rows, r.width = width, r.packs_of_row = blocks_of(width, Pack<bf16>::kSize), r.gated = gated;
+  r.x = x, r.y = y, r.whole = whole_packs<bf16>(width, x, y);
+  launch_rows(activation, r, stream);
+}
 
 void add_activations(std::deque<dse::Item>& items) {
   add_both<Activation, Op::activation>(items, DSE_BOTH("activation"));

@@ -187,11 +187,12 @@ void (*of_width(int64_t width, const F& kernels))(Attending<T>) {
                         : kernels(Up<8>());
 }
 
-template <Op op, class T>
+// In bfloat16 a cache's single queries have a kernel of their own, unless a row shall have the bits that it has in a
+// batch.
+template <Op op, class T, bool invariant = true>
 struct Attention {
   static constexpr bool cached = op == Op::cached_attention, backward = op == Op::attention_backward;
-  // In bfloat16 a cache's single queries have a kernel of their own.
-  static constexpr auto traits = traits_of<T>(op, !cached || kDtype<T> == DSE_F32);
+  static constexpr auto traits = traits_of<T>(op, invariant);
   explicit Attention(const dse_operation& o)
       : heads(o.heads), kv_heads(o.kv_heads), width(o.head_dim), scores{float(o.scale), float(o.softcap), o.window} {
     check_card(o);
@@ -218,7 +219,7 @@ struct Attention {
       run_backward(call, a);
     } else {
       a.to = call.template out<T>("out");
-      if constexpr (cached && kDtype<T> == DSE_BF16)
+      if constexpr (!invariant)
         if (a.rows == a.sequences.count && attends_rows(a)) return attend_rows(a, call.raw.stream);
       if constexpr (!cached) a.new_lse = call.template out<float>("lse");
       go(of_width<T>(width, [](auto parts) { return attend<T, decltype(parts)::value>; }), heads, 1, call, a);
@@ -247,12 +248,47 @@ struct Attention {
   Scores scores;
 };
 
+// A token of each sequence, from q | k | v on.
+struct CachedStep {
+  static constexpr auto traits = traits_of<bf16>(Op::cached_step, false);
+  explicit CachedStep(const dse_operation& o)
+      : heads(o.heads),
+        kv_heads(o.kv_heads),
+        width(o.head_dim),
+        scores{float(o.scale), float(o.softcap), o.window},
+        turning(o) {
+    check_card(o);
+    if (width != 64 && width != 128) throw dse::Unsupported("heads but those of 64 and 128");
+  }
+  void run(const dse::Call<Op::cached_step>& call) const {
+    Attending<bf16> a{};
+    a.rows = call.rows(), a.heads = heads, a.group = heads / kv_heads, a.width = width, a.scores = scores;
+    a.sequences = {call.in<int64_t>("offsets"),    call.input("offsets").shape[0] - 1, call.in<int64_t>("blocks"),
+                   call.in<int64_t>("key_counts"), call.input("blocks").shape[1],      call.output("keys").shape[1]};
+    a.k = cached_heads_of<bf16>(call.output("keys")), a.v = cached_heads_of<bf16>(call.output("values"));
+    a.to = call.out<bf16>("out");
+    attend_new_tokens(a,
+                      {call.in<bf16>("qkv"), kv_heads, call.in<int64_t>("positions"), call.in<int64_t>("lengths"),
+                       call.in<int64_t>("rows"), call.out<bf16>("keys"), call.out<bf16>("values"), turning},
+                      call.raw.stream);
+  }
+  int64_t heads, kv_heads, width;
+  Scores scores;
+  Turning turning;
+};
+
+template <Op op, class T>
+using Invariant = Attention<op, T>;
+
 }  // namespace
 
 void add_attention(std::deque<dse::Item>& items) {
-  add_both<Attention, Op::attention>(items, DSE_BOTH("attention"));
-  add_both<Attention, Op::attention_backward>(items, DSE_BOTH("attention_backward"));
-  add_both<Attention, Op::cached_attention>(items, DSE_BOTH("cached_attention"));
+  add_both<Invariant, Op::attention>(items, DSE_BOTH("attention"));
+  add_both<Invariant, Op::attention_backward>(items, DSE_BOTH("attention_backward"));
+  items.push_back(dse::kernel_item<CachedStep>("cuda_cached_step_bf16"));
+  items.push_back(dse::kernel_item<Invariant<Op::cached_attention, float>>("cuda_cached_attention"));
+  items.push_back(dse::kernel_item<Attention<Op::cached_attention, bf16, false>>("cuda_cached_attention_bf16"));
+  items.push_back(dse::kernel_item<Invariant<Op::cached_attention, bf16>>("cuda_cached_attention_invariant_bf16"));
 }
 
 }  // namespace gpu

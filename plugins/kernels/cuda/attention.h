@@ -1,6 +1,6 @@
 // What a query attends to, for the kernels of attention: in a batch's own rows, or in a cache of blocks.
 #pragma once
-#include "kernels.h"
+#include "rope.h"
 
 namespace gpu {
 
@@ -84,5 +84,15 @@ struct Attending {
 // Queries that are a sequence's only ones, in bfloat16, by tensor cores (attention_decode.cu).
 bool attends_rows(const Attending<bf16>& a);  // where heads and memory allow it
 void attend_rows(const Attending<bf16>& a, void* stream);
+
+// From q | k | v on: what is before a token's attention in a step.
+struct NewTokens {
+  const bf16* qkv;  // [B, heads + 2 kv_heads, width]
+  int64_t kv_heads;
+  const int64_t *positions, *lengths, *rows;  // [B]; rows of the cache
+  bf16 *keys, *values;                        // the cache's
+  Turning turning;
+};
+void attend_new_tokens(const Attending<bf16>& a, const NewTokens& tokens, void* stream);
 
 }  // namespace gpu

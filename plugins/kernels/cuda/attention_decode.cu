@@ -21,11 +21,20 @@ struct alignas(16) Words {
 template <int D>
 struct Room {  // of the block's shared memory
   alignas(16) bf16 queries[kHeads][D];
+  float cosines[D / 2], sines[D / 2];
   float peaks[kWarps][kHeads], totals[kWarps][kHeads], sums[kWarps][kHeads][D];
 };
 
+// Element d of a head that turns.
+__device__ inline bf16 turned(const bf16* head, int d, int pairs, const float* cosines, const float* sines) {
+  if (d >= 2 * pairs) return head[d];
+  const int pair = d % pairs;
+  const float x = number(head[pair]), y = number(head[pair + pairs]), c = cosines[pair], s = sines[pair];
+  return element<bf16>(d < pairs ? x * c - y * s : y * c + x * s);
+}
+
 template <int D>
-__global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a) {
+__global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a, NewTokens fresh) {
   after_previous();
   constexpr int kTiles = kKeys / 16, kK = D / 32, kV = D / 64;
   Room<D>& room = *shared_memory<Room<D>>();
@@ -37,8 +46,25 @@ __global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a) {
   const int64_t first = a.scores.first_key(last);
   const int64_t runs = (last - first + kKeys) / kKeys;
 
-  for (int i = thread; i < kHeads * D; i += kThreads)
-    room.queries[i / D][i % D] = i / D < heads ? a.q.row(row, first_head + i / D)[i % D] : bf16{0};
+  if (fresh.qkv) {
+    const auto pairs = int(fresh.turning.pairs);
+    fresh.turning.angles(fresh.positions[row], fresh.lengths[row], room.cosines, room.sines);
+    __syncthreads();
+    const bf16* const q = fresh.qkv + row * (a.heads + 2 * fresh.kv_heads) * D;
+    for (int i = thread; i < kHeads * D; i += kThreads)
+      room.queries[i / D][i % D] =
+          i / D < heads ? turned(q + (first_head + i / D) * D, i % D, pairs, room.cosines, room.sines) : bf16{0};
+    // Other blocks of these keys' heads write the same.
+    const bf16* const k = q + (a.heads + kv) * D;
+    const int64_t place = (fresh.rows[row] * fresh.kv_heads + kv) * D;
+    for (int d = thread; d < D; d += kThreads) {
+      fresh.keys[place + d] = turned(k, d, pairs, room.cosines, room.sines);
+      fresh.values[place + d] = k[fresh.kv_heads * D + d];
+    }
+  } else {
+    for (int i = thread; i < kHeads * D; i += kThreads)
+      room.queries[i / D][i % D] = i / D < heads ? a.q.row(row, first_head + i / D)[i % D] : bf16{0};
+  }
   __syncthreads();
   Words query[kK];
   for (int j = 0; j < kK; ++j) query[j] = *reinterpret_cast<const Words*>(&room.queries[g][j * 32 + t * 8]);
@@ -124,12 +150,23 @@ bool attends_rows(const Attending<bf16>& a) {
   return (a.width == 64 || a.width == 128) && aligned && whole_packs<bf16>(a.width, a.k.first, a.v.first);
 }
 
-void attend_rows(const Attending<bf16>& a, void* stream) {
+namespace {
+
+void launch_rows(const Attending<bf16>& a, const NewTokens& fresh, void* stream) {
   const dim3 grid(unsigned(a.rows), unsigned(a.heads / a.group), unsigned(blocks_of(a.group, kHeads)));
   if (a.width == 64)
-    launch(attend_row<64>, grid, kThreads, sizeof(Room<64>), stream, a);
+    launch(attend_row<64>, grid, kThreads, sizeof(Room<64>), stream, a, fresh);
   else
-    launch(attend_row<128>, grid, kThreads, sizeof(Room<128>), stream, a);
+    launch(attend_row<128>, grid, kThreads, sizeof(Room<128>), stream, a, fresh);
+}
+
+}  // namespace
+
+void attend_rows(const Attending<bf16>& a, void* stream) { launch_rows(a, NewTokens{}, stream); }
+
+void attend_new_tokens(const Attending<bf16>& a, const NewTokens& tokens, void* stream) {
+  if (!attends_rows(a)) throw dse::Failure("a cache that does not begin at a multiple of 16 bytes");
+  launch_rows(a, tokens, stream);
 }
 
 }  // namespace gpu

@@ -18,12 +18,18 @@ DSE_NOTE_BOTH("gated_activation_backward");
 DSE_NOTE_BOTH("attention");
 DSE_NOTE_BOTH("attention_backward");
 DSE_NOTE_BOTH("cached_attention");
+DSE_NOTE("cached_step_bf16");
+DSE_NOTE("cached_attention_invariant_bf16");
 DSE_NOTE("softcap");
 DSE_NOTE("logit_sums");
 DSE_NOTE("draw");
 DSE_NOTE_BOTH("log_prob");
+DSE_NOTE_BOTH("log_prob_invariant");
 DSE_NOTE_BOTH("log_prob_backward");
 DSE_NOTE_BOTH("linear");
+DSE_NOTE_BOTH("linear_invariant");
+DSE_NOTE("linear_activation_bf16");
+DSE_NOTE("linear_gated_activation_bf16");
 DSE_NOTE_BOTH("linear_backward");
 DSE_NOTE_BOTH("linear_weight_backward");
 DSE_NOTE_BOTH("rms_norm");
@@ -39,6 +45,9 @@ DSE_NOTE_BOTH("rope_backward");
 DSE_NOTE_BOTH("embedding");
 DSE_NOTE_BOTH("embedding_weight_backward");
 DSE_NOTE_BOTH("cache_write");
+DSE_NOTE("stochastic_round");
+DSE_NOTE("encode_rows");
+DSE_NOTE_BOTH("decode_rows");
 
 namespace gpu {
 
@@ -61,4 +70,4 @@ void check_card(const dse_operation&) {}
 
 DSE_PLUGIN("cuda_kernels", "1.0", gpu::add_activations(items); gpu::add_attention(items); gpu::add_head(items);
            gpu::add_linear(items); gpu::add_norms(items); gpu::add_optimizer(items); gpu::add_rope(items);
-           gpu::add_rows(items))
+           gpu::add_rounding(items); gpu::add_row_codes(items); gpu::add_rows(items))

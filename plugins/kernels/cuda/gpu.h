@@ -167,20 +167,27 @@ inline void check_cuda(cudaError_t failed) {
   cudaGetLastError();  // else the next who asks takes it for his
   throw dse::Failure(cudaGetErrorString(failed));
 }
-// Whether what is launched is recorded, on a card that can begin a kernel before the last one has ended.
-inline bool begins_early(cudaStream_t stream) {
+// Whether what is launched is recorded, and the kernel's code waits for the one before it (after_previous): it is
+// compiled for 9.0 on. Other cards run what is compiled for 8.0.
+inline bool begins_early(const void* kernel, cudaStream_t stream) {
   cudaStreamCaptureStatus status{};
   check_cuda(cudaStreamIsCapturing(stream, &status));
   if (status != cudaStreamCaptureStatusActive) return false;
-  int card = 0, major = 0;
+  cudaFuncAttributes code{};
+  check_cuda(cudaFuncGetAttributes(&code, kernel));
+  return code.ptxVersion >= 90;
+}
+// Bytes of dynamic memory that a block can have on the card at hand, where it asks for them.
+inline int most_shared() {
+  int card = 0, bytes = 0;
   check_cuda(cudaGetDevice(&card));
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, card));
-  return major >= 9;
+  check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, card));
+  return bytes;
 }
 #endif
 
 // In a recorded step a kernel begins while the one before it ends: programmatic dependent launch (CUDA C++ Programming
-// Guide). Each thread of each kernel calls this once, before it reads what others wrote and before it writes; before it
+// Guide). Each thread of each kernel calls this, before it reads what others wrote and before it writes; before it
 // weights may be read, for none changes in a recorded step. The kernel behind may begin then: so nobody is ahead of
 // more than one.
 __device__ inline void after_previous() {
@@ -188,6 +195,13 @@ __device__ inline void after_previous() {
   emulator::after_previous();
 #elif __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Of a thread that reads and writes nothing.
+__device__ inline void leave_early() {
+#ifndef __CUDACC__
+  emulator::after_previous();
 #endif
 }
 
@@ -215,8 +229,8 @@ void launch(const Launch& as, void (*kernel)(Parameters...), Arguments... argume
   if (as.grid.x == 0 || as.grid.y == 0 || as.grid.z == 0) return;
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = 48 << 10;
-  if (as.shared > kWithoutAsking)
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(as.shared)));
+  if (as.shared > kWithoutAsking)  // the same each time: what is recorded has it still when it runs
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared()));
   cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};
   config.gridDim = as.grid, config.blockDim = dim3(unsigned(as.threads)), config.dynamicSmemBytes = as.shared;
@@ -226,7 +240,7 @@ void launch(const Launch& as, void (*kernel)(Parameters...), Arguments... argume
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim.x = as.cluster, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   }
-  if (begins_early(config.stream)) {
+  if (begins_early(reinterpret_cast<const void*>(kernel), config.stream)) {
     cudaLaunchAttribute& early = attributes[config.numAttrs++];
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;

@@ -1,5 +1,6 @@
 // The head of a language model: what a softmax over the vocabulary makes of logits. A row is one block's; the
 // vocabulary goes by in tiles of 512, one warp's each, whose sums are merged in order.
+#include "invariant.h"
 #include "kernels.h"
 #include "product.h"
 
@@ -232,9 +233,9 @@ struct Logits {
 };
 
 // The logits of some rows at once, float32, in memory of the call's; backward their slopes, in x's type.
-template <Op op, class T>
+template <Op op, class T, bool invariant = false>
 struct LogProb {
-  static constexpr auto traits = traits_of<T>(op, false);
+  static constexpr auto traits = traits_of<T>(op, invariant);
   static constexpr bool backward = op == Op::log_prob_backward, in_place = sizeof(T) == sizeof(float);
   explicit LogProb(const dse_operation& o) : width(o.in), vocabulary(o.out), softcap(float(o.softcap)), products(o) {
     check_card(o);
@@ -266,7 +267,11 @@ struct LogProb {
     Product p{.rows = rows, .columns = vocabulary, .inner = width, .a = x, .b = head, .c = logits};
     p.b_transposed = true, p.type = kDtype<T>, p.c_type = DSE_F32;
     p.workspace = call.raw.workspace, p.stream = stream;
-    products.run(p);
+    if constexpr (invariant)
+      launch_invariant<T>({.rows = rows, .in = width, .out = vocabulary, .x = x, .w = head, .y = logits, .wide = true},
+                          stream);
+    else
+      products.run(p);
     launch_cap(logits, rows * vocabulary, softcap, stream);
     const auto temperature = float(call.real("temperature"));
     const auto part = [&](auto* column) { return column ? column + first : nullptr; };
@@ -304,14 +309,20 @@ struct LogProb {
   Products products;
 };
 
+template <Op op, class T>
+using InvariantLogProb = LogProb<op, T, true>;
+template <Op op, class T>
+using FastLogProb = LogProb<op, T>;
+
 }  // namespace
 
 void add_head(std::deque<dse::Item>& items) {
   items.push_back(dse::kernel_item<Logits<Op::softcap>>("cuda_softcap"));
   items.push_back(dse::kernel_item<Logits<Op::logit_sums>>("cuda_logit_sums"));
   items.push_back(dse::kernel_item<Logits<Op::draw>>("cuda_draw"));
-  add_both<LogProb, Op::log_prob>(items, DSE_BOTH("log_prob"));
-  add_both<LogProb, Op::log_prob_backward>(items, DSE_BOTH("log_prob_backward"));
+  add_both<FastLogProb, Op::log_prob>(items, DSE_BOTH("log_prob"));
+  add_both<InvariantLogProb, Op::log_prob>(items, DSE_BOTH("log_prob_invariant"));
+  add_both<FastLogProb, Op::log_prob_backward>(items, DSE_BOTH("log_prob_backward"));
 }
 
 }  // namespace gpu

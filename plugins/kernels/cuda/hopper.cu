@@ -41,6 +41,8 @@ Tiles tiles_of(const bf16* first, int64_t rows, int64_t columns, int tile_rows) 
 bool is_hopper(const dse_operation&) { return true; }
 
 Tiles tiles_of(const bf16* first, int64_t rows, int64_t columns, int tile_rows) {
+  if (!whole_packs<bf16>(columns, first) || tile_rows < 1 || tile_rows > 256 || rows < 1 || columns < 1)
+    throw dse::Failure("no tiles of such a matrix");  // the driver would refuse it
   return {reinterpret_cast<const uint16_t*>(first), rows, columns, tile_rows};
 }
 

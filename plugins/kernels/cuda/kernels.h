@@ -14,13 +14,14 @@ struct Parts {
 // to[i] += each part's element i. to: float32 or bfloat16, or an empty slot.
 void add_parts(const Parts& parts, const dse_array& to, void* stream);
 
-// What all of them say of themselves: they may stand in a graph, and stand behind those of others.
+// What all of them say of themselves: they may stand in a graph, and stand behind those of others. Where a fast
+// kernel's rows are not invariant, there may be one of invariant rows behind it.
 template <class T>
 constexpr dse::KernelTraits traits_of(dse::Op op, bool row_invariant = true) {
   return {.op = op,
           .dtype = kDtype<T>,
           .device = kDevice,
-          .priority = 1,
+          .priority = row_invariant ? 1 : 2,
           .row_invariant = row_invariant,
           .capturable = true};
 }
@@ -40,7 +41,9 @@ void add_head(std::deque<dse::Item>& items);
 void add_linear(std::deque<dse::Item>& items);
 void add_norms(std::deque<dse::Item>& items);
 void add_optimizer(std::deque<dse::Item>& items);
+void add_rounding(std::deque<dse::Item>& items);
 void add_rope(std::deque<dse::Item>& items);
+void add_row_codes(std::deque<dse::Item>& items);
 void add_rows(std::deque<dse::Item>& items);
 
 }  // namespace gpu

@@ -1,5 +1,7 @@
 // Linear layers: products with the bias and the residual in them, and the gradients of their weights.
+#include "activations.h"
 #include "hopper.h"
+#include "invariant.h"
 #include "kernels.h"
 #include "product.h"
 #include "thin.h"
@@ -82,10 +84,60 @@ struct Linear {
   bool thin_served = false;  // on the card
 };
 
+template <Op op, class T>
+struct InvariantRows {
+  static constexpr auto traits = traits_of<T>(op);
+  explicit InvariantRows(const dse_operation& o) : in(o.in), out(o.out) { check_card(o); }
+  void run(const dse::Call<op>& call) const {
+    InvariantLinear<T> p{.rows = call.rows(), .in = in, .out = out};
+    p.x = call.template in<T>("x"), p.w = call.template in<T>("w"), p.bias = call.template in<T>("b");
+    p.residual = call.template in<T>("residual");
+    p.y = call.output("y").data, p.wide = call.output("y").dtype == DSE_F32;
+    launch_invariant(p, call.raw.stream);
+  }
+  int64_t in, out;
+};
+
+// A linear and its activation in one, where products of few rows are the engine's own; of many the one after the other.
+template <Op op>
+struct Activated {
+  static constexpr auto traits = traits_of<bf16>(op, false);
+  static constexpr bool gated = op == Op::linear_gated_activation;
+  explicit Activated(const dse_operation& o)
+      : in(o.in), out(o.out), activation(o.activation), products(o), thin(o.in, o.out, gated) {
+    check_card(o);
+    if (o.device_index == DSE_PLANNED || !is_hopper(o)) throw dse::Unsupported("cards but those of 9.0");
+  }
+  int64_t rows_of_w() const { return gated ? 2 * out : out; }
+  int64_t workspace_bytes(int64_t rows) const {
+    return Products::kWorkspace + rows * rows_of_w() * int64_t(sizeof(bf16));
+  }
+  void run(const dse::Call<op>& call) const {
+    if (call.rows() == 0) return;
+    const bf16 *x = call.template in<bf16>("x"), *w = call.template in<bf16>("w"), *b = call.template in<bf16>("b");
+    auto* const y = call.template out<bf16>("y");
+    const ThinLinear few{call.rows(), x, w, b, nullptr, y, false, call.raw.stream, true, activation};
+    if (thin.takes(few)) return thin.run(few);
+    auto* const z = reinterpret_cast<bf16*>(static_cast<char*>(call.raw.workspace) + Products::kWorkspace);
+    Product p{.rows = call.rows(), .columns = rows_of_w(), .inner = in, .a = x, .b = w, .c = z};
+    p.b_transposed = true, p.type = p.c_type = DSE_BF16, p.bias = b;
+    p.workspace = call.raw.workspace, p.stream = call.raw.stream;
+    products.run(p);
+    launch_activation(activation, gated, call.rows(), out, z, y, call.raw.stream);
+  }
+  int64_t in, out;
+  uint32_t activation;
+  Products products;
+  ThinProduct thin;
+};
+
 }  // namespace
 
 void add_linear(std::deque<dse::Item>& items) {
   add_both<Linear, Op::linear>(items, DSE_BOTH("linear"));
+  add_both<InvariantRows, Op::linear>(items, DSE_BOTH("linear_invariant"));
+  items.push_back(dse::kernel_item<Activated<Op::linear_activation>>("cuda_linear_activation_bf16"));
+  items.push_back(dse::kernel_item<Activated<Op::linear_gated_activation>>("cuda_linear_gated_activation_bf16"));
   add_both<Linear, Op::linear_backward>(items, DSE_BOTH("linear_backward"));
   add_both<Linear, Op::linear_weight_backward>(items, DSE_BOTH("linear_weight_backward"));
 }

@@ -7,7 +7,8 @@ namespace {
 
 using dse::Op;
 
-// to[to_rows ? to_rows[n] : n] = from[from_rows ? from_rows[n] : n]. A block a row.
+// to[to_rows ? to_rows[n] : n] = from[from_rows ? from_rows[n] : n]. A block a row, of as many such copies as blocks
+// along y.
 template <class T>
 struct Copy {
   int64_t width;
@@ -19,8 +20,9 @@ struct Copy {
   bool whole;
 };
 template <class T>
-__global__ void copy_rows(Copy<T> c) {
+__global__ void copy_rows(Copy<T> first, Copy<T> second) {
   after_previous();
+  const Copy<T> c = blockIdx.y == 0 ? first : second;
   const int64_t n = blockIdx.x;
   const T* const from = c.from + (c.from_rows ? c.from_rows[n] : n) * c.from_stride;
   T* const to = c.to + (c.to_rows ? c.to_rows[n] : n) * c.to_stride;
@@ -31,10 +33,14 @@ __global__ void copy_rows(Copy<T> c) {
     for (int64_t i = threadIdx.x; i < c.width; i += blockDim.x) to[i] = from[i];
 }
 template <class T>
-void copy(Copy<T> c, int64_t rows, void* stream) {
-  c.whole =
-      whole_packs<T>(c.width, c.from, c.to) && c.from_stride % Pack<T>::kSize == 0 && c.to_stride % Pack<T>::kSize == 0;
-  launch(copy_rows<T>, rows, row_threads<T>(c.width), 0, stream, c);
+void copy(Copy<T> first, const Copy<T>* second, int64_t rows, void* stream) {
+  const auto is_whole = [](const Copy<T>& c) {
+    return whole_packs<T>(c.width, c.from, c.to) && c.from_stride % Pack<T>::kSize == 0 &&
+           c.to_stride % Pack<T>::kSize == 0;
+  };
+  Copy<T> other = second ? *second : first;
+  first.whole = is_whole(first), other.whole = is_whole(other);
+  launch(copy_rows<T>, dim3(unsigned(rows), second ? 2 : 1), row_threads<T>(first.width), 0, stream, first, other);
 }
 
 // Which threads of the block hold `x` of, a bit for each: the same words for all. words: [threads / 32] of the block's
@@ -89,7 +95,7 @@ struct Embedding {
     const int64_t* const ids = call.template in<int64_t>("ids");
     if constexpr (op == Op::embedding) {
       copy<T>({width, call.template in<T>("table"), width, call.template out<T>("y"), width, ids, nullptr, false},
-              call.rows(), call.raw.stream);
+              nullptr, call.rows(), call.raw.stream);
     } else {
       const T* const dy = call.template in<T>("dy");
       if (call.output("dtable").dtype == DSE_F32)
@@ -111,16 +117,24 @@ struct CacheWrite {
   static constexpr auto traits = traits_of<T>(op);
   explicit CacheWrite(const dse_operation& o) : heads(o.kv_heads), head_dim(o.head_dim) { check_card(o); }
   void run(const dse::Call<op>& call) const {
-    const auto write = [&](const dse_array& from, T* to) {
-      // A token's heads lie side by side, as one product makes them; else they go head by head.
-      const bool together = from.strides[1] == head_dim;
-      for (int64_t h = 0; h < (together ? 1 : heads); ++h)
-        copy<T>(
-            {together ? heads * head_dim : head_dim, static_cast<const T*>(from.data) + h * from.strides[1],
-             from.strides[0], to + h * head_dim, heads * head_dim, nullptr, call.template in<int64_t>("rows"), false},
-            call.rows(), call.raw.stream);
+    // A token's heads lie side by side, as one product makes them; else they go head by head.
+    const auto side_by_side = [&](const dse_array& from) { return from.strides[1] == head_dim; };
+    const dse_array &k = call.input("k"), &v = call.input("v");
+    const bool together = side_by_side(k) && side_by_side(v);
+    const auto written = [&](const dse_array& from, T* to, int64_t head) -> Copy<T> {
+      return {together ? heads * head_dim : head_dim,
+              static_cast<const T*>(from.data) + head * from.strides[1],
+              from.strides[0],
+              to + head * head_dim,
+              heads * head_dim,
+              nullptr,
+              call.template in<int64_t>("rows"),
+              false};
     };
-    write(call.input("k"), call.template out<T>("keys")), write(call.input("v"), call.template out<T>("values"));
+    for (int64_t h = 0; h < (together ? 1 : heads); ++h) {
+      const Copy<T> values = written(v, call.template out<T>("values"), h);
+      copy<T>(written(k, call.template out<T>("keys"), h), &values, call.rows(), call.raw.stream);
+    }
   }
   int64_t heads, head_dim;
 };

@@ -5,6 +5,7 @@
 // order.
 #include "thin.h"
 
+#include "activations.h"
 #include "hopper.h"
 
 namespace gpu {
@@ -41,29 +42,46 @@ struct Thin {
   ThinLinear to;
   Room room;
   int steps, out, tile_rows;
+  bool gated;  // a tile is as many rows of the gate, and then the same ones of up
+
+  __host__ __device__ int columns() const { return gated ? tile_rows / 2 : tile_rows; }  // of y that a tile makes
 };
 
 #ifdef DSE_HOPPER
 struct Two {
   float at[2];
 };
-__device__ inline Two two_of(const bf16* p) { return {number(p[0]), number(p[1])}; }
-
-// Columns i and i + 1 of a row, i even.
-__device__ inline void finish(const ThinLinear& to, int64_t row, int i, int out, const float* sums, const Two& bias,
-                              const Two& residual) {
-  float v[2];
-  for (int j = 0; j < 2; ++j) v[j] = sums[j] + bias.at[j] + residual.at[j];
-  const int64_t at = row * out + i;
-  if (to.wide) {
-    struct alignas(8) Pair {
-      float x, y;
-    };
-    *reinterpret_cast<Pair*>(static_cast<float*>(to.y) + at) = {v[0], v[1]};
-  } else {
-    *reinterpret_cast<uint32_t*>(static_cast<bf16*>(to.y) + at) = pair_of(v[0], v[1]);
-  }
+template <class T>
+__device__ inline Two two_of(const T* p) {
+  return {number(p[0]), number(p[1])};
 }
+
+// Columns i and i + 1 of a row, i even, from their sums, and those of up.
+struct Finish {
+  ThinLinear to;
+  int out;
+  bool gated;
+  Two bias, up_bias;
+
+  __device__ void write(int64_t row, int i, const Two& sums, const Two& up, const Two& residual) const {
+    float v[2];
+    for (int j = 0; j < 2; ++j) {
+      v[j] = sums.at[j] + bias.at[j];
+      if (to.activates) v[j] = activated(to.activation, v[j]);
+      if (gated) v[j] *= up.at[j] + up_bias.at[j];
+      v[j] += residual.at[j];
+    }
+    const int64_t at = row * out + i;
+    if (to.wide) {
+      struct alignas(8) Pair {
+        float x, y;
+      };
+      *reinterpret_cast<Pair*>(static_cast<float*>(to.y) + at) = {v[0], v[1]};
+    } else {
+      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(to.y) + at) = pair_of(v[0], v[1]);
+    }
+  }
+};
 #endif
 
 // kRows: of x, rounded up; what is beyond its end is 0 and stays unwritten. Blocks (splits, tiles of w).
@@ -74,15 +92,14 @@ __global__ void __launch_bounds__(kGroups* kGroup + kWarp)
   constexpr int kTile = kGroups * kGroupRows, kThreads = kGroups * kGroup;
   constexpr int kLine = kTile + 4;  // of sums, a row of x after another
   constexpr uint32_t kWeightBytes = kTile * kTileBytes, kStageBytes = kWeightBytes + kRows * kTileBytes;
-  auto* const memory = reinterpret_cast<unsigned char*>(
-      (reinterpret_cast<uintptr_t>(shared_memory<unsigned char>()) + kTileAlignment - 1) / kTileAlignment *
-      kTileAlignment);
+  unsigned char* memory = shared_memory<unsigned char>();
+  memory += -reinterpret_cast<uintptr_t>(memory) & (kTileAlignment - 1);
   auto* const sums = reinterpret_cast<float*>(memory);  // [kRows, kLine]: when the ring has served
   auto* const received = reinterpret_cast<float*>(memory + p.room.received());  // [splits, kRows / splits, kLine]
   auto* const full = reinterpret_cast<Bytes*>(memory + p.room.barriers());
   Bytes* const empty = full + p.room.stages;
   const int thread = int(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp, stages = p.room.stages;
-  const int splits = p.room.splits, split = int(blockIdx.x), first = int(blockIdx.y) * p.tile_rows;
+  const int splits = p.room.splits, split = int(blockIdx.x), first = int(blockIdx.y) * p.columns();
   const int begin = p.steps * split / splits, steps = p.steps * (split + 1) / splits - begin;
 
   if (thread == 0) {
@@ -91,14 +108,19 @@ __global__ void __launch_bounds__(kGroups* kGroup + kWarp)
   }
   __syncthreads();
 
-  if (warp == kThreads / kWarp) {  // the warp that asks for tiles
-    if (lane > 0) return after_previous();
+  if (warp == kThreads / kWarp) {        // the warp that asks for tiles
+    if (lane > 0) return leave_early();  // waiting they would keep the first lane from asking
     if (splits > 1) arrive_cluster();
     fetch(weights), fetch(inputs);
     const auto stage_of = [&](int s) { return memory + uint32_t(s) * kStageBytes; };
     const auto begin_stage = [&](int i, int s) {
       arrive(full + s, uint32_t(p.tile_rows) * kTileBytes + kRows * kTileBytes);
-      copy_tile(stage_of(s), weights, full + s, (begin + i) * kTileColumns, first, kReadOnce);
+      const int of_sum = (begin + i) * kTileColumns;
+      copy_tile(stage_of(s), weights, full + s, of_sum, first, kReadOnce);
+      if (p.gated) {
+        unsigned char* const up = stage_of(s) + uint32_t(p.columns()) * kTileBytes;
+        copy_tile(up, weights, full + s, of_sum, p.out + first, kReadOnce);
+      }
     };
     const auto end_stage = [&](int i, int s) {
       copy_tile(stage_of(s) + kWeightBytes, inputs, full + s, (begin + i) * kTileColumns, 0, kReadOften);
@@ -119,9 +141,10 @@ __global__ void __launch_bounds__(kGroups* kGroup + kWarp)
   if (splits > 1) arrive_cluster();
   constexpr int kPairs = kTile / 2;  // of columns of y; a thread finishes one pair of some rows
   const int pair = thread % kPairs * 2, column = first + pair;
-  const bool writes = pair < p.tile_rows && column < p.out;
+  const bool writes = pair < p.columns() && column < p.out;
   const Two none{};
-  const Two bias = p.to.bias && writes ? two_of(p.to.bias + column) : none;
+  const auto bias_at = [&](int i) { return p.to.bias && writes ? two_of(p.to.bias + i) : none; };
+  const Finish finish{p.to, p.out, p.gated, bias_at(column), p.gated ? bias_at(p.out + column) : none};
   after_previous();
   // Of the rows that this block finishes, where there are few.
   const int share = kRows / splits;
@@ -167,9 +190,11 @@ __global__ void __launch_bounds__(kGroups* kGroup + kWarp)
 
   if (splits == 1) {
     if (!writes) return;
-    for (int n = thread / kPairs; n < p.to.rows; n += kRowsAtOnce)
-      finish(p.to, n, column, p.out, sums + n * kLine + pair, bias,
-             adds ? two_of(p.to.residual + int64_t(n) * p.out + column) : none);
+    for (int n = thread / kPairs; n < p.to.rows; n += kRowsAtOnce) {
+      const float* const line = sums + n * kLine + pair;
+      finish.write(n, column, two_of(line), p.gated ? two_of(line + p.columns()) : none,
+                   adds ? two_of(p.to.residual + int64_t(n) * p.out + column) : none);
+    }
     return;
   }
   // Of x's rows each block finishes its share.
@@ -189,35 +214,43 @@ __global__ void __launch_bounds__(kGroups* kGroup + kWarp)
   for (int q = 0; q < kMostEarly; ++q) {
     const int n = thread / kPairs + q * kRowsAtOnce;
     if (n >= share || split * share + n >= p.to.rows) break;
-    float made[2] = {};
-    for (int s = 0; s < splits; ++s)
-      for (int j = 0; j < 2; ++j) made[j] += received[(s * share + n) * kLine + pair + j];
-    finish(p.to, split * share + n, column, p.out, made, bias, residual[q]);
+    Two made{}, up{};
+    for (int s = 0; s < splits; ++s) {
+      const float* const line = received + (s * share + n) * kLine + pair;
+      for (int j = 0; j < 2; ++j) made.at[j] += line[j];
+      for (int j = 0; j < 2 && p.gated; ++j) up.at[j] += line[p.columns() + j];
+    }
+    finish.write(split * share + n, column, made, up, residual[q]);
   }
+#elif defined(__CUDA_ARCH__)
+  __trap();  // ThinProduct is for cards of 9.0, and their own code
 #endif
 }
 
 template <int kRows, int kGroups>
 void run_thin(const Thin& p, int64_t in) {
-  const Tiles weights = tiles_of(p.to.w, p.out, in, p.tile_rows), inputs = tiles_of(p.to.x, p.to.rows, in, kRows);
-  Launch as{dim3(unsigned(p.room.splits), unsigned(blocks_of(p.out, p.tile_rows))), kGroups * kGroup + kWarp};
+  const int64_t rows_of_w = p.gated ? 2 * int64_t{p.out} : p.out;
+  const Tiles weights = tiles_of(p.to.w, rows_of_w, in, p.columns()), inputs = tiles_of(p.to.x, p.to.rows, in, kRows);
+  Launch as{dim3(unsigned(p.room.splits), unsigned(blocks_of(p.out, p.columns()))), kGroups * kGroup + kWarp};
   as.shared = p.room.bytes(), as.stream = p.to.stream, as.cluster = unsigned(p.room.splits);
   launch(as, multiply_thin<kRows, kGroups>, weights, inputs, p);
 }
 
 }  // namespace
 
-ThinProduct::ThinProduct(int64_t in, int64_t out) : in_(in), out_(out), splits_(1), groups_(1) {
-  const int64_t tiles = blocks_of(out, kGroupRows), steps = blocks_of(in, kTileColumns);
+ThinProduct::ThinProduct(int64_t in, int64_t out, bool gated)
+    : in_(in), out_(out), gated_(gated), splits_(1), groups_(1) {
+  const int64_t all = gated ? 2 * out : out, tiles = blocks_of(all, kGroupRows), steps = blocks_of(in, kTileColumns);
   while (splits_ < kMostSplits && tiles * splits_ * 2 <= kProcessors && splits_ * 2 <= steps) splits_ *= 2;
   // The height with which the last round of blocks is the fullest.
   int64_t least = 0;
   for (const int rows : {64, 56, 48}) {
-    const int64_t rounds = blocks_of(blocks_of(out, rows) * splits_, kProcessors) * rows;
+    if (gated && rows % 16 != 0) continue;  // each half begins at a multiple of 1024 bytes
+    const int64_t rounds = blocks_of(blocks_of(all, rows) * splits_, kProcessors) * rows;
     if (least == 0 || rounds < least) least = rounds, tile_rows_ = rows;
   }
   constexpr int64_t kHead = 32768;
-  if (out >= kHead) groups_ = 2, tile_rows_ = 2 * kGroupRows;
+  if (out >= kHead && !gated) groups_ = 2, tile_rows_ = 2 * kGroupRows;
 }
 
 bool ThinProduct::takes(const ThinLinear& linear) const {
@@ -228,7 +261,8 @@ bool ThinProduct::takes(const ThinLinear& linear) const {
 void ThinProduct::run(const ThinLinear& linear) const {
   const auto by_rows = [&](auto rows) {
     constexpr int kRows = decltype(rows)::value;
-    const Thin p{linear, Room(kRows, groups_, splits_, in_), int(blocks_of(in_, kTileColumns)), int(out_), tile_rows_};
+    const Thin p{linear, Room(kRows, groups_, splits_, in_), int(blocks_of(in_, kTileColumns)), int(out_), tile_rows_,
+                 gated_};
     if (groups_ == 2)
       run_thin<kRows, 2>(p, in_);
     else

@@ -404,7 +404,13 @@ enum {
   DSE_OP_SOFTCAP = 27,
   DSE_OP_DRAW = 28,
   DSE_OP_PACK_WEIGHTS = 29,
-  DSE_OP_PACKED_LINEAR = 30
+  DSE_OP_PACKED_LINEAR = 30,
+  DSE_OP_STOCHASTIC_ROUND = 31,
+  DSE_OP_ENCODE_ROWS = 32,
+  DSE_OP_DECODE_ROWS = 33,
+  DSE_OP_LINEAR_ACTIVATION = 34,
+  DSE_OP_LINEAR_GATED_ACTIVATION = 35,
+  DSE_OP_CACHED_STEP = 36
 };
 
 /* Weights that a rollout reads narrower than they are trained; their layout: the catalogue. */

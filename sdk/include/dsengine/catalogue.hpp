@@ -1,5 +1,6 @@
 // The catalogue: every operation that a model's forward, backward, generation and update are made of, with the slots of
-// a call. Kernels replace them one by one (kernel.hpp); the engine's reference serves all of them.
+// a call. Kernels replace them one by one (kernel.hpp); the engine's reference serves all of them, those that are of
+// others one after the other.
 //
 //   static_assert(dse::slot_index(dse::entry(dse::Op::rms_norm).inputs, "w") == 1);
 #pragma once
@@ -41,8 +42,14 @@ enum class Op : uint32_t {
   draw,
   pack_weights,
   packed_linear,
+  stochastic_round,
+  encode_rows,
+  decode_rows,
+  linear_activation,
+  linear_gated_activation,
+  cached_step,
 };
-static_assert(uint32_t(Op::packed_linear) == DSE_OP_PACKED_LINEAR);
+static_assert(uint32_t(Op::cached_step) == DSE_OP_CACHED_STEP);
 
 // An entry: slots in the order in which a call has them, separated by blanks. `x?` may be empty; `x+` is added to what
 // is there; `x=` is changed in place; of `x*` the last dimension alone is dense, else all are. `x:i` is int64; `x:f` is
@@ -129,6 +136,29 @@ inline constexpr OpEntry kCatalogue[] = {
     {Op::pack_weights, "pack_weights", "w", "packed", "", ""},
     // y = x wᵀ + b + residual of packed weights, unpacked to float32: the bits that linear gives of those.
     {Op::packed_linear, "packed_linear", "x packed b? residual?", "y", "", ""},
+    // y = x [N] rounded to bfloat16, up or down with the probability that keeps the mean: to the upper half of x's bits
+    // + draw. Element n is of number i = first + n; its draw is the (i % 8)th 16 bits of Philox4x32-10 (Salmon et al.
+    // 2011) of the counter (2 [i / 8] + stream, high), each 64 bits, by the key.
+    {Op::stochastic_round, "stochastic_round", "x:f", "y", "", "key high first stream"},
+    // Blocks of `block` elements of rows x [N, width]: scales [N, blocks] = the largest magnitudes; codes [N, width]
+    // uint8
+    // = how many of the 255 middles between one of values [256], ascending, and the next are below x / (scale, or 1).
+    {Op::encode_rows, "encode_rows", "x values:f", "codes scales:f", "", "width block"},
+    // y [N, width] = values[code] scale. Of 256 values codes are [N, width]; of 16 two lie in a byte, the first in the
+    // high half: [N, ceil(width / 2)].
+    {Op::decode_rows, "decode_rows", "codes scales:f values:f", "y", "", "width block"},
+    // What generation does in one where a kernel does: else the operations above, one after the other. The reference
+    // has
+    // them so alone. They are called for prompts' rows too, but cached_step.
+    // y [N, O] = activation(x wᵀ + b). x [N, I], w [O, I], b [O].
+    {Op::linear_activation, "linear_activation", "x w b?", "y", "", ""},
+    // y [N, O] = gated_activation(x wᵀ + b). w = gate | up [2 O, I], b [2 O].
+    {Op::linear_gated_activation, "linear_gated_activation", "x w b?", "y", "", ""},
+    // A new token of each sequence, N = B: rope of its q and k, where there is one; cache_write; cached_attention. qkv
+    // [N, Hq + 2 Hk, D]: the heads of q, of k, of v. key_counts, and lengths, have the new token; longest may be more.
+    // Blocks may be shared: rows alone are written. Sequences that are nobody's may have one row in common.
+    {Op::cached_step, "cached_step", "qkv positions:i lengths:i rows:i blocks:i offsets:i key_counts:i",
+     "out keys= values=", "", "longest"},
 };
 
 constexpr const OpEntry& entry(Op op) { return kCatalogue[uint32_t(op) - 1]; }
@@ -153,7 +183,7 @@ consteval bool catalogue_is_in_order() {
   uint32_t next = 1;
   for (const auto& e : kCatalogue)
     if (uint32_t(e.op) != next++) return false;
-  return next == uint32_t(DSE_OP_PACKED_LINEAR) + 1;
+  return next == uint32_t(DSE_OP_CACHED_STEP) + 1;
 }
 static_assert(catalogue_is_in_order());
 

@@ -61,7 +61,7 @@ struct Unsupported : Failure {
 struct KernelTraits {
   Op op;
   uint32_t dtype = DSE_F32, device = DSE_CPU;
-  int32_t priority = 10;  // the engine's own have 1
+  int32_t priority = 10;  // the engine's own have 1, or 2
   bool row_invariant = false, capturable = false;
 };
 

@@ -1,4 +1,4 @@
-#include "param/dynamic_code.h"
+#include "base/dynamic_code.h"
 
 #include <algorithm>
 #include <bit>
