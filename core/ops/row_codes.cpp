@@ -15,8 +15,7 @@ using dse::Op;
 int64_t RowCodes::row_bytes(RowCode code, int64_t width) { return code == RowCode::nf4 ? nf4::bytes_of(width) : width; }
 int64_t RowCodes::block_of(RowCode code) { return code == RowCode::nf4 ? nf4::kBlock : DynamicCode::kBlock; }
 
-RowCodes::RowCodes(const Kernels& kernels, RowCode code, at::ScalarType dtype)
-    : code_(code) {
+RowCodes::RowCodes(const Kernels& kernels, RowCode code, at::ScalarType dtype) : code_(code) {
   if (code != RowCode::nf4) encode_ = kernels.bind({.op = Op::encode_rows, .dtype = dtype});
   decode_ = kernels.bind({.op = Op::decode_rows, .dtype = dtype});
   if (!encode_ && !decode_) return;

@@ -131,7 +131,7 @@ def rollouts(model):
     for line, prompts in ((ppo, 4), (grpo, 2)):
         assert abs(line["prompt_loss"] - transformers_loss(model, [6] * prompts)) < 1e-4, line
     small = model.parent / "critic"
-    small.mkdir()
+    small.mkdir(exist_ok=True)
     write_model(small, {**CONFIG, "num_hidden_layers": 1})
     other = bench("ppo", "--critic", small, "--batch", 4, "--epochs", 2, "--temperature", 0.7, *shape)
     assert other["gflop_per_step"] < ppo["gflop_per_step"] and other["output_ids"] == ppo["output_ids"], (other, ppo)
