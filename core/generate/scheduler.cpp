@@ -89,7 +89,8 @@ void Scheduler::enter(std::vector<Event>& events) {
   std::vector<Tensor> logits;
   for (const auto& [job, count] : entering) {
     for (int64_t i = 0; i < count; ++i) {
-      auto answer = std::make_shared<Answer>(job, job->next_sample++, decoder_.fork(*job->prefix, job->tokens()));
+      auto answer =
+          std::make_shared<Answer>(Answer{job, job->next_sample++, decoder_.fork(*job->prefix, job->tokens())});
       if (job->request.stops) answer->stops.emplace(*job->request.stops);
       answers.push_back(std::move(answer));
       logits.push_back(job->logits);
