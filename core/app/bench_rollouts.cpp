@@ -119,8 +119,8 @@ std::vector<AnswerScore> variety(const Rollout&, const std::vector<Answered>& an
 
 // Floating-point operations of a step at least: a prompt is read once for all its answers, and the actor's own
 // log-probabilities are those that it sampled by.
-double least_flops(const RolloutBench& o, const BenchStage& stage, const Roles& roles, bool reward_model) {
-  const auto epochs = double(stage.config().ppo_epochs);
+double least_flops(const RolloutBench& o, const Roles& roles, bool reward_model) {
+  const auto epochs = double(o.epochs);
   const int64_t tokens = o.batch * (o.prompt + o.fresh), outputs = o.batch * o.fresh;
   const ModelWork actor = ModelWork::of(roles.actor->model);
   double flops = actor.forward(o.prompts() * o.prompt + o.batch * (o.fresh - 1), outputs);
@@ -135,19 +135,18 @@ double least_flops(const RolloutBench& o, const BenchStage& stage, const Roles& 
 int bench_rollouts(const Bench& bench, const RolloutBench& o, BenchStage& stage, Rollouts& rollouts,
                    bool reward_model) {
   const Json prompt_loss = rollouts.prompt_loss();
-  const int64_t micro = stage.config().micro_batch_size;
   const auto runs = repeated(o.repeats, [&] { return stage.step([&] { return rollouts.next(); }); });
   const auto number = [](const char* key) { return [key](const Json& line) { return line.at(key).get<double>(); }; };
   const auto seconds = each(runs, number("seconds")), generate = each(runs, number("seconds_generate"));
   const auto& last = runs.runs.back();
-  const double step = median(seconds), gflop = least_flops(o, stage, stage.roles(), reward_model) / 1e9;
+  const double step = median(seconds), gflop = least_flops(o, stage.roles(), reward_model) / 1e9;
   return bench.print({{"group", o.group},
                       {"prompt", o.prompt},
                       {"new", o.fresh},
-                      {"epochs", stage.config().ppo_epochs},
-                      {"micro_batch", micro > 0 ? micro : o.batch},
+                      {"epochs", o.epochs},
+                      {"micro_batch", o.micro_batch > 0 ? o.micro_batch : o.batch},
                       {"temperature", o.temperature},
-                      {"weights", name_of(stage.config().rollout.weights)},
+                      {"weights", o.weights},
                       {"kl_coef", o.kl},
                       {"step_s", step},
                       {"samples_per_s", double(o.batch) / step},

@@ -41,7 +41,8 @@ __global__ void activate(ActivationRows<T> r) {
 }
 
 template <class T>
-void launch_rows(uint32_t activation, const ActivationRows<T>& r, void* stream) {
+void launch_rows(uint32_t activation, ActivationRows<T> r, void* stream) {
+  r.packs_of_row = blocks_of(r.width, Pack<T>::kSize), r.whole = whole_packs<T>(r.width, r.x, r.dy, r.y, r.dx);
   constexpr void (*kernels[])(ActivationRows<T>){activate<T, DSE_SILU>, activate<T, DSE_RELU>, activate<T, DSE_GELU>,
                                                  activate<T, DSE_GELU_TANH>};
   launch(kernels[activation], blocks_of(r.rows * r.packs_of_row, 256), 256, 0, stream, r);
@@ -56,13 +57,12 @@ struct Activation {
 
   void run(const dse::Call<op>& call) const {
     ActivationRows<T> r{};
-    r.rows = call.rows(), r.width = width, r.packs_of_row = blocks_of(width, Pack<T>::kSize), r.gated = gated;
+    r.rows = call.rows(), r.width = width, r.gated = gated;
     r.x = call.template in<T>("x");
     if constexpr (backward)
       r.dy = call.template in<T>("dy"), r.dx = call.template out<T>("dx");
     else
       r.y = call.template out<T>("y");
-    r.whole = whole_packs<T>(width, r.x, r.dy, r.y, r.dx);
     launch_rows(activation, r, call.raw.stream);
   }
 
@@ -75,8 +75,7 @@ struct Activation {
 void launch_activation(uint32_t activation, bool gated, int64_t rows, int64_t width, const bf16* x, bf16* y,
                        void* stream) {
   ActivationRows<bf16> r{};
-  r.rows = rows, r.width = width, r.packs_of_row = blocks_of(width, Pack<bf16>::kSize), r.gated = gated;
-  r.x = x, r.y = y, r.whole = whole_packs<bf16>(width, x, y);
+  r.rows = rows, r.width = width, r.gated = gated, r.x = x, r.y = y;
   launch_rows(activation, r, stream);
 }
 

@@ -26,11 +26,11 @@ struct Room {  // of the block's shared memory
 };
 
 // Element d of a head that turns.
-__device__ inline bf16 turned(const bf16* head, int d, int pairs, const float* cosines, const float* sines) {
+__device__ inline bf16 turned_element(const bf16* head, int d, int pairs, const float* cosines, const float* sines) {
   if (d >= 2 * pairs) return head[d];
   const int pair = d % pairs;
-  const float x = number(head[pair]), y = number(head[pair + pairs]), c = cosines[pair], s = sines[pair];
-  return element<bf16>(d < pairs ? x * c - y * s : y * c + x * s);
+  const TurnedPair both = turned(number(head[pair]), number(head[pair + pairs]), cosines[pair], sines[pair]);
+  return element<bf16>(d < pairs ? both.first : both.second);
 }
 
 template <int D>
@@ -53,12 +53,13 @@ __global__ void __launch_bounds__(kThreads) attend_row(Attending<bf16> a, NewTok
     const bf16* const q = fresh.qkv + row * (a.heads + 2 * fresh.kv_heads) * D;
     for (int i = thread; i < kHeads * D; i += kThreads)
       room.queries[i / D][i % D] =
-          i / D < heads ? turned(q + (first_head + i / D) * D, i % D, pairs, room.cosines, room.sines) : bf16{0};
+          i / D < heads ? turned_element(q + (first_head + i / D) * D, i % D, pairs, room.cosines, room.sines)
+                        : bf16{0};
     // Other blocks of these keys' heads write the same.
     const bf16* const k = q + (a.heads + kv) * D;
     const int64_t place = (fresh.rows[row] * fresh.kv_heads + kv) * D;
     for (int d = thread; d < D; d += kThreads) {
-      fresh.keys[place + d] = turned(k, d, pairs, room.cosines, room.sines);
+      fresh.keys[place + d] = turned_element(k, d, pairs, room.cosines, room.sines);
       fresh.values[place + d] = k[fresh.kv_heads * D + d];
     }
   } else {

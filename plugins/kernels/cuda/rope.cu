@@ -45,9 +45,9 @@ __global__ void turn(RopeRows<T> r, Turning by) {
     } else if (head >= r.turned) {
       b[pair] = a[pair], b[pair + by.pairs] = a[pair + by.pairs];
     } else {
-      const float x = number(a[pair]), y = number(a[pair + by.pairs]);
-      const float c = cosine[pair], s = cosine[by.pairs + pair];
-      b[pair] = element<T>(x * c - y * s), b[pair + by.pairs] = element<T>(y * c + x * s);
+      const TurnedPair both =
+          turned(number(a[pair]), number(a[pair + by.pairs]), cosine[pair], cosine[by.pairs + pair]);
+      b[pair] = element<T>(both.first), b[pair + by.pairs] = element<T>(both.second);
     }
   }
 }

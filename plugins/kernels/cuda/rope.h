@@ -26,4 +26,12 @@ struct Turning {
   }
 };
 
+// A pair that is turned by an angle of this cosine and sine.
+struct TurnedPair {
+  float first, second;
+};
+__device__ inline TurnedPair turned(float x, float y, float cosine, float sine) {
+  return {x * cosine - y * sine, y * cosine + x * sine};
+}
+
 }  // namespace gpu
