@@ -1,8 +1,9 @@
 // The matrices of one unit as they are kept while nothing reads them.
 //
-//   KeptMatrices kept(layout, device, std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat));  //
-//   zero kept.write(matrices);                                       // [layout.decayed_numel()], float32
-//   kept.read(matrices);                                        // as the format has them
+//   auto codes = std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat);   // null: float32
+//   KeptMatrices kept(layout, device, codes);                   // zero
+//   kept.write(matrices);                                       // [layout.decayed_numel()], of the codes' type
+//   kept.read(matrices);                                        // as the codes have them
 //
 // In NF4 a row has blocks of its own, so that no layout moves their borders.
 #pragma once

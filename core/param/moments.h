@@ -1,9 +1,9 @@
 // The mean and the mean square of the gradients of one unit, as AdamW keeps them (base/moment_format.h).
 //
 //   const MomentKernels by(kernels, MomentFormat::bits8);
-//   Moments moments(unit, MomentFormat::bits8, arena.take(Moments::bytes_of(unit, MomentFormat::bits8)), by);   // zero
-//   moments.update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) {
-//   … }); moments.read([&](const std::string& name, const at::Tensor& rows) { file.write(name, rows); });
+//   Moments moments(unit, MomentFormat::bits8, arena.take(Moments::bytes_of(unit, MomentFormat::bits8)), by);  // zero
+//   moments.update(draws, [&](int64_t begin, int64_t count, const at::Tensor& mean, const at::Tensor& square) { … });
+//   moments.read([&](const std::string& name, const at::Tensor& rows) { file.write(name, rows); });
 //
 // Elements are those of the unit's trained span. In 8 bits a matrix's rows have blocks of their own; what is no matrix
 // stays in float32. Borrows the unit, which is trained, and the kernels, which are of the memory that it lies in.
