@@ -20,6 +20,9 @@ class App;
 
 namespace dsengine {
 
+// The exit status of a run whose ranks lost one of them: the same command goes on from the newest checkpoint.
+inline constexpr int kRankLostStatus = 75;
+
 // What may stand before a command.
 struct Common {
   std::vector<std::filesystem::path> plugin_path;
@@ -40,6 +43,7 @@ struct Command {
 Body define_commands(CLI::App& app, std::span<const Command> commands, Common& common);
 
 Body define_run(CLI::App& app, Common& common);
+Body define_launch(CLI::App& app, Common& common);
 Body define_score(CLI::App& app, Common& common);
 Body define_generate(CLI::App& app, Common& common);
 Body define_tokenize(CLI::App& app, Common& common);

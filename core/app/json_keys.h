@@ -64,6 +64,7 @@ become. Ends with status 1 where a stage does not fit. With --json a line for ea
   stage, algorithm, steps, and batch: prompts, records or pairs a step
   fits                 whether peak_gib is at most memory_limit_gib, which is memory_limit or the machine's memory
   peak_gib, peak_phase, memory_limit_gib
+  ranks                --world: what is told is of the first of so many
   dtype                what the models compute in: fp32 or bf16
   device               cpu: this machine; else the card, also where --gpu auto found it, with device_gib, and of these
                        libraries_gib and fragmentation_gib, which no tensor has; note

@@ -26,6 +26,7 @@ namespace {
 struct PlanOptions {
   std::string gpu = "cpu";
   std::vector<int64_t> batches;
+  int64_t world = 1;
   double price = 0;
   bool json = false;
 };
@@ -106,7 +107,7 @@ class StagePlanner {
         limit_(card_ && config.memory_limit == 0 ? int64_t((card_->gib - kLibrariesGib) / (1 + kFragmentation) * kGiB)
                                                  : memory_limit(config, session.kernels().device())),
         rates_(rates),
-        check_(config, session.registry(), stop, card != nullptr) {
+        check_(config, session.registry(), stop, card != nullptr, options.world) {
     if (card_) check_.set_host_apart();
     check_.set_rates(rates_);
   }
@@ -126,6 +127,7 @@ class StagePlanner {
               {"state_gib", gib(plan.held)},
               {"offloaded_gib", gib(plan.offloaded)},
               {"device", card_ ? card_->name : "cpu"},
+              {"ranks", options_.world},
               {"dtype", check_.dtype() == at::kBFloat16 ? "bf16" : "fp32"},
               {"batch", items_per_step(stage, needs_of(session_.registry(), stage))},
               {"phases", phases_of(plan)},
@@ -266,6 +268,9 @@ Body define_plan(CLI::App& app, Common& common) {
   app.add_option("--batch", o->batches,
                  "a plan for each: prompts a step (rollout.batch_size), or rows of records (mini_batch_size)")
       ->check(side_by_side());
+  app.add_option("--world", o->world, "ranks that share the work: what is told is of one of them")
+      ->check(count())
+      ->capture_default_str();
   app.add_option("--price", o->price, "of an hour of it: the run's cost is told")->check(real(0, 1e9));
   app.add_flag("--json", o->json, "a JSON object a stage, not a table");
   app.footer(kPlanKeys);

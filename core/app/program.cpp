@@ -2,13 +2,16 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <thread>
 
 #include "app/command.h"
 #include "app/run_command.h"
 #include "base/check.h"
 #include "base/printable.h"
+#include "comm/world.h"
 #include "files/output_file.h"
 #include "memory/ledger.h"
 #include "run/logging.h"
@@ -18,6 +21,7 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"run", "every [[stage]] of a configuration in turn", define_run},
+    {"launch", "a run on several ranks: starts, watches and restarts them", define_launch},
     {"score", "log-probabilities of texts, or rewards", define_score},
     {"generate", "answers to prompts", define_generate},
     {"tokenize", "text to ids and back", define_tokenize},
@@ -51,6 +55,14 @@ void check_options_before_command(const CLI::App& app, const Common& common) {
                    "{} before a command belongs to 'run': give it behind the command that takes it", option);
 }
 
+// UserError: they fit no command, or not what has been started.
+void check_options(const CLI::App& app, const Common& common) {
+  check_options_before_command(app, common);
+  const auto given = app.get_subcommands();
+  DSE_CHECK_USER(given.empty() || given.front()->get_name() == "run" || world_place().by != WorldPlace::By::mpi,
+                 "'{}' is not shared out over ranks: start it without mpirun or srun", given.front()->get_name());
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"dsengine teaches language models from human preference"};
   app.set_version_flag("--version", "dsengine 0.1.0");
@@ -58,16 +70,19 @@ int run(int argc, char** argv) {
   app.add_option("--plugin", common.algorithm, "run this algorithm (of the configuration, or of the built-in default)");
   add_run_options(app, common);
   const Body command = define_commands(app, kCommands, common);
+  app.require_subcommand(0, 1);  // so that a command in what `launch` is to start is no second one
   add_plugin_path_options(app, common);
   try {
     app.parse(argc, argv);
+    check_options(app, common);
   } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
-  } catch (const CLI::ParseError& e) {
+  } catch (const std::exception& e) {
+    if (told_by_rank_0()) throw ToldElsewhere();
+    if (dynamic_cast<const UserError*>(&e)) throw;
     throw UserError(error_line("{} (see --help)", e.what()));
   }
-  check_options_before_command(app, common);
-  set_up_logging({});
+  set_up_logging({.level = LogLevel::info, .file = {}, .quiet = told_by_rank_0()});
   if (!app.get_subcommands().empty()) return command();
   if (!common.algorithm.empty()) return run_stages(common);
   std::cout << app.help();
@@ -84,6 +99,12 @@ extern "C" [[gnu::visibility("default")]] int dsengine_program(int argc, char** 
     DSE_CHECK_USER(std::cout.good(), "standard output cannot be written to");
     return status;
   } catch (const dsengine::ClosedPipe&) {  // nobody is left to be told
+  } catch (const dsengine::ToldElsewhere&) {
+    // mpirun ends all ranks as soon as one has ended so, which is to be the one that tells it.
+    std::this_thread::sleep_for(std::chrono::minutes(10));
+  } catch (const dsengine::RankLost& e) {
+    std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
+    return dsengine::kRankLostStatus;
   } catch (const dsengine::UserError& e) {
     std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
   } catch (const c10::Error& e) {

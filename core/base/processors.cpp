@@ -12,16 +12,20 @@ namespace {
 
 using Processors = std::optional<int64_t>;
 
-int64_t processors_allowed() {
+}  // namespace
+
+std::vector<int> allowed_processors() {
   for (size_t most = 1024; most <= 1 << 20; most *= 4) {  // the kernel refuses a set with less room than it has
     std::vector<cpu_set_t> set(most / (8 * sizeof(cpu_set_t)));
     const size_t bytes = set.size() * sizeof(cpu_set_t);
-    if (sched_getaffinity(0, bytes, set.data()) == 0) return CPU_COUNT_S(bytes, set.data());
+    if (sched_getaffinity(0, bytes, set.data()) != 0) continue;
+    std::vector<int> numbers;
+    for (size_t i = 0; i < most; ++i)
+      if (CPU_ISSET_S(i, bytes, set.data())) numbers.push_back(int(i));
+    return numbers;
   }
-  return 1;
+  return {};
 }
-
-}  // namespace
 
 Processors processors_of_quota(std::string_view quota_us, std::string_view period_us) {
   const auto quota = group_number(quota_us), period = group_number(period_us);
@@ -45,7 +49,7 @@ Processors processors_of_groups(std::string_view own_groups, const std::filesyst
 }
 
 int64_t available_processors() {
-  const int64_t allowed = std::max<int64_t>(1, processors_allowed());
+  const int64_t allowed = std::max<int64_t>(1, int64_t(allowed_processors().size()));
   return std::min(allowed, processors_of_groups(own_control_groups(), kControlGroups).value_or(allowed));
 }
 

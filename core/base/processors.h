@@ -7,8 +7,12 @@
 #include <filesystem>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace dsengine {
+
+// Those that it may run on, by their numbers; none where the system does not say.
+std::vector<int> allowed_processors();
 
 // At least 1. A share of 1.5 processors counts as 2: a thread more waits less than half a processor more idles.
 int64_t available_processors();

@@ -1,8 +1,9 @@
 #include "comm/communicator.h"
 
-#include <exception>
+#include <ATen/ATen.h>
 
-#include "base/check.h"
+#include <algorithm>
+#include <exception>
 
 namespace dsengine {
 
@@ -44,10 +45,48 @@ void Communicator::together(const std::function<void()>& body) {
     if (!texts[r].empty()) throw RankLost(int64_t(r), texts[r].substr(1));
 }
 
+void Communicator::zero_first(const std::function<void()>& body) {
+  together([&] {
+    if (rank() == 0) body();
+  });
+  if (size() == 1) return;
+  together([&] {
+    if (rank() != 0) body();
+  });
+}
+
 void Communicator::check_parts(const at::Tensor& whole, const at::Tensor& part) const {
   DSE_CHECK(whole.is_contiguous() && part.is_contiguous() && whole.scalar_type() == part.scalar_type() &&
                 whole.numel() == part.numel() * size(),
             "{} elements of a whole, {} of a part, {} ranks", whole.numel(), part.numel(), size());
+}
+
+void Communicator::check_cuts(const at::Tensor& flat, std::span<const int64_t> cuts) const {
+  DSE_CHECK(flat.dim() == 1 && flat.is_contiguous() && int64_t(cuts.size()) == size() + 1 && cuts.front() == 0 &&
+                cuts.back() == flat.numel() && std::ranges::is_sorted(cuts),
+            "{} elements, {} cuts, {} ranks", flat.numel(), cuts.size(), size());
+}
+
+void Communicator::reduce_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
+  check_cuts(flat, cuts);
+  const at::NoGradGuard no_grad;
+  const int64_t own = cuts[size_t(rank()) + 1] - cuts[size_t(rank())];
+  std::vector<at::Tensor> to, from;
+  for (size_t r = 0; r < size_t(size()); ++r) {
+    to.push_back(flat.narrow(0, cuts[r], cuts[r + 1] - cuts[r]));
+    from.push_back(at::empty({own}, flat.options()));
+  }
+  all_to_all(to, from);
+  for (size_t r = 1; r < from.size(); ++r) from[0].add_(from[r]);
+  to[size_t(rank())].copy_(from[0]);
+}
+
+void Communicator::gather_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
+  check_cuts(flat, cuts);
+  std::vector<at::Tensor> from;
+  for (size_t r = 0; r < size_t(size()); ++r) from.push_back(flat.narrow(0, cuts[r], cuts[r + 1] - cuts[r]));
+  const std::vector<at::Tensor> to(from.size(), from[size_t(rank())]);
+  all_to_all(to, from);
 }
 
 void Communicator::check_rank(int64_t rank) const {

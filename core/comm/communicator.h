@@ -3,6 +3,7 @@
 //   Communicator& ranks = …;                        // LocalCommunicator: one rank, always there
 //   ranks.all_reduce(unit.grad());                  // the sum over all ranks, on each of them
 //   if (ranks.agree(stop.requested())) save();      // true on all where one asks
+//   const Communicator::Purpose purpose(ranks, "gradients");   // of what follows, as errors name it
 //
 // A collective is called by every rank, in the same order, with arguments that fit: an InternalError on all of them
 // where they do not. Sums are made in the order of ranks, and every rank gets the same bits. Tensors are dense, of one
@@ -16,7 +17,10 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "base/check.h"
 
 namespace dsengine {
 
@@ -29,6 +33,14 @@ class RankLost : public std::runtime_error {
  private:
   int64_t rank_;
 };
+
+// Ranks are in collectives that do not fit each other: an error of the program, or another's error is the cause.
+struct UnequalCalls : InternalError {
+  using InternalError::InternalError;
+};
+
+// The error that this rank left with is told by another (Communicator::leave).
+struct ToldElsewhere : std::exception {};
 
 class Communicator {
  public:
@@ -51,6 +63,11 @@ class Communicator {
   // to[r] goes to rank r, from[r] comes from it; sizes may differ, and both sides know them.
   virtual void all_to_all(at::TensorList to, at::TensorList from) = 0;
 
+  // Parts of any length of a flat tensor, [cuts[r], cuts[r + 1]) of rank r, cut alike on all ranks. reduce_parts: this
+  // rank's becomes the sum over all ranks, the others are whatever they are. gather_parts: each rank's comes to all.
+  virtual void reduce_parts(const at::Tensor& flat, std::span<const int64_t> cuts);
+  virtual void gather_parts(const at::Tensor& flat, std::span<const int64_t> cuts);
+
   // Numbers in host memory, in place.
   virtual void sum(std::span<double> values) = 0;
   virtual void max(std::span<double> values) = 0;
@@ -64,11 +81,38 @@ class Communicator {
   // on the others, and collectives remain possible. Where a body calls collectives, on all ranks, and throws on one of
   // them before another is through, the others get an InternalError, and no collective is possible any more.
   void together(const std::function<void()>& body);
+  // The same, on rank 0 before the others begin: it leaves files that they read.
+  void zero_first(const std::function<void()>& body);
+
+  // How long a collective waits for the others, in seconds; 0: for ever. Where they can be waited for no longer.
+  virtual void set_deadline(double) {}
+  // This rank takes part in no further collective, because of an error: those that others enter give RankLost, with
+  // `why`. own: the error is this rank's, not what it heard of others. Waits some seconds for them to come to one. True
+  // where this rank is to tell it: of those that leave at once, the first with an error of its own does.
+  virtual bool leave([[maybe_unused]] const std::string& why, [[maybe_unused]] bool own) { return true; }
+
+  // Until the end of its scope, what collectives are for. The text outlives it.
+  class Purpose {
+   public:
+    Purpose(Communicator& ranks, const char* text) : ranks_(ranks), before_(std::exchange(ranks.purpose_, text)) {}
+    ~Purpose() { ranks_.purpose_ = before_; }
+    Purpose(const Purpose&) = delete;
+    Purpose& operator=(const Purpose&) = delete;
+
+   private:
+    Communicator& ranks_;
+    const char* before_;
+  };
 
  protected:
   // InternalError where `whole` is not `size` parts of the type.
   void check_parts(const at::Tensor& whole, const at::Tensor& part) const;
   void check_rank(int64_t rank) const;
+  void check_cuts(const at::Tensor& flat, std::span<const int64_t> cuts) const;
+  const char* purpose() const { return purpose_; }
+
+ private:
+  const char* purpose_ = "";
 };
 
 }  // namespace dsengine

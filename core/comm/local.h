@@ -19,9 +19,24 @@ class LocalCommunicator : public Communicator {
   void all_gather(const at::Tensor& part, const at::Tensor& whole) override;
   void broadcast(const at::Tensor& tensor, int64_t from) override;
   void all_to_all(at::TensorList to, at::TensorList from) override;
+  void reduce_parts(const at::Tensor&, std::span<const int64_t>) override {}
+  void gather_parts(const at::Tensor&, std::span<const int64_t>) override {}
   void sum(std::span<double>) override {}
   void max(std::span<double>) override {}
   std::vector<std::string> gather_bytes(std::string bytes) override;
 };
+
+// One rank of many whose others are not there, for what is gone through without values: no collective does anything.
+class AbsentRanks : public LocalCommunicator {
+ public:
+  explicit AbsentRanks(int64_t size) : size_(size) {}
+  int64_t size() const override { return size_; }
+
+ private:
+  int64_t size_;
+};
+
+// Where nothing is said of ranks there is one. Any thread: it has no state.
+Communicator& alone();
 
 }  // namespace dsengine

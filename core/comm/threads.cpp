@@ -24,7 +24,7 @@ struct Offer {
 using Offers = std::vector<const Offer*>;
 
 // By rank 0's; of every rank the same verdict.
-void check_alike(const Offers& offers) {
+void check_alike(const Offers& offers) try {
   const Offer& first = *offers[0];
   for (size_t r = 1; r < offers.size(); ++r) {
     const Offer& other = *offers[r];
@@ -40,6 +40,8 @@ void check_alike(const Offers& offers) {
                     other.tensors[t].sizes() == first.tensors[t].sizes(),
                 "{} of another shape or type on rank {} than on rank 0", first.what, r);
   }
+} catch (const InternalError& error) {
+  throw UnequalCalls(error.what());
 }
 
 at::Tensor summed(const Offers& offers) {

@@ -105,4 +105,21 @@ int64_t cuda_free_memory(int index) {
   return int64_t(free);
 }
 
+bool pin_host_memory(void* begin, size_t bytes) {
+  if (!opened) return false;
+  constexpr unsigned kOfAllCards = 1;  // cudaHostRegisterPortable
+  auto* const pin = runtime<int(void*, size_t, unsigned)>("cudaHostRegister");
+  const std::string failed = pin ? failure(pin(begin, bytes, kOfAllCards)) : "there is no CUDA runtime";
+  if (failed.empty()) return true;
+  if (auto* const forget = runtime<int()>("cudaGetLastError")) forget();
+  spdlog::warn("memory event=not_pinned bytes={} reason=\"{}\" note=\"copies of it to the card are slower\"", bytes,
+               failed);
+  return false;
+}
+
+void unpin_host_memory(void* begin) {
+  if (auto* const wait = runtime<int()>("cudaDeviceSynchronize")) wait();
+  if (auto* const unpin = runtime<int(void*)>("cudaHostUnregister")) unpin(begin);
+}
+
 }  // namespace dsengine

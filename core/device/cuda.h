@@ -5,6 +5,7 @@
 //
 // What the card's runtime says of a failure stands in the error's text.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace dsengine {
@@ -19,5 +20,10 @@ void open_cuda(int index);
 Card* opened_card();
 // Bytes that are free on an opened card.
 int64_t cuda_free_memory(int index);
+// From here on opened cards read and write this host memory by themselves ("pinned"): copies of it are queued, and no
+// page of it is given to the system. False where it cannot be, or no card is open: it stays what it was. Any thread.
+bool pin_host_memory(void* begin, size_t bytes);
+// Of memory that is pinned, before it is freed: waits for what cards do with it.
+void unpin_host_memory(void* begin);
 
 }  // namespace dsengine

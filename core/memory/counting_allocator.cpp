@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "device/cuda.h"
 
 namespace dsengine {
 namespace {
@@ -19,15 +20,18 @@ struct Note {
   c10::DeleterFnPtr free;
   int64_t bytes;
   MemoryTag tag;
+  bool pinned;
 };
 constexpr size_t kNoteBytes = c10::gAlignment;
 static_assert(sizeof(Note) <= kNoteBytes);
+constexpr size_t kPinnedFrom = size_t{1} << 20;  // what is smaller is not worth a call of the driver's
 
 void free_block(void* data) {
   if (!data) return;
   void* begin = static_cast<char*>(data) - kNoteBytes;
   const Note note = *static_cast<Note*>(begin);
   note.ledger->release(note.tag, note.bytes);
+  if (note.pinned) unpin_host_memory(begin);
   note.free(begin);
 }
 
@@ -77,7 +81,10 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   }
   const MemoryTag tag = MemoryScope::current();
   if (is_read_often(tag)) ask_for_large_pages(begin, bytes + kNoteBytes);
-  new (begin) Note{&ledger, inner_.raw_deleter(), int64_t(bytes), tag};
+  // What is offloaded crosses again and again, for long.
+  const bool pinned = &ledger == &Ledger::offloaded() && tag != MemoryTag::workspace && bytes >= kPinnedFrom &&
+                      pin_host_memory(begin, bytes + kNoteBytes);
+  new (begin) Note{&ledger, inner_.raw_deleter(), int64_t(bytes), tag, pinned};
   ledger.charge(tag, int64_t(bytes));
   void* data = static_cast<char*>(begin) + kNoteBytes;
   return {data, data, &free_block, host};

@@ -3,8 +3,9 @@
 //   { const OffloadScope scope(device, MemoryTag::moments);  moments = offload_memory(device).empty(…); }
 //   traffic.count(bytes, [&] { staged.copy_(weights); });
 //
-// Of the host it is a second book over the same memory: nothing is saved there, and every path is the one of a device
-// with memory of its own.
+// Beside a card it is pinned, where the system lets it be: the card reads and writes it by itself (device/cuda.h). Of
+// the host it is a second book over the same memory: nothing is saved there, and every path is the one of a device with
+// memory of its own.
 #pragma once
 #include <chrono>
 #include <cstdint>

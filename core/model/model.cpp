@@ -151,25 +151,24 @@ void Model::add_adapter(std::unique_ptr<Adapter> adapter) {
   weights_->adapter = std::move(adapter);
 }
 
-void Model::enable_training(const std::vector<std::string>& beside, bool offload, bool wide) {
+void Model::enable_training(const std::vector<std::string>& beside, bool offload, bool wide, const Sharding& sharding) {
   {
     std::optional<OffloadScope> elsewhere;
     if (offload) elsewhere.emplace(device(), MemoryTag::gradients);
-    const Device* const parted = offload ? &offload_memory(device()) : nullptr;
-    const auto train = [&](ParamStorage& unit) {
-      unit.train(std::vector<bool>(unit.blocks().size(), true), parted, wide);
-    };
+    const ParamStorage::Training how{offload ? &offload_memory(device()) : nullptr, wide, sharding};
+    const auto train = [&](ParamStorage& unit) { unit.train(std::vector<bool>(unit.blocks().size(), true), how); };
     if (!weights_->adapter) {
       for (auto* unit : units()) train(*unit);
     } else {
       for (size_t i = 0; i < weights_->sections.size(); ++i)
-        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), parted, wide);
+        weights_->sections[i].train(blocks_of_kinds(graph_->sections[i], beside), how);
       if (weights_->head && (kind_ == ModelKind::value || std::count(beside.begin(), beside.end(), "embeddings")))
         train(*weights_->head);
       for (auto* unit : weights_->adapter->units()) train(*unit);
     }
   }
-  if (offload) weights_->gradients = std::make_unique<OffloadedGradients>(device(), *weights_);
+  if (offload || sharding.gradients())
+    weights_->gradients = std::make_unique<PartedGradients>(device(), *weights_, sharding);
   executor_->enable_training();
 }
 

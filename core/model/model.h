@@ -63,7 +63,8 @@ class Model {
   // Without an adapter every parameter is trained. With one: its pairs, a value head, and of the base the kinds
   // `beside`: norms, biases, embeddings (and the head). Nothing else of the base changes by a bit. offload: gradients
   // lie beside the device's memory. wide false: what of the base is bfloat16 is trained without float32 values beside.
-  void enable_training(const std::vector<std::string>& beside = {}, bool offload = false, bool wide = true);
+  void enable_training(const std::vector<std::string>& beside = {}, bool offload = false, bool wide = true,
+                       const Sharding& sharding = {});
   void zero_grad();
   // Recompute each layer in the backward pass instead of keeping its activations.
   void set_recompute(bool on) { executor_->set_recompute(on); }

@@ -1,13 +1,16 @@
 #include "model/streamed_weights.h"
 
-#include <optional>
-
 #include "base/check.h"
 
 namespace dsengine {
 
 StreamedWeights::StreamedWeights(const Kernels& kernels, StreamSettings settings, at::ScalarType dtype)
-    : device_(kernels.device()), settings_(settings), spare_(device_, MemoryTag::weights) {
+    : device_(kernels.device()),
+      settings_(settings),
+      dtype_(dtype),
+      spare_(device_, MemoryTag::weights),
+      looks_ahead_(settings.offload && (device_.is_apart() || kernels.on_card())),
+      lane_(device_) {
   if (settings.format == FrozenFormat::nf4) codes_ = std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, dtype);
 }
 
@@ -15,7 +18,7 @@ std::shared_ptr<KeptMatrices> StreamedWeights::new_home(const ParamLayout& layou
   const MemoryScope scope(MemoryTag::weights);
   std::optional<OffloadScope> elsewhere;
   if (settings_.offload) elsewhere.emplace(device_, MemoryTag::weights);
-  return std::make_shared<KeptMatrices>(layout, settings_.offload ? offload_memory(device_) : device_, codes_);
+  return std::make_shared<KeptMatrices>(layout, settings_.offload ? offload_memory(device_) : device_, dtype_, codes_);
 }
 
 void StreamedWeights::add(size_t section, ParamStorage& unit, const StreamedWeights* like) {
@@ -30,13 +33,77 @@ void StreamedWeights::hold(size_t section) {
   if (found == units_.end()) return;
   Unit& unit = found->second;
   if (unit.holds == 0) {
-    at::Tensor values = spare_.take(unit.storage->brought_numel(), unit.storage->dtype());
-    const int64_t moved = !unit.kept ? int64_t(values.nbytes()) : settings_.offload ? unit.kept->bytes() : 0;
-    traffic_.count(moved, [&] { unit.kept ? unit.kept->read(values) : void(values.copy_(unit.storage->flat())); });
-    if (settings_.format != FrozenFormat::fp32) traffic_.unpacked += int64_t(values.nbytes());
+    at::Tensor values = take_ahead(section);
+    if (!values.defined()) {
+      values = spare_.take(unit.storage->brought_numel(), unit.storage->dtype());
+      fetch(unit, values, false);
+    }
     unit.storage->bring(std::move(values));
+    ++unit.holds;
+    if (looks_ahead_) bring_ahead(section);
+    return;
   }
   ++unit.holds;
+}
+
+void StreamedWeights::fetch(const Unit& unit, const at::Tensor& values, bool beside) {
+  // A home of another type crosses as it is on the lane, and is rounded there: the host would be waited for.
+  const bool rounds = beside && !unit.kept && unit.storage->flat().scalar_type() != values.scalar_type();
+  const auto read = [&] {
+    if (unit.kept) return unit.kept->read(values);
+    at::Tensor staged = values;
+    if (rounds) {
+      const MemoryScope scope(MemoryTag::weights);
+      staged = device_.empty({values.numel()}, unit.storage->flat().scalar_type());
+    }
+    staged.copy_(unit.storage->flat(), beside);
+    if (rounds) at::Tensor(values).copy_(staged);
+  };
+  const int64_t moved = unit.kept ? settings_.offload ? unit.kept->bytes() : 0
+                        : rounds  ? int64_t(unit.storage->flat().nbytes())
+                                  : int64_t(values.nbytes());
+  traffic_.count(moved, [&] { beside ? lane_.begin(read) : read(); });
+  if (settings_.format != FrozenFormat::fp32) traffic_.unpacked += int64_t(values.nbytes());
+}
+
+at::Tensor StreamedWeights::take_ahead(size_t section) {
+  if (!ahead_) return {};
+  if (ahead_->section != section) {
+    leave_ahead();
+    return {};
+  }
+  lane_.join();
+  at::Tensor values = std::move(ahead_->values);
+  ahead_.reset();
+  return values;
+}
+
+void StreamedWeights::bring_ahead(size_t section) {
+  const bool up = !last_ || section > *last_;
+  last_ = section;
+  const auto next = units_.find(up ? section + 1 : section - 1);
+  if (next == units_.end() || next->second.holds > 0) return;
+  const Unit& unit = next->second;
+  ahead_.emplace(Ahead{next->first, spare_.take(unit.storage->brought_numel(), unit.storage->dtype())});
+  try {
+    fetch(unit, ahead_->values, true);
+  } catch (...) {
+    leave_ahead();
+    throw;
+  }
+}
+
+void StreamedWeights::leave_ahead() noexcept {
+  if (!ahead_) return;
+  lane_.join();
+  spare_.give(std::move(ahead_->values));
+  ahead_.reset();
+}
+
+void StreamedWeights::let_go_buffer() noexcept {
+  leave_ahead();
+  last_.reset();
+  spare_.let_go();
 }
 
 void StreamedWeights::release(size_t section) noexcept {
@@ -46,6 +113,8 @@ void StreamedWeights::release(size_t section) noexcept {
 }
 
 void StreamedWeights::release_all() noexcept {
+  leave_ahead();
+  last_.reset();
   for (auto& [_, unit] : units_)
     if (std::exchange(unit.holds, 0) > 0) spare_.give(unit.storage->let_go());
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "model/adapter.h"
-#include "model/offloaded_gradients.h"
+#include "model/parted_gradients.h"
 #include "model/rollout_weights.h"
 #include "model/streamed_weights.h"
 #include "param/storage.h"
@@ -19,9 +19,9 @@ struct Weights {
   std::vector<ParamStorage> sections;  // one for each of the graph's
   std::unique_ptr<ParamStorage> head;  // language: an untied head; value: [1, H]
   std::unique_ptr<Adapter> adapter;
-  std::unique_ptr<RolloutWeights> rollout;          // null: generation reads the very weights
-  std::unique_ptr<StreamedWeights> streamed;        // null: every section is whole
-  std::unique_ptr<OffloadedGradients> gradients{};  // null: they lie with the weights
+  std::unique_ptr<RolloutWeights> rollout;       // null: generation reads the very weights
+  std::unique_ptr<StreamedWeights> streamed;     // null: every section is whole
+  std::unique_ptr<PartedGradients> gradients{};  // null: they lie with the weights
 
   // Sections, then the head, then an adapter's; those without parameters left out.
   std::vector<ParamStorage*> units();

@@ -19,15 +19,16 @@ constexpr int64_t kStaged = int64_t{1} << 20;  // elements
 // Whether what is trained is bfloat16 alone.
 bool narrow(const ParamStorage& unit) { return unit.trained_flat().scalar_type() == at::kBFloat16; }
 
-bool grad_parted(const std::vector<ParamStorage*>& units) { return !units.empty() && units[0]->grad_parted(); }
+bool grad_elsewhere(const std::vector<ParamStorage*>& units) { return !units.empty() && units[0]->grad_elsewhere(); }
 
 }  // namespace
 
 double AdamW::grad_norm(Communicator& ranks) const {
   double total[1] = {0};
-  // Each rank sums the squares of its share of the units.
-  for (auto u = size_t(ranks.rank()); u < units_.size(); u += size_t(ranks.size()))
-    total[0] += sum_of_squares_(units_[u]->grad());
+  // Each rank sums the squares of its share: of its parts of all units, or of some units as a whole.
+  for (size_t u = 0; u < units_.size(); ++u)
+    if (units_[u]->grad_cut() || u % size_t(ranks.size()) == size_t(ranks.rank()))
+      total[0] += sum_of_squares_(units_[u]->grad());
   ranks.sum(total);
   return std::sqrt(total[0]);
 }
@@ -35,7 +36,7 @@ double AdamW::grad_norm(Communicator& ranks) const {
 AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSettings settings,
              std::vector<double> rate_factors)
     : device_(kernels.device()),
-      sum_of_squares_(grad_parted(units) ? kernels.beside() : kernels),
+      sum_of_squares_(grad_elsewhere(units) ? kernels.beside() : kernels),
       update_(settings.offload ? kernels.beside() : kernels),
       kernels_(settings.offload ? kernels.beside() : kernels, settings.moments),
       units_(std::move(units)),
@@ -47,8 +48,8 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
     DSE_CHECK(unit->trained() && (narrow(*unit) || unit->trained_flat().scalar_type() == at::kFloat), "unit {}",
               unit->name());
     DSE_CHECK(!narrow(*unit) || !unit->streamed(), "unit {} is trained at its home", unit->name());
-    DSE_CHECK(unit->grad_parted() == grad_parted(units_), "unit {}", unit->name());
-    DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_parted()), "unit {} is elsewhere", unit->name());
+    DSE_CHECK(unit->grad_elsewhere() == grad_elsewhere(units_), "unit {}", unit->name());
+    DSE_CHECK(settings.offload || !(unit->streamed() || unit->grad_elsewhere()), "unit {} is elsewhere", unit->name());
     bytes.push_back(Moments::bytes_of(*unit, settings.moments));
   }
   if (units_.empty()) return;
@@ -94,23 +95,50 @@ double AdamW::step(double learning_rate, Communicator& ranks) {
               .decayed = 0},
              update_draws);
     });
+    if (unit.cut()) ranks.gather_parts(unit.trained_flat(), unit.cuts());
     units_[u]->settle();
   }
   return norm;
 }
 
+bool AdamW::cut() const {
+  return std::ranges::any_of(units_, [](const auto* unit) { return unit->cut(); });
+}
+
+Moments AdamW::whole_moments(size_t unit, const Device& where) const {
+  const int64_t bytes = Moments::bytes_of(*units_[unit], settings_.moments, Moments::Extent::whole);
+  const MemoryScope scope(MemoryTag::moments);
+  return {*units_[unit], settings_.moments, where.empty({bytes}, at::kByte), kernels_, Moments::Extent::whole};
+}
+
+void AdamW::read_moments(size_t unit, Communicator& ranks, const PlacedRows& f) const {
+  if (!units_[unit]->cut()) return moments_[unit].read(f);
+  Moments whole = whole_moments(unit, settings_.offload ? offload_memory(device_) : device_);
+  whole.gather(moments_[unit], ranks);
+  whole.read(f);
+}
+
+void AdamW::write_moments(size_t unit, const PlacedRows& f) {
+  if (!units_[unit]->cut()) return moments_[unit].write(f);
+  Moments whole = whole_moments(unit, settings_.offload ? offload_memory(device_) : device_);
+  whole.write(f);
+  moments_[unit].take(whole);
+}
+
+void AdamW::shapes_of_moments(size_t unit, const PlacedRows& f) const { whole_moments(unit, Device::meta()).read(f); }
+
 void AdamW::update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
                    ops::AdamWNumbers numbers, const Philox& draws) {
   const bool rounds = narrow(unit), apart = settings_.offload;
   // Where the moments are, gradient and weight may be too.
-  const bool bring_gradient = apart && !unit.grad_parted(), bring_weight = rounds || (apart && !unit.streamed());
+  const bool bring_gradient = apart && !unit.grad_elsewhere(), bring_weight = rounds || (apart && !unit.streamed());
   const auto crosses = [&](const at::Tensor& what, const auto& copy) {
     apart ? traffic_.count(int64_t(what.nbytes()), copy) : copy();
   };
   const int64_t all = mean.numel(), step = apart || rounds ? std::min(all, kStaged) : all;
   for (int64_t first = 0; first < all; first += step) {
     const int64_t count = std::min(step, all - first), at = begin + first;
-    const at::Tensor gradient = unit.grad().narrow(0, at, count), weight = unit.trained_flat().narrow(0, at, count);
+    const at::Tensor gradient = unit.grad(at, count), weight = unit.trained_flat().narrow(0, at, count);
     const at::Tensor m = mean.narrow(0, first, count), v = square.narrow(0, first, count);
     numbers.decayed = std::clamp<int64_t>(unit.trained_decayed() - at, 0, count);
     const at::Tensor g = bring_gradient ? staged_gradient_.narrow(0, 0, count) : gradient;

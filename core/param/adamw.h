@@ -4,9 +4,10 @@
 //   AdamW optimizer(kernels, units, {.beta1 = 0.9, .beta2 = 0.95});
 //   double norm = optimizer.step(learning_rate, ranks); // reads and keeps unit.grad(); zero it afterwards
 //
-// Every rank has the gradients of all units, with the same bits, and makes the same update. Moments are of a unit's
-// trained span (moments.h), all in one buffer. Weights that are bfloat16 and have no float32 values beside are updated
-// in float32 and rounded by counted draws (Gupta et al. 2015), for their 8 bits would swallow small updates.
+// Every rank has the gradients of all units, with the same bits, and makes the same update; or each has those of the
+// parts that it owns, updates these, and gets the others' weights (shards.h). Moments (moments.h) are all in one
+// buffer. Weights that are bfloat16 and have no float32 values beside are updated in float32 and rounded by counted
+// draws (Gupta et al. 2015), for their 8 bits would swallow small updates.
 #pragma once
 #include <utility>
 #include <vector>
@@ -43,11 +44,19 @@ class AdamW {
   const std::vector<Moments>& moments() const { return moments_; }
   std::vector<Moments>& moments() { return moments_; }
   const std::vector<ParamStorage*>& units() const { return units_; }
+  // A unit's moments as Moments::read and write have them, whole. read: of several ranks that own parts a collective,
+  // for a while with the memory of the whole, and f is called on all of them. shapes: the same without values.
+  void read_moments(size_t unit, Communicator& ranks, const PlacedRows& f) const;
+  void write_moments(size_t unit, const PlacedRows& f);
+  void shapes_of_moments(size_t unit, const PlacedRows& f) const;
+  // Whether ranks own parts, so that reading moments is a collective.
+  bool cut() const;
   // Gradients and weights that were brought to where the moments are, and weights back, since the last call.
   Traffic take_traffic() { return std::exchange(traffic_, {}); }
 
  private:
   double grad_norm(Communicator& ranks) const;  // over all units, in float64
+  Moments whole_moments(size_t unit, const Device& where) const;
   // Of elements [begin, begin + mean.numel()) of a unit's trained span. draws: of weights that are bfloat16.
   void update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,
               ops::AdamWNumbers numbers, const Philox& draws);

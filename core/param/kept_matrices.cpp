@@ -31,10 +31,11 @@ void KeptMatrices::each_part(const at::Tensor& matrices, const F& f) const {
   });
 }
 
-KeptMatrices::KeptMatrices(const ParamLayout& layout, const Device& device, std::shared_ptr<const ops::RowCodes> codes)
+KeptMatrices::KeptMatrices(const ParamLayout& layout, const Device& device, at::ScalarType dtype,
+                           std::shared_ptr<const ops::RowCodes> codes)
     : layout_(layout), codes_(std::move(codes)) {
   if (!codes_) {
-    elements_ = device.empty({layout.decayed_numel()}, at::kFloat).zero_();
+    elements_ = device.empty({layout.decayed_numel()}, dtype).zero_();
     return;
   }
   int64_t bytes = 0, scales = 0;
@@ -58,12 +59,13 @@ void KeptMatrices::write(const at::Tensor& matrices) {
 void KeptMatrices::read(const at::Tensor& matrices) const {
   if (matrices.is_meta()) return;
   if (!codes_) {
-    at::Tensor(matrices).copy_(elements_);
+    at::Tensor(matrices).copy_(elements_, /*non_blocking=*/true);
     return;
   }
   // Kept elsewhere, the codes cross, and are made values where these lie.
   each_part(matrices, [&](const auto& values, const auto& codes, const auto& scales) {
-    codes_->decode(codes.to(values.device()), scales.to(values.device()), values);
+    const auto there = [&](const at::Tensor& part) { return part.to(values.device(), /*non_blocking=*/true); };
+    codes_->decode(there(codes), there(scales), values);
   });
 }
 

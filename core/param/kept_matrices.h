@@ -1,8 +1,8 @@
 // The matrices of one unit as they are kept while nothing reads them.
 //
-//   auto codes = std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat);   // null: float32
-//   KeptMatrices kept(layout, device, codes);                   // zero
-//   kept.write(matrices);                                       // [layout.decayed_numel()], of the codes' type
+//   auto codes = std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat);   // null: as they are read
+//   KeptMatrices kept(layout, device, at::kFloat, codes);       // zero
+//   kept.write(matrices);                                       // [layout.decayed_numel()], of that type
 //   kept.read(matrices);                                        // as the codes have them
 //
 // In NF4 a row has blocks of its own, so that no layout moves their borders.
@@ -16,8 +16,10 @@ namespace dsengine {
 
 class KeptMatrices {
  public:
-  // Charged to the thread's tag. codes: of NF4, for matrices of the type that is read; null in float32.
-  KeptMatrices(const ParamLayout& layout, const Device& device, std::shared_ptr<const ops::RowCodes> codes);
+  // Charged to the thread's tag. dtype: of matrices that are read and written. codes: of NF4, for that type; null:
+  // none.
+  KeptMatrices(const ParamLayout& layout, const Device& device, at::ScalarType dtype,
+               std::shared_ptr<const ops::RowCodes> codes);
 
   int64_t bytes() const { return int64_t(elements_.nbytes() + (scales_.defined() ? scales_.nbytes() : 0)); }
   void write(const at::Tensor& matrices);
@@ -33,7 +35,7 @@ class KeptMatrices {
 
   ParamLayout layout_;
   std::shared_ptr<const ops::RowCodes> codes_;
-  at::Tensor elements_;  // float32, or bytes of two codes each
+  at::Tensor elements_;  // of the type that is read, or bytes of two codes each
   at::Tensor scales_;    // float32; of codes
 };
 

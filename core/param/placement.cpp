@@ -16,7 +16,8 @@ namespace {
 template <class F>
 void for_each_part(const ParamStorage& storage, const at::Tensor& trained_span, const F& f) {
   const ParamLayout& layout = storage.layout();
-  DSE_CHECK(trained_span.sizes() == storage.grad().sizes(), "a span of unit {}", layout.name());
+  DSE_CHECK(trained_span.dim() == 1 && trained_span.numel() == storage.trained_numel(), "a span of unit {}",
+            layout.name());
   for (size_t b = 0; b < layout.blocks().size(); ++b)
     for (size_t p = 0; storage.trained(b) && p < layout.blocks()[b].parts.size(); ++p)
       f(layout.blocks()[b].parts[p], layout.part_of(trained_span, b, p, storage.trained_begin()));

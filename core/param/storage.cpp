@@ -125,28 +125,30 @@ ParamStorage allocated(ParamLayout layout, const Device& device, at::ScalarType 
 ParamStorage::ParamStorage(std::string name, std::vector<ParamBlock> blocks, const Device& device, at::ScalarType dtype)
     : ParamStorage(allocated({std::move(name), std::move(blocks), int64_t(c10::elementSize(dtype))}, device, dtype)) {}
 
-void ParamStorage::train(const std::vector<bool>& which, const Device* parted, bool make_wide) {
+void ParamStorage::train(const std::vector<bool>& which, const Training& how) {
   DSE_CHECK(!trained(), "unit {}", name());
   const auto span = layout_.span_of(which);
   if (!span) return;
   DSE_CHECK(flat_.defined() || span->begin >= layout_.decayed_numel(), "matrices of unit {} that come and go", name());
-  trained_begin_ = span->begin;
+  trained_begin_ = span->begin, trained_numel_ = span->numel;
+  cuts_ = shard_cuts(layout_, *span, how.sharding.size()), own_ = size_t(how.sharding.rank());
   const at::ScalarType type = ops::wide(dtype());
   const at::Tensor values = this->span(span->begin, span->numel);
   const bool has_wide =
       wide() && wide_begin_ <= span->begin && span->begin + span->numel <= wide_begin_ + wide_.numel();
   if (has_wide) {
     wide_ = wide_.narrow(0, span->begin - wide_begin_, span->numel), wide_begin_ = span->begin;
-  } else if (make_wide && values.scalar_type() != type) {
+  } else if (how.wide && values.scalar_type() != type) {
     const MemoryScope scope(MemoryTag::weights);
     widen(span->begin, values.to(type));
   }
   const MemoryScope scope(MemoryTag::gradients);
+  grad_elsewhere_ = how.gradient != nullptr, grad_cut_ = how.sharding.gradients();
+  const int64_t numel = grad_cut_ ? own_end() - own_begin() : trained_numel_;
   grad_ =
-      parted ? parted->empty({span->numel}, type).zero_() : at::zeros({span->numel}, vectors_.options().dtype(type));
-  grad_parted_ = parted != nullptr;
-  grad_blocks_ = grad_views(parted ? nothing(type, grad_.numel()) : grad_, which);
-  if (parted) away_grad_blocks_ = grad_blocks_;
+      how.gradient ? how.gradient->empty({numel}, type).zero_() : at::zeros({numel}, vectors_.options().dtype(type));
+  grad_blocks_ = grad_views(grad_parted() ? nothing(type, trained_numel_) : grad_, which);
+  if (grad_parted()) away_grad_blocks_ = grad_blocks_;
 }
 
 std::vector<at::Tensor> ParamStorage::grad_views(const at::Tensor& grad, const std::vector<bool>& which) const {
@@ -157,7 +159,7 @@ std::vector<at::Tensor> ParamStorage::grad_views(const at::Tensor& grad, const s
 }
 
 void ParamStorage::bring_grad(at::Tensor grad) {
-  DSE_CHECK(grad_parted_ && grad.sizes() == grad_.sizes(), "unit {}", name());
+  DSE_CHECK(grad_parted() && grad.dim() == 1 && grad.numel() == trained_numel_, "unit {}", name());
   std::vector<bool> which;
   for (size_t i = 0; i < blocks().size(); ++i) which.push_back(trained(i));
   working_grad_ = std::move(grad);
@@ -170,11 +172,11 @@ at::Tensor ParamStorage::let_go_grad() noexcept {
 }
 
 int64_t ParamStorage::trained_decayed() const {
-  return std::clamp<int64_t>(layout_.decayed_numel() - trained_begin_, 0, grad_.numel());
+  return std::clamp<int64_t>(layout_.decayed_numel() - trained_begin_, 0, trained_numel_);
 }
 
 at::Tensor ParamStorage::grad_part(size_t block, size_t part) const {
-  return trained(block) ? layout_.part_of(grad_, block, part, trained_begin_) : at::Tensor();
+  return trained(block) && !grad_cut_ ? layout_.part_of(grad_, block, part, trained_begin_) : at::Tensor();
 }
 
 void ParamStorage::zero_grad() {

@@ -9,6 +9,9 @@
 // The padding between blocks is zero; between matrices that are brought it is whatever is there. Not copyable: its
 // views alias the buffers.
 //
+// Of several ranks each may own a part of what is trained (shards.h): its moments are of that part, and its gradient
+// may be.
+//
 // What is trained has a float32 value beside each bfloat16 one that is read, which is its rounding; or none, where it
 // is to save them.
 //
@@ -19,6 +22,7 @@
 #pragma once
 #include "device/device.h"
 #include "param/layout.h"
+#include "param/shards.h"
 
 namespace dsengine {
 
@@ -72,25 +76,45 @@ class ParamStorage {
   // Elements [begin, begin + numel) of flat(); of one without matrices, vectors alone.
   at::Tensor span(int64_t begin, int64_t numel) const;
 
-  // Of all blocks, or of those marked, whose span gets a gradient, zero.
+  struct Training {
+    const Device* gradient = nullptr;  // where it lies, if elsewhere than the values
+    bool wide = true;                  // bfloat16 blocks that have no float32 values get some
+    Sharding sharding{};               // among whom it is cut
+  };
+  // Of all blocks, or of those marked, whose span gets a gradient, zero. Where that lies elsewhere or is cut, its
+  // blocks have values only while a whole one is brought.
   void train() { train(std::vector<bool>(blocks().size(), true)); }
-  // parted: null, or where the gradient lies; its blocks then have values only while a copy of it is brought. wide
-  // false: bfloat16 blocks that have no float32 values get none.
-  void train(const std::vector<bool>& which, const Device* parted = nullptr, bool wide = true);
+  void train(const std::vector<bool>& which, const Training& how);
+  void train(const std::vector<bool>& which) { train(which, Training()); }
   bool trained() const { return grad_.defined(); }
   bool trained(size_t block) const { return grad_blocks_[block].defined(); }
   // The trained span of the flat buffer, from the first trained block to the end of the last, and its gradient, float32
   // where blocks are bfloat16. Its first `trained_decayed` elements are under weight decay.
-  at::Tensor trained_flat() const { return wide() ? wide_ : span(trained_begin_, grad_.numel()); }
+  at::Tensor trained_flat() const { return wide() ? wide_ : span(trained_begin_, trained_numel_); }
+  int64_t trained_numel() const { return trained_numel_; }
+  // Where ranks' parts of the trained span begin and end: this rank's is [own_begin, own_end).
+  const std::vector<int64_t>& cuts() const { return cuts_; }
+  bool cut() const { return cuts_.size() > 2; }
+  int64_t own_begin() const { return cuts_[own_]; }
+  int64_t own_end() const { return cuts_[own_ + 1]; }
+  // Of the trained span, or where it is cut of this rank's part.
   const at::Tensor& grad() const { return grad_; }
+  bool grad_cut() const { return grad_cut_; }
+  // Elements [begin, begin + count) of the trained span, which are there.
+  at::Tensor grad(int64_t begin, int64_t count) const {
+    return grad_.narrow(0, begin - (grad_cut_ ? own_begin() : 0), count);
+  }
   int64_t trained_begin() const { return trained_begin_; }
   int64_t trained_decayed() const;
   // Undefined where the block is not trained.
   const at::Tensor& grad_block(size_t block) const { return grad_blocks_[block]; }
-  // Of a parted gradient: a copy of grad() to add to, until it is let go of.
-  bool grad_parted() const { return grad_parted_; }
+  // Whether it comes and goes; whether it lies in another memory than the values.
+  bool grad_parted() const { return grad_cut_ || grad_elsewhere_; }
+  bool grad_elsewhere() const { return grad_elsewhere_; }
+  // Of a parted one: [trained_numel()] to add to, until it is let go of.
   void bring_grad(at::Tensor grad);
   at::Tensor let_go_grad() noexcept;
+  // Undefined where that is cut, or the block is not trained.
   at::Tensor grad_part(size_t block, size_t part) const;
   void zero_grad();
 
@@ -111,8 +135,10 @@ class ParamStorage {
   at::Tensor vectors_;                                      // where there is flat_: a view
   std::vector<at::Tensor> blocks_, grad_blocks_;            // views
   std::vector<at::Tensor> away_blocks_, away_grad_blocks_;  // what they are while their buffers are away
-  int64_t trained_begin_ = 0;
-  bool grad_parted_ = false;
+  int64_t trained_begin_ = 0, trained_numel_ = 0;
+  std::vector<int64_t> cuts_{0, 0};
+  size_t own_ = 0;
+  bool grad_elsewhere_ = false, grad_cut_ = false;
   at::Tensor working_grad_;  // brought
 };
 

@@ -94,4 +94,28 @@ void gather_rows(Communicator& ranks, const std::vector<int64_t>& offsets,
   }
 }
 
+void gather_answers(Communicator& ranks, const std::vector<std::vector<int64_t>>& rows,
+                    std::vector<Generation>& answers) {
+  if (ranks.size() == 1) return;
+  std::string own;
+  for (const auto row : rows[size_t(ranks.rank())]) {
+    const Generation& answer = answers[size_t(row)];
+    put(own, answer.tokens.size()), put(own, answer.finish);
+    for (const auto token : answer.tokens) put(own, token);
+    for (const auto logp : answer.logp) put(own, logp);
+  }
+  const auto all = ranks.gather_bytes(std::move(own));
+  for (size_t r = 0; r < all.size(); ++r) {
+    size_t at = 0;
+    for (const auto row : rows[r]) {
+      Generation& answer = answers[size_t(row)];
+      answer.tokens.resize(take<size_t>(all[r], at)), answer.logp.resize(answer.tokens.size());
+      answer.finish = take<Finish>(all[r], at);
+      for (auto& token : answer.tokens) token = take<int32_t>(all[r], at);
+      for (auto& logp : answer.logp) logp = take<float>(all[r], at);
+    }
+    DSE_CHECK(at == all[r].size(), "{} bytes of rank {}", all[r].size(), r);
+  }
+}
+
 }  // namespace dsengine

@@ -3,6 +3,7 @@
 //   MetricParts own;  …; own.add("value_loss", 0.5, tokens);        // of this rank's micro-batches
 //   agree_metrics(own, ranks, means);                                // of all ranks', on each of them
 //   gather_rows(ranks, experience.offsets, rows_of_ranks, {&experience.old_logp});
+//   gather_answers(ranks, rows_of_ranks, answers);                   // each rank has filled its own
 //
 // On one rank both leave every bit as it was.
 #pragma once
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "generate/request.h"
 #include "rl/metric_means.h"
 
 namespace dsengine {
@@ -46,5 +48,9 @@ void put_entries(const std::vector<int64_t>& offsets, const std::vector<int64_t>
 // rows[r] are those that rank r has filled. Afterwards all are filled on all ranks.
 void gather_rows(Communicator& ranks, const std::vector<int64_t>& offsets,
                  const std::vector<std::vector<int64_t>>& rows, const std::vector<std::vector<float>*>& columns);
+
+// The same of answers, one a row.
+void gather_answers(Communicator& ranks, const std::vector<std::vector<int64_t>>& rows,
+                    std::vector<Generation>& answers);
 
 }  // namespace dsengine

@@ -26,22 +26,30 @@ constexpr int kFormat = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kName = "step-";
 
-enum class Access { read, write };
+enum class Access { shapes, read, write };
 
 // Calls f(name, dense tensor) for everything a role's file holds, in the coordinates of placement.h. To write: what f
-// leaves in the tensors is the role's.
+// leaves in the tensors is the role's. shapes: moments have no values.
 template <class F>
-void for_each_tensor(const Role& role, Access access, const F& f) {
+void for_each_tensor(const Role& role, Access access, Communicator& ranks, const F& f) {
   const auto& units = role.optimizer->units();
   const auto add = [&](const char* what, size_t unit, const at::Tensor& span) {
-    const auto placed = access == Access::read ? read_placed : write_placed;
+    const auto placed = access == Access::write ? write_placed : read_placed;
     placed(*units[unit], span,
            [&](const std::string& place, const at::Tensor& rows) { f(what + ("/" + place), rows); });
   };
   for (size_t u = 0; u < units.size(); ++u) {
     add("weights", u, units[u]->trained_flat());
-    Moments& moments = role.optimizer->moments()[u];
-    access == Access::read ? moments.read(f) : moments.write(f);
+    switch (access) {
+      case Access::shapes:
+        role.optimizer->shapes_of_moments(u, f);
+        break;
+      case Access::read:
+        role.optimizer->read_moments(u, ranks, f);
+        break;
+      case Access::write:
+        role.optimizer->write_moments(u, f);
+    }
     if (!role.average.empty()) add("average", u, role.average[u]);
     if (access == Access::write) units[u]->settle();
   }
@@ -158,18 +166,23 @@ void check_log(const FoundCheckpoint& checkpoint, const char* name, const fs::pa
 
 }  // namespace
 
-void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles) {
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles,
+                     Communicator& ranks) {
+  if (!stage.writes())
+    return roles.each_trained([&](const RoleEntry&, const Role& role) {
+      if (role.optimizer->cut()) for_each_tensor(role, Access::read, ranks, [](const auto&, const auto&) {});
+    });
   const fs::path folder = stage.checkpoints();
   stage.check_present();
   AtomicDirectory directory(folder / fmt::format("{}{:08}", kName, state.step));
   Json in_manifest = Json::object();
   roles.each_trained([&](const RoleEntry& entry, const Role& role) {
     std::vector<TensorDeclaration> tensors;
-    for_each_tensor(role, Access::read, [&](const std::string& tensor, const at::Tensor& t) {
+    for_each_tensor(role, Access::shapes, ranks, [&](const std::string& tensor, const at::Tensor& t) {
       tensors.push_back({tensor, dtype_of(t), t.sizes().vec()});
     });
     SafetensorsWriter writer(directory.path() / (std::string(entry.name) + ".safetensors"), tensors);
-    for_each_tensor(role, Access::read, [&](const std::string& tensor, const at::Tensor& t) {
+    for_each_tensor(role, Access::read, ranks, [&](const std::string& tensor, const at::Tensor& t) {
       writer.write(tensor, bytes_of(on_host(t)));
     });
     writer.close();
@@ -230,13 +243,19 @@ std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage) {
   return found;
 }
 
-void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Roles& roles) {
+FoundCheckpoint checkpoint_of(const StageDirectory& stage, int64_t step) {
+  return read_checkpoint(stage.checkpoints() / fmt::format("{}{:08}", kName, step), step, stage);
+}
+
+void prune_checkpoints(const StageDirectory& stage, int64_t keep) { prune(stage.checkpoints(), keep); }
+
+void load_checkpoint(const FoundCheckpoint& checkpoint, const Roles& roles) {
   const fs::path& path = checkpoint.path;
   try {
     roles.each_trained([&](const RoleEntry& entry, Role& role) {
       const std::string name = entry.name;
       const SafetensorsFile file(path / (name + ".safetensors"));
-      for_each_tensor(role, Access::write, [&](const std::string& tensor, const at::Tensor& t) {
+      for_each_tensor(role, Access::write, alone(), [&](const std::string& tensor, const at::Tensor& t) {
         const TensorEntry* found = file.find(tensor);
         DSE_CHECK_USER(found && found->dtype == dtype_of(t) && found->shape == t.sizes().vec(),
                        "{}: {} of {} does not fit the model of this run", path.string(), tensor, name);
@@ -248,7 +267,6 @@ void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Role
   } catch (const Json::exception& e) {
     throw UserError(fmt::format("{}: not a checkpoint of this program: {}", (path / kManifest).string(), e.what()));
   }
-  prune(path.parent_path(), keep);
 }
 
 }  // namespace dsengine

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "comm/local.h"
 #include "rl/role.h"
 #include "run/run_directory.h"
 
@@ -33,14 +34,19 @@ struct FoundCheckpoint {
   Json manifest;
 };
 
-// Keeps the newest `keep`.
-void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles);
+// Keeps the newest `keep`. Of several ranks the one that writes the directory does so; where ranks own parts of moments
+// (AdamW::cut) it is a collective.
+void save_checkpoint(const StageDirectory& stage, int64_t keep, const StageState& state, const Roles& roles,
+                     Communicator& ranks = alone());
 // The newest whose files are what its manifest says. A damaged one is told, and put aside as damaged-step-…; UserError
 // where every one is damaged, or where one is of another stage, other settings or another version. Metrics that are
 // others than the manifest's are told as StageDirectory::changed.
 std::optional<FoundCheckpoint> newest_checkpoint(const StageDirectory& stage);
-// Fills the roles' weights and moments, and removes checkpoints beyond the newest `keep`. UserError where the
-// checkpoint does not fit the roles.
-void load_checkpoint(const FoundCheckpoint& checkpoint, int64_t keep, const Roles& roles);
+// That of a step, as another rank has chosen it; nothing is renamed. UserError: it cannot be read, or is damaged.
+FoundCheckpoint checkpoint_of(const StageDirectory& stage, int64_t step);
+// Fills the roles' weights and moments. UserError where the checkpoint does not fit the roles.
+void load_checkpoint(const FoundCheckpoint& checkpoint, const Roles& roles);
+// Removes all but the newest `keep`.
+void prune_checkpoints(const StageDirectory& stage, int64_t keep);
 
 }  // namespace dsengine

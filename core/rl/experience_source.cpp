@@ -36,7 +36,7 @@ Json RecordSource::evaluate() {
 
 RolloutSource::RolloutSource(const StageConfig& stage, const StageData& data, uint64_t seed, uint64_t key,
                              const dse_needs& needs, StageModels& models, const PluginRegistry& registry,
-                             const TextModel& text, Phases& phases)
+                             const TextModel& text, Phases& phases, Communicator& ranks)
     : stage_(stage),
       data_(data),
       phases_(phases),
@@ -44,9 +44,9 @@ RolloutSource::RolloutSource(const StageConfig& stage, const StageData& data, ui
       scheduler_(models.roles().actor->model, limits_of(stage.rollout)),
       memory_(phases, scheduler_, models.roles().actor->model, stage.rollout),
       collector_(stage.rollout, needs.group_size, data.records, seed, key),
-      rollout_(scheduler_, text, stage.rollout, seed ^ key),
-      heldout_(scheduler_, text, evaluated_, seed ^ uint64_t(Purpose::evaluate)) {
-  if (needs.roles & DSE_REWARD) scorer_.emplace(stage.reward_sources(), models.rewards(), registry);
+      rollout_(scheduler_, text, stage.rollout, seed ^ key, ranks),
+      heldout_(scheduler_, text, evaluated_, seed ^ uint64_t(Purpose::evaluate), ranks) {
+  if (needs.roles & DSE_REWARD) scorer_.emplace(stage.reward_sources(), models.rewards(), registry, ranks);
   if (sampling_of(stage.rollout).filters())
     spdlog::warn(
         "rollout filters=on note=\"top_k, top_p, min_p and repetition_penalty make log-probs those of another "

@@ -48,7 +48,8 @@ class RolloutSource : public ExperienceSource {
  public:
   // The actor generates in phases' generate, and gives its memory for that back at the end. All are borrowed.
   RolloutSource(const StageConfig& stage, const StageData& data, uint64_t seed, uint64_t key, const dse_needs& needs,
-                StageModels& models, const PluginRegistry& registry, const TextModel& text, Phases& phases);
+                StageModels& models, const PluginRegistry& registry, const TextModel& text, Phases& phases,
+                Communicator& ranks);
   Experience next(int64_t step, const StepPlan::Items& items, MetricMeans& means) override;
   Json evaluate() override;
   void set_watch(const CallWatch::Rules& watch) override;

@@ -33,8 +33,9 @@ ModelGraph graph_of(const fs::path& model, const PluginRegistry& registry) {
 
 }  // namespace
 
-InputCheck::InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card)
-    : config_(config), registry_(registry), stop_(stop), kernels_(registry, Device::meta(), for_card) {}
+InputCheck::InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card,
+                       int64_t ranks)
+    : config_(config), registry_(registry), stop_(stop), ranks_(ranks), kernels_(registry, Device::meta(), for_card) {}
 
 fs::path InputCheck::origin_of(const fs::path& model) const {
   const auto made = origins_.find(model);
@@ -104,7 +105,8 @@ void InputCheck::stage(size_t index, const dse_needs& needs, const StageInputs& 
 StagePlan InputCheck::plan(const StageConfig& variant) {
   DSE_CHECK(read_, "no stage was looked at");
   const Quiet quiet;
-  StagePlan plan = rehearse(config_, variant, read_->inputs, {registry_, kernels_, stop_}, read_->text, read_->data);
+  StagePlan plan =
+      rehearse(config_, variant, read_->inputs, {registry_, kernels_, stop_, ranks_}, read_->text, read_->data);
   plan.host_apart = host_apart_;
   return plan;
 }

@@ -11,6 +11,7 @@
 
 #include <optional>
 
+#include "comm/local.h"
 #include "rl/rehearsal.h"
 #include "run/stop_signal.h"
 
@@ -18,8 +19,9 @@ namespace dsengine {
 
 class InputCheck {
  public:
-  // for_card: stages are planned for a graphics card.
-  InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card = false);
+  // for_card: stages are planned for a graphics card. ranks: for the first of so many; another may have a row more.
+  InputCheck(const RunConfig& config, const PluginRegistry& registry, const StopSignal& stop, bool for_card = false,
+             int64_t ranks = 1);
   // In the order of the stages.
   void stage(size_t index, const dse_needs& needs, const StageInputs& inputs);
   // What a step of the stage takes that was looked at last. variant: its configuration, or one that differs in how it
@@ -47,6 +49,7 @@ class InputCheck {
   const RunConfig& config_;
   const PluginRegistry& registry_;
   const StopSignal& stop_;
+  AbsentRanks ranks_;
   Kernels kernels_;                                                 // on the meta device
   std::map<std::filesystem::path, std::filesystem::path> origins_;  // of the outputs of the stages looked at
   std::optional<Read> read_;                                        // of the last of them

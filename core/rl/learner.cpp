@@ -300,8 +300,10 @@ bool Learner::update_on(Experience& minibatch, const std::function<double(const 
   if (ranks_.agree(batching_.target_kl > 0 && sums.kl > 1.5 * batching_.target_kl)) return false;
   means.add("loss", sums.loss);
   if (mixture_) means.add("ptx_loss", accumulate_texts());
+  const Communicator::Purpose purpose(ranks_, "gradients and weights");
   roles_.each_trained([&](const RoleEntry&, const Role& role) {
-    for (const auto* unit : role.optimizer->units()) ranks_.all_reduce(unit->grad());
+    for (const auto* unit : role.optimizer->units())
+      if (!unit->grad_cut()) ranks_.all_reduce(unit->grad());
   });
   roles_.each_trained([&](const RoleEntry& entry, Role& role) {
     const auto phase = phases_.enter(entry.phase);

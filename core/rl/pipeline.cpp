@@ -35,30 +35,35 @@ std::vector<std::pair<std::string, fs::path>> models_of(const StageInputs& input
 }  // namespace
 
 Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels,
-                   const StopSignal& stop, Changes changes, const std::string& last)
-    : config_(config), registry_(registry), models_(config, registry), kernels_(kernels), stop_(stop) {
+                   const StopSignal& stop, Changes changes, const std::string& last, Communicator& ranks)
+    : config_(config), registry_(registry), models_(config, registry), kernels_(kernels), stop_(stop), ranks_(ranks) {
   DSE_CHECK_USER(!config.stages.empty(), "the configuration has no [[stage]]");
+  ranks_.together([&] { check_stages(changes, last); });
+  ranks_.zero_first([&] { directory_.emplace(config, changes, ranks_.rank() == 0); });
+}
+
+void Pipeline::check_stages(Changes changes, const std::string& last) {
   std::vector<size_t> open;
   std::vector<fs::path> done;
-  for (size_t i = 0; i < config.stages.size(); ++i) {
-    const fs::path folder = config.output_dir / config.stages[i].name;
+  for (size_t i = 0; i < config_.stages.size(); ++i) {
+    const fs::path folder = config_.output_dir / config_.stages[i].name;
     if (fs::exists(folder / "done.json"))
       done.push_back(folder);
     else
       open.push_back(i);
   }
   for (const size_t i : open) {
-    check_stage(config, i, registry);
-    check_weight_format(config.stages[i].rollout.weights, compute_type(config, kernels));
+    check_stage(config_, i, registry_);
+    check_weight_format(config_.stages[i].rollout.weights, compute_type(config_, kernels_));
   }
   try {
-    InputCheck check(config, registry, stop, kernels.on_card());
-    if (kernels.device().is_apart()) check.set_host_apart();
-    const auto end = std::ranges::find(config.stages, last, &StageConfig::name);  // none: all
+    InputCheck check(config_, registry_, stop_, kernels_.on_card(), ranks_.size());
+    if (kernels_.device().is_apart()) check.set_host_apart();
+    const auto end = std::ranges::find(config_.stages, last, &StageConfig::name);  // none: all
     for (const size_t i : open) {
-      if (stop.requested()) break;
-      check.stage(i, needs_of(registry, config.stages[i]), models_.inputs_of(i));
-      if (end - config.stages.begin() >= int64_t(i)) check_memory(check, config.stages[i]);
+      if (stop_.requested()) break;
+      check.stage(i, needs_of(registry_, config_.stages[i]), models_.inputs_of(i));
+      if (end - config_.stages.begin() >= int64_t(i)) check_memory(check, config_.stages[i]);
     }
   } catch (const UserError&) {
     // What an earlier stage left may have been changed since: that is the reason, then.
@@ -66,7 +71,6 @@ Pipeline::Pipeline(const RunConfig& config, const PluginRegistry& registry, cons
       if (const auto what = changed_output(folder); what && changes == Changes::refused) throw UserError(*what);
     throw;
   }
-  directory_.emplace(config, changes);
 }
 
 void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
@@ -92,7 +96,8 @@ void Pipeline::check_memory(InputCheck& check, const StageConfig& stage) const {
       "a smaller model",
       plan.stage, bytes_text(uint64_t(plan.offloaded)), bytes_text(uint64_t(host)));
   if (plan.peak() <= limit) return;
-  for (const auto& line : plan_lines(plan)) spdlog::error("{}", line);
+  for (const auto& line : plan_lines(plan))
+    if (ranks_.rank() == 0) spdlog::error("{}", line);
   throw UserError(too_large(plan, limit, way_to_fit(check, stage, plan, limit)));
 }
 
@@ -138,25 +143,43 @@ bool Pipeline::has_length(const StageConfig& stage, const Json& summary) const {
   return summary.value("max_steps", int64_t(-1)) == 0 && summary.value("epochs", int64_t(0)) == stage.epochs;
 }
 
-bool Pipeline::run_stage(size_t index) {
-  if (stop_.requested()) return false;
+std::optional<StageInputs> Pipeline::inputs_of(size_t index, const StageDirectory& directory) const {
   const auto& stage = config_.stages[index];
-  const StageDirectory directory = directory_->open_stage(config_, stage);
-  const auto summary = directory.summary();
-  const auto already_done = [&] {
-    spdlog::info("stage name={} note=\"already done in {}\"", stage.name, directory.path().string());
-    return true;
-  };
   StageInputs inputs = models_.inputs_of(index);
-  if (summary) {
+  if (const auto summary = directory.summary()) {
     directory.check_outputs();
     directory.check_inputs(inherited_fingerprints(inputs));
-    if (has_length(stage, *summary)) return already_done();
+    if (has_length(stage, *summary)) return {};
   }
   inputs.fingerprints = fingerprints_of(index, inputs);
-  StageRunner runner(config_, stage, inputs, {registry_, kernels_, stop_}, directory);
-  if (summary && summary->value("steps", int64_t(0)) == runner.steps()) return already_done();
-  return runner.run() == StageEnd::finished;
+  return inputs;
+}
+
+bool Pipeline::run_stage(size_t index) {
+  const auto& stage = config_.stages[index];
+  if (ranks_.agree(stop_.requested())) {
+    spdlog::info("stopped before={} note=\"run the same command to go on\"", stage.name);
+    return false;
+  }
+  std::optional<StageDirectory> directory;
+  std::optional<StageInputs> inputs;
+  ranks_.zero_first([&] {
+    directory.emplace(directory_->open_stage(config_, stage));
+    inputs = inputs_of(index, *directory);
+  });
+  std::optional<StageRunner> runner;
+  if (inputs)
+    ranks_.together([&] {
+      runner.emplace(config_, stage, *inputs, StageContext{registry_, kernels_, stop_, ranks_}, *directory);
+    });
+  bool done = !runner;
+  ranks_.zero_first([&] {
+    if (const auto summary = runner ? directory->summary() : std::nullopt)
+      done = summary->value("steps", int64_t(0)) == runner->steps();
+  });
+  if (!done) return runner->run() == StageEnd::finished;
+  spdlog::info("stage name={} note=\"already done in {}\"", stage.name, directory->path().string());
+  return true;
 }
 
 bool Pipeline::run_all() {

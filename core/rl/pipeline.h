@@ -3,6 +3,8 @@
 //   Pipeline pipeline(config, registry, kernels, stop);
 //   pipeline.run_all();                       // or run_until("ppo"): that stage and what it needs
 //
+// Of several ranks each has one, with the same arguments. Rank 0 alone writes.
+//
 // A stage that is done is not run again, unless it shall be longer; one whose inputs are others since is refused.
 // Nothing is written before every stage's plugins, models and records are known to fit, and its memory too.
 #pragma once
@@ -20,7 +22,7 @@ class Pipeline {
  public:
   // last: the stage that run_until will be given; "": all will be run. Of later ones the memory is not looked at.
   Pipeline(const RunConfig& config, const PluginRegistry& registry, const Kernels& kernels, const StopSignal& stop,
-           Changes changes = Changes::refused, const std::string& last = "");
+           Changes changes = Changes::refused, const std::string& last = "", Communicator& ranks = alone());
 
   // False: a signal stopped it.
   bool run_all();
@@ -30,6 +32,9 @@ class Pipeline {
 
  private:
   bool run_stage(size_t index);
+  void check_stages(Changes changes, const std::string& last);
+  // The models of a stage, and none where it has its length.
+  std::optional<StageInputs> inputs_of(size_t index, const StageDirectory& directory) const;
   // Whether the settings of a stage that has ended still ask for the steps that it has.
   bool has_length(const StageConfig& stage, const Json& summary) const;
   // The content of the models that a stage has from earlier ones, as these left them.
@@ -44,6 +49,7 @@ class Pipeline {
   const InputResolver models_;
   const Kernels& kernels_;
   const StopSignal& stop_;
+  Communicator& ranks_;
   std::optional<RunDirectory> directory_;  // made once all stages are known to fit
 };
 

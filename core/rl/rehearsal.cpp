@@ -8,6 +8,7 @@
 #include "comm/local.h"
 #include "memory/counting_allocator.h"
 #include "rl/config_checks.h"
+#include "rl/dealing.h"
 #include "rl/evaluation.h"
 #include "rl/example_stream.h"
 #include "rl/generation_memory.h"
@@ -39,7 +40,7 @@ class Rehearsal {
         models_(run, stage, inputs, needs_, context, text),
         batching_(batching_of(stage, needs_)),
         epochs_(std::exchange(batching_.epochs, 1)),  // the others are like the first
-        learner_(algorithm_, models_.roles(), batching_, phases_, ranks_) {
+        learner_(algorithm_, models_.roles(), batching_, phases_, context.ranks) {
     if (stage.ptx.coefficient > 0) learner_.mix(mixture_of(stage, data.texts, run.seed, name_hash(stage.name)));
     models_.let_go_with(phases_);
     for (size_t p = 0; p < kChoices<Phase>.size(); ++p)
@@ -58,8 +59,10 @@ class Rehearsal {
     if (!steps.empty()) rehearse_step(steps[0]);
     for (size_t i = 1; i < steps.size(); ++i)
       uncounted([&] { rehearse_step(steps[i]); });  // seconds and movement are of the step that reads most
-    models_.roles().each_trained([](const RoleEntry&, const Role& role) {
+    models_.roles().each_trained([&](const RoleEntry&, const Role& role) {
       if (!role.average.empty()) (void)role.averaged();  // as it is saved
+      for (size_t u = 0; role.optimizer->cut() && u < role.optimizer->units().size(); ++u)
+        role.optimizer->read_moments(u, context_.ranks, [](const auto&, const auto&) {});  // in a checkpoint
     });
     for (size_t p = 0; p < kChoices<Phase>.size(); ++p) note_peak(Phase(p), result_.phases[p]);
     if (needs_.source == DSE_SOURCE_ROLLOUT) evaluate();
@@ -151,7 +154,11 @@ class Rehearsal {
 
   // Answers as long as they may become: the prompts are read, and each slot is at its first token. The memory for keys
   // and values is taken whole by then, and each later token takes what the first one does.
-  void generate(const std::vector<const Example*>& prompts, int64_t samples) {
+  void generate(const std::vector<const Example*>& all, int64_t samples) {
+    std::vector<const Example*> prompts;
+    const auto own = dealt_answers(all, samples, stage_.rollout, context_.ranks.size())[0];
+    for (size_t i = 0; i < own.size(); i += size_t(samples)) prompts.push_back(all[size_t(own[i] / samples)]);
+    if (prompts.empty()) return;
     Model& actor = models_.roles().actor->model;
     if (!scheduler_) {
       scheduler_.emplace(actor, limits_of(stage_.rollout));
@@ -200,8 +207,16 @@ class Rehearsal {
         sequences.emplace_back(e.rows.back()->tokens);
       }
     const auto phase = phases_.enter(Phase::score);
+    std::vector<RowUnit> units;
+    for (size_t p = 0; p < prompts.size(); ++p) {
+      const int64_t first = int64_t(p) * samples;
+      units.push_back({first, first + samples, samples * int64_t(prompts[p]->prompt.size() + size)});
+    }
+    const auto rows = deal(units, context_.ranks.size(), 0).rows;
+    std::vector<std::span<const int32_t>> own;
+    for (const auto row : rows[0]) own.push_back(sequences[size_t(row)]);
     for (const auto& reward : models_.rewards())
-      if (reward) last_values(reward->model, sequences);
+      if (reward) last_values(reward->model, own);
     return e;
   }
 
@@ -220,7 +235,6 @@ class Rehearsal {
   const StageData& data_;
   AlgorithmInstance algorithm_;
   const dse_needs needs_;
-  LocalCommunicator ranks_;
   Phases phases_;
   ExampleStream stream_;
   const StepPlan plan_;

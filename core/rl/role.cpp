@@ -25,7 +25,7 @@ at::Tensor copy_in(const Device& device, const at::Tensor& values) {
 
 const Device& Role::average_memory() const { return offload.average ? offload_memory(model.device()) : model.device(); }
 
-void Role::enable_training(uint64_t seed) {
+void Role::enable_training(uint64_t seed, const Sharding& sharding) {
   const auto& s = settings;
   if (lora.rank > 0) {
     DSE_CHECK_USER(!model.adapter(),
@@ -33,7 +33,7 @@ void Role::enable_training(uint64_t seed) {
                    model.origin().directory.string());
     model.add_adapter({lora.rank, lora.alpha, lora.rslora, lora.targets}, seed);
   }
-  model.enable_training(lora.also_train, offload.gradients, s.master_weights);
+  model.enable_training(lora.also_train, offload.gradients, s.master_weights, sharding);
   const double adapter_rate = model.adapter() && lora.learning_rate > 0 ? lora.learning_rate : s.learning_rate;
   DSE_CHECK_USER(s.learning_rate > 0 || adapter_rate == s.learning_rate,
                  "lora.learning_rate follows the schedule of learning_rate, which is 0: set that one above 0");

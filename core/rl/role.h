@@ -27,8 +27,8 @@ struct Role {
   OffloadConfig offload{};
   std::vector<at::Tensor> average{};  // of each trained unit, where settings.ema_decay asks for it
 
-  // seed: of a new adapter's draws.
-  void enable_training(uint64_t seed);
+  // seed: of a new adapter's draws. sharding: among whom moments and gradients are shared out.
+  void enable_training(uint64_t seed, const Sharding& sharding = {});
   // One update and the average's; the gradient norm before clipping.
   double step(double learning_rate, Communicator& ranks);
 

@@ -8,6 +8,8 @@
 #include "base/directory.h"
 #include "base/json.h"
 #include "files/atomic_directory.h"
+#include "rl/agreement.h"
+#include "rl/dealing.h"
 
 namespace dsengine {
 
@@ -23,38 +25,61 @@ Scheduler::Limits limits_of(const RolloutConfig& config) {
   return {.slots = config.slots > 0 ? config.slots : std::numeric_limits<int64_t>::max()};
 }
 
-Rollout::Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed)
+std::vector<std::vector<int64_t>> dealt_answers(const std::vector<const Example*>& prompts, int64_t samples,
+                                                const RolloutConfig& config, int64_t ranks) {
+  std::vector<RowUnit> units;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const int64_t first = int64_t(p) * samples;
+    units.push_back(
+        {first, first + samples, int64_t(prompts[p]->prompt.size()) + samples * config.max_response_length});
+  }
+  return deal(units, ranks, 0).rows;
+}
+
+Rollout::Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed,
+                 Communicator& ranks)
     : scheduler_(scheduler),
       text_(text),
       config_(config),
       stops_(text.tokenizer, config.stop, config.stop_token_ids),
-      seed_(seed) {}
+      seed_(seed),
+      ranks_(ranks) {}
 
 std::vector<Answered> Rollout::run(const std::vector<const Example*>& prompts, int64_t samples,
                                    const SamplingOptions& sampling, uint64_t step) const {
-  std::vector<GenerationRequest> requests;
+  // An answer's draws are its place's, wherever it is made.
+  const auto rows = dealt_answers(prompts, samples, config_, ranks_.size());
+  const auto& own = rows[size_t(ranks_.rank())];
+  std::vector<Generation> generations(prompts.size() * size_t(samples));
+  const Communicator::Purpose purpose(ranks_, "answers");
+  ranks_.together([&] {
+    std::vector<GenerationRequest> requests;
+    for (size_t i = 0; i < own.size(); i += size_t(samples))
+      requests.push_back({.prompt = prompts[size_t(own[i] / samples)]->prompt,
+                          .max_new_tokens = config_.max_response_length,
+                          .samples = samples,
+                          .sampling = sampling,
+                          .eos = text_.eos,
+                          .stops = stops_.empty() ? nullptr : &stops_,
+                          .seed = seed_,
+                          .step = step,
+                          .row = uint64_t(own[i])});
+    auto made = dsengine::generate(scheduler_, requests);
+    for (size_t i = 0; i < own.size(); ++i) generations[size_t(own[i])] = std::move(made[i]);
+  });
+  gather_answers(ranks_, rows, generations);
   std::vector<Answered> answers;
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    requests.push_back({.prompt = prompts[p]->prompt,
-                        .max_new_tokens = config_.max_response_length,
-                        .samples = samples,
-                        .sampling = sampling,
-                        .eos = text_.eos,
-                        .stops = stops_.empty() ? nullptr : &stops_,
-                        .seed = seed_,
-                        .step = step,
-                        .row = answers.size()});
-    for (int64_t s = 0; s < samples; ++s) answers.push_back({prompts[p], int64_t(p), {}});
+  for (size_t i = 0; i < generations.size(); ++i) {
+    const size_t p = i / size_t(samples);
+    answers.push_back({prompts[p], int64_t(p), std::move(generations[i])});
   }
-  auto generations = dsengine::generate(scheduler_, requests);
-  for (size_t i = 0; i < answers.size(); ++i) answers[i].answer = std::move(generations[i]);
   return answers;
 }
 
 std::vector<Answered> Rollout::generate(const std::vector<const Example*>& prompts, uint64_t step) const {
   if (!config_.replay.empty()) return replay(prompts, step);
   auto answers = run(prompts, config_.samples_per_prompt, sampling_of(config_), step);
-  if (!config_.record.empty()) record(answers, step);
+  if (!config_.record.empty() && ranks_.rank() == 0) record(answers, step);
   return answers;
 }
 

@@ -3,10 +3,13 @@
 //   Rollout rollout(scheduler_of_the_actor, text, config.rollout, seed);
 //   std::vector<Answered> answers = rollout.generate(prompts, step);
 //   Experience e = rollout.experience(answers, scores);
+//
+// Of several ranks each answers its share of the prompts, and every rank gets all answers, in the order of the prompts.
 #pragma once
 #include <filesystem>
 #include <functional>
 
+#include "comm/local.h"
 #include "generate/scheduler.h"
 #include "rl/examples.h"
 #include "rl/experience.h"
@@ -25,9 +28,15 @@ struct Answered {
 SamplingOptions sampling_of(const RolloutConfig& config);
 Scheduler::Limits limits_of(const RolloutConfig& config);
 
+// The answers that each rank makes, by their places among all, [prompts * samples]: a prompt's are one rank's, which
+// reads it once for all of them.
+std::vector<std::vector<int64_t>> dealt_answers(const std::vector<const Example*>& prompts, int64_t samples,
+                                                const RolloutConfig& config, int64_t ranks);
+
 class Rollout {
  public:
-  Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed);
+  Rollout(Scheduler& scheduler, const TextModel& text, const RolloutConfig& config, uint64_t seed,
+          Communicator& ranks = alone());
 
   // samples_per_prompt answers to each prompt, adjacent. Draws depend on (seed, step, prompt's place, sample).
   std::vector<Answered> generate(const std::vector<const Example*>& prompts, uint64_t step) const;
@@ -51,6 +60,7 @@ class Rollout {
   const RolloutConfig& config_;
   const Stops stops_;
   uint64_t seed_;
+  Communicator& ranks_;
 };
 
 }  // namespace dsengine

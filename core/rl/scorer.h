@@ -3,6 +3,8 @@
 //   Scorer scorer(sources, load_reward_models(sources, folders, registry, kernels, actor_text), registry);
 //   std::vector<AnswerScore> scores = scorer.score(rollout.to_score(answers));   // total NaN: could not be scored
 //
+// Of several ranks each asks for its share of the answers, and every rank gets all scores.
+//
 // A reward model reads the actor's ids; one with words of its own (another vocabulary, another chat template) is asked
 // in them: it reads the conversation and the reply, written and encoded as its own directory has it.
 #pragma once
@@ -11,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/finish.h"
+#include "comm/local.h"
 #include "plugin/instance.h"
 #include "rl/call_watch.h"
 #include "rl/examples.h"
@@ -45,7 +48,7 @@ class Scorer {
  public:
   // models: each source's, null where its plugin wants none.
   Scorer(const std::vector<RewardSource>& sources, std::vector<std::shared_ptr<const RewardModel>> models,
-         const PluginRegistry& registry);
+         const PluginRegistry& registry, Communicator& ranks = alone());
   // What a call of a reward is watched with, but for its deadline; a stop throws StepLeft.
   void set_watch(CallWatch::Rules watch) { watch_ = std::move(watch); }
   // The sum's weighted total is NaN where any source failed: gave no score that is finite in float32.
@@ -63,6 +66,10 @@ class Scorer {
     int64_t failures_in_a_row = 0;
   };
   std::vector<float> score(Source& source, const std::vector<ScoredAnswer>& answers) const;
+  // Of these alone, on this rank: what its model says, and then the plugin.
+  static std::vector<double> model_scores(const Source& source, const std::vector<const ScoredAnswer*>& answers);
+  std::vector<float> ask(Source& source, const std::vector<const ScoredAnswer*>& answers,
+                         const std::vector<double>& model_scores) const;
   // Makes scores that are none NaN, tells of them, and ends the run where the rules say so.
   static void note_failures(Source& source, std::vector<float>& scores);
   void leave_where_stopped() const;
@@ -70,6 +77,7 @@ class Scorer {
 
   std::vector<Source> sources_;
   CallWatch::Rules watch_;
+  Communicator& ranks_;
 };
 
 }  // namespace dsengine

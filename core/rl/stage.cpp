@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "comm/world.h"
 #include "memory/card_memory.h"
 #include "rl/answer_ends.h"
 #include "rl/config_checks.h"
@@ -37,6 +38,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
       context_(context),
       directory_(directory),
       key_(name_hash(stage.name)),
+      ranks_(context.ranks),
       phases_(ledger_of(context.kernels.device())),
       algorithm_(algorithm_of(context.registry, stage)),
       text_(text_of(inputs)),
@@ -49,7 +51,7 @@ StageRunner::StageRunner(const RunConfig& run, const StageConfig& stage, const S
   fit_data();
   if (from_rollouts())
     source_ = std::make_unique<RolloutSource>(stage, data_, run.seed, key_, algorithm_.needs(), models_,
-                                              context.registry, text_, phases_);
+                                              context.registry, text_, phases_, ranks_);
   else
     source_ = std::make_unique<RecordSource>(stage, data_, run.seed, key_, items_per_step(stage, algorithm_.needs()),
                                              algorithm_, learner_);
@@ -79,14 +81,37 @@ void StageRunner::fit_data() {
   if (roles.critic && from_rollouts()) data_.check_critic(stage_, roles.critic->model.graph());
 }
 
+bool StageRunner::stop_asked() {
+  const Communicator::Purpose purpose(ranks_, "a wish to stop");
+  return ranks_.agree(context_.stop.requested());
+}
+
+// Rank 0 chooses the checkpoint, and alone puts the folder in order.
 void StageRunner::resume() {
-  const auto found = newest_checkpoint(directory_);
+  std::optional<FoundCheckpoint> found;
+  ranks_.together([&] {
+    if (ranks_.rank() == 0) found = newest_checkpoint(directory_);
+  });
+  const std::string chosen =
+      ranks_.broadcast_bytes(found ? fmt::format("{} {}", found->state.step, found->manifest.dump()) : "", 0);
+  ranks_.together([&] {
+    if (ranks_.rank() == 0 || chosen.empty()) return;
+    found = checkpoint_of(directory_, std::stoll(chosen));
+    DSE_CHECK_USER(fmt::format("{} {}", found->state.step, found->manifest.dump()) == chosen,
+                   "{} is another on rank {} than on rank 0: ranks read one folder", found->path.string(),
+                   ranks_.rank());
+  });
+  ranks_.zero_first([&] { go_on(found); });
+}
+
+void StageRunner::go_on(const std::optional<FoundCheckpoint>& found) {
   logs_.emplace(directory_);
   StageState state;
   if (found) {
     state = found->state;
     check_length(stage_, directory_, state, plan_, plan_of(state.max_steps, state.epochs), models_.roles());
-    load_checkpoint(*found, stage_.keep_checkpoints, models_.roles());
+    load_checkpoint(*found, models_.roles());
+    if (directory_.writes()) prune_checkpoints(directory_, stage_.keep_checkpoints);
     algorithm_.load(state.algorithm_state);
     warn_of_environment(state.environment,
                         environment_of(context_.kernels, ranks_, compute_type(run_, context_.kernels)));
@@ -110,19 +135,27 @@ StageEnd StageRunner::stopped(int64_t step) const {
 
 StageEnd StageRunner::run() {
   if (stop_asked()) return stopped(0);
-  directory_.check_inputs(stage_fingerprints(stage_, inputs_, data_, models_.roles(), context_.registry));
+  const Json inputs = stage_fingerprints(stage_, inputs_, data_, models_.roles(), context_.registry);
+  check_alike(ranks_, "models, records or plugins", inputs.dump() + context_.kernels.description());
+  ranks_.zero_first([&] { directory_.check_inputs(inputs); });
   resume();
-  source_->set_watch({.stop = &context_.stop, .save = [this] {
-                        const at::NoGradGuard no_grad;  // on the watch's thread
-                        save_finished_steps();
-                      }});
+  source_->set_watch({.stop = &context_.stop,
+                      .save =
+                          [this] {
+                            const at::NoGradGuard no_grad;  // on the watch's thread
+                            if (!models_.cut()) save_finished_steps();
+                          },
+                      .ends_others = ranks_.size() > 1,
+                      .tells = ranks_.rank() == 0});
+  // No rank ends before the one that saves has done so: mpirun would end that one too.
+  const auto save = [&] { ranks_.together([&] { save_finished_steps(); }); };
   try {
     return run_steps();
   } catch (const StepLeft&) {
-    save_finished_steps();
+    save();
     return stopped(finished_steps_);
   } catch (const RewardError&) {
-    save_finished_steps();
+    save();
     throw;
   }
 }
@@ -134,7 +167,8 @@ void StageRunner::save_finished_steps() {
 // One that was left by a stop, or that a stage which was made longer has had at its end only.
 void StageRunner::evaluate_where_due() {
   const bool due = first_step_ == 0 || (first_step_ < steps() && evaluates_after(first_step_));
-  if (due && logs_->last_evaluation() < first_step_) evaluate(first_step_);
+  if (ranks_.broadcast_bytes(due && logs_->last_evaluation() < first_step_ ? "due" : "", 0) == "due")
+    evaluate(first_step_);
 }
 
 StageEnd StageRunner::run_steps() {
@@ -142,7 +176,9 @@ StageEnd StageRunner::run_steps() {
                data_.records.size(), data_.heldout.size());
   if (stop_asked()) return stopped(first_step_);
   evaluate_where_due();
-  Progress progress(stage_.name, steps(), {.first_step = first_step_, .log_every = stage_.log_every});
+  Progress progress(
+      stage_.name, steps(),
+      {.first_step = first_step_, .log_every = stage_.log_every, .terminal = ranks_.rank() == 0 ? STDERR_FILENO : -1});
   for (int64_t s = first_step_; s < steps(); ++s) {
     if (s == first_step_ && stop_asked()) return stopped(s);  // after a step it is asked below
     Json line = step(s);
@@ -155,7 +191,8 @@ StageEnd StageRunner::run_steps() {
     const bool last = s + 1 == steps();
     if (!last && evaluates_after(s + 1)) evaluate(s + 1);
     const bool stops = stop_asked();
-    if (last || stops || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0)) checkpoint(s + 1);
+    if (last || stops || (stage_.checkpoint_every > 0 && (s + 1) % stage_.checkpoint_every == 0))
+      ranks_.together([&] { checkpoint(s + 1); });
     progress.update(s + 1, shown);
     if (stops && !last) return stopped(s + 1);
   }
@@ -206,25 +243,30 @@ void StageRunner::evaluate(int64_t step) {
   spdlog::info("eval {}", shown.dump());
 }
 
+// Where a reward does not come back, the watch's thread calls it: no collective, unless ranks own parts of moments.
 void StageRunner::checkpoint(int64_t step) {
   save_checkpoint(directory_, stage_.keep_checkpoints,
                   {step, stage_.max_steps, stage_.epochs, logs_->metrics_offset(), logs_->eval_offset(),
                    algorithm_.save(), environment_of(context_.kernels, ranks_, compute_type(run_, context_.kernels))},
-                  models_.roles());
+                  models_.roles(), ranks_);
   saved_steps_ = step;
 }
 
 void StageRunner::finish() {
   evaluate(steps());
-  directory_.check_present();
-  models_.save(directory_, ends_, algorithm_.needs().source == DSE_SOURCE_PAIRS ? &data_.records : nullptr);
-  const auto& actor = models_.roles().actor;
-  directory_.finish({{"stage", stage_.name},
-                     {"algorithm", stage_.algorithm},
-                     {"steps", steps()},
-                     {"epochs", stage_.epochs},
-                     {"max_steps", stage_.max_steps},
-                     {"kind", actor && actor->optimizer ? "language" : "value"}});
+  const Communicator::Purpose purpose(ranks_, "what the stage leaves");
+  ranks_.together([&] {
+    directory_.check_present();
+    if (!directory_.writes()) return;
+    models_.save(directory_, ends_, algorithm_.needs().source == DSE_SOURCE_PAIRS ? &data_.records : nullptr);
+    const auto& actor = models_.roles().actor;
+    directory_.finish({{"stage", stage_.name},
+                       {"algorithm", stage_.algorithm},
+                       {"steps", steps()},
+                       {"epochs", stage_.epochs},
+                       {"max_steps", stage_.max_steps},
+                       {"kind", actor && actor->optimizer ? "language" : "value"}});
+  });
 }
 
 }  // namespace dsengine

@@ -7,11 +7,13 @@
 // Files: metrics.jsonl (a line a step), eval.jsonl, tensorboard/, checkpoints/, and at the end model/ (and critic/;
 // with ema_decay ema/ and critic_ema/ too, with a LoRA adapter/), each a Hugging Face directory. A stage that is run
 // again goes on from its newest checkpoint, with the same bits.
+//
+// Of several ranks (StageContext) each runs this with the same arguments; rank 0 alone has a directory that it writes.
 #pragma once
 #include <memory>
 #include <optional>
 
-#include "comm/local.h"
+#include "comm/communicator.h"
 #include "rl/checkpoint.h"
 #include "rl/experience_source.h"
 #include "rl/learner.h"
@@ -37,6 +39,7 @@ class StageRunner {
   void fit_data();
 
   void resume();
+  void go_on(const std::optional<FoundCheckpoint>& found);
   StageEnd run_steps();
   void evaluate_where_due();
   Json step(int64_t step);
@@ -45,7 +48,7 @@ class StageRunner {
   // Where a reward ends the run, or a stop comes while it is asked: the step in hand has changed nothing yet.
   void save_finished_steps();
   void finish();
-  bool stop_asked() { return ranks_.agree(context_.stop.requested()); }
+  bool stop_asked();
   bool evaluates_after(int64_t step) const { return stage_.eval_every > 0 && step % stage_.eval_every == 0; }
   StageEnd stopped(int64_t step) const;
   bool from_rollouts() const { return algorithm_.needs().source == DSE_SOURCE_ROLLOUT; }
@@ -56,7 +59,7 @@ class StageRunner {
   const StageContext context_;
   const StageDirectory directory_;
   const uint64_t key_;  // names the stage's draws
-  LocalCommunicator ranks_;
+  Communicator& ranks_;
   Phases phases_;
   AlgorithmInstance algorithm_;
   TextModel text_;

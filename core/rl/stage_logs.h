@@ -14,24 +14,27 @@ namespace dsengine {
 
 class StageLogs {
  public:
-  explicit StageLogs(const StageDirectory& directory)
-      : directory_(directory), metrics_(directory.metrics_file()), evaluations_(directory.eval_file()) {}
+  // Of a directory that this rank does not write, nothing is.
+  explicit StageLogs(const StageDirectory& directory) : directory_(directory) {
+    if (directory.writes()) metrics_.emplace(directory.metrics_file()), evaluations_.emplace(directory.eval_file());
+  }
 
   void begin(uint64_t metrics_offset, uint64_t eval_offset, bool tensorboard) {
-    metrics_.truncate(metrics_offset);
-    evaluations_.truncate(eval_offset);
+    if (!metrics_) return;
+    metrics_->truncate(metrics_offset);
+    evaluations_->truncate(eval_offset);
     if (tensorboard) board_.emplace(directory_.tensorboard(), directory_.metrics_file(), directory_.eval_file());
   }
   void append_metrics(const Json& line) {
-    metrics_.append(line);
+    if (metrics_) metrics_->append(line);
     if (board_) board_->append_training(line);
   }
   void append_evaluation(const Json& line) {
-    evaluations_.append(line);
+    if (evaluations_) evaluations_->append(line);
     if (board_) board_->append_evaluation(line);
   }
-  uint64_t metrics_offset() const { return metrics_.offset(); }
-  uint64_t eval_offset() const { return evaluations_.offset(); }
+  uint64_t metrics_offset() const { return metrics_ ? metrics_->offset() : 0; }
+  uint64_t eval_offset() const { return evaluations_ ? evaluations_->offset() : 0; }
   // The step of the last line of eval.jsonl; -1: there is none.
   int64_t last_evaluation() const {
     std::string lines = read_text(directory_.eval_file());
@@ -43,7 +46,7 @@ class StageLogs {
 
  private:
   const StageDirectory& directory_;
-  MetricsLog metrics_, evaluations_;
+  std::optional<MetricsLog> metrics_, evaluations_;
   std::optional<TensorBoardLog> board_;
 };
 

@@ -60,6 +60,12 @@ StreamSettings StageModels::streamed(const RoleEntry& entry) const {
   return {.format = lora.base, .offload = stage_.offload.frozen};
 }
 
+bool StageModels::cut() const {
+  bool cut = false;
+  roles_.each_trained([&](const RoleEntry&, const Role& role) { cut |= role.optimizer->cut(); });
+  return cut;
+}
+
 Traffic StageModels::take_traffic() {
   Traffic traffic;
   roles_.each([&](const RoleEntry&, Role& role) { traffic += role.take_traffic(); });
@@ -97,7 +103,7 @@ void StageModels::load(const RoleEntry& entry) {
   if (role->model.device().has_values())
     DSE_CHECK_USER(role->model.finite(), "{}: the weights hold NaN or infinity", from.string());
   role->model.set_recompute(stage_.recompute);
-  if (train) role->enable_training(run_.seed ^ name_hash(entry.name));
+  if (train) role->enable_training(run_.seed ^ name_hash(entry.name), {&context_.ranks, stage_.zero_stage});
   if (exact && !role->model.exact_rollouts())
     throw SettingError(
         error_line("stage '{}': rollout.exact: not every operation of the actor has a kernel that gives a "

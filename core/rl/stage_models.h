@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "comm/local.h"
 #include "plugin/instance.h"
 #include "rl/reward_model.h"
 #include "rl/role.h"
@@ -43,6 +44,7 @@ struct StageContext {
   const PluginRegistry& registry;
   const Kernels& kernels;
   const StopSignal& stop;
+  Communicator& ranks = alone();
 };
 
 // What a run's models compute in, there.
@@ -60,6 +62,8 @@ class StageModels {
   // Of a critic that is asked in words of its own; null: in the actor's.
   const TextModel* critic_text() const { return critic_text_ ? &*critic_text_ : nullptr; }
 
+  // Whether ranks own parts of some role's states: to save them is a collective, then.
+  bool cut() const;
   // What their roles and rewards brought from where it is kept, since the last call.
   Traffic take_traffic();
 

@@ -161,6 +161,7 @@ struct StageConfig {
   int64_t checkpoint_every = 100, keep_checkpoints = 2;
   int64_t eval_every = 0, eval_rows = 256;  // 0: at the start and end only
   int64_t log_every = 10;
+  int64_t zero_stage = 0;  // what of the trained models' states ranks share out (param/shards.h)
   bool recompute = false;  // recompute each layer in the backward pass instead of keeping its activations
   OffloadConfig offload;
   RoleConfig actor, critic, reference;
@@ -187,8 +188,9 @@ struct RunConfig {
   uint64_t seed = 1234;
   std::filesystem::path output_dir = "runs/default";
   Resume resume = Resume::from_last;
-  int64_t threads = 0;         // 0: all cores this process may use
-  std::string device = "cpu";  // as open_device has it
+  int64_t threads = 0;               // 0: all cores this process may use
+  double collective_timeout = 1800;  // seconds that a rank waits for the others; 0: for ever
+  std::string device = "cpu";        // as open_device has it
   NumberFormat dtype = NumberFormat::automatic;
   double memory_limit = 0;  // GiB of tensors; 0: what the machine has beside the program
   LogLevel log_level = LogLevel::info;

@@ -144,10 +144,10 @@ void describe(Visitor& visit, RewardSource& c) {
       "on_failure", "string", "drop",
       "a score that is none (not finite in float32): drop leaves the answer out, stop ends the run (one of drop, "
       "stop). These three are the engine's own; a plugin that has an option of that name keeps it for itself");
-  visit.plugin_key(
-      "deadline", "number", "0.0",
-      "seconds that one call, on all of a step's answers, may take; past it the run saves the last finished "
-      "step and ends; 0: any (the plugin process has its own: of one answer, which is then dropped)");
+  visit.plugin_key("deadline", "number", "0.0",
+                   "seconds that one call, on all of a step's answers (of several ranks, its share), may take; past it "
+                   "the run saves the last finished "
+                   "step and ends; 0: any (the plugin process has its own: of one answer, which is then dropped)");
   visit.plugin_key("max_failures", "integer", "0", "more failed answers in a row end the run; 0: any number may fail");
   visit.options(c.options, "options of the plugin");
 }
@@ -230,6 +230,10 @@ void describe(Visitor& visit, StageConfig& c) {
   visit.value("eval_every", c.eval_every, "steps; 0: at the start and end only", {.min = 0});
   visit.value("eval_rows", c.eval_rows, "rows of the held-out data an evaluation reads", {.min = 1});
   visit.value("log_every", c.log_every, "steps between log lines", {.min = 1});
+  visit.value("zero_stage", c.zero_stage,
+              "what of a trained model's states each rank keeps its part of alone (ZeRO, Rajbhandari et al. 2020): 0: "
+              "nothing; 1: moments; 2: moments and gradients",
+              {.min = 0, .max = 2});
   visit.value("recompute", c.recompute, "recompute each layer in the backward pass: less memory, more time");
   visit.table("offload",
               "what lies in the host's memory beside the device's; the results are the same bits. On a cpu it saves "
@@ -281,7 +285,12 @@ void describe(Visitor& visit, RunConfig& c) {
   visit.value("dtype", c.dtype,
               "what models compute in: fp32; bf16, with float32 values beside those that are trained; auto: bf16 on a "
               "graphics card, else fp32");
-  visit.value("threads", c.threads, "0: all cores this process may use; of more than these, so many", {.min = 0});
+  visit.value("threads", c.threads,
+              "0: all cores this process may use, of several ranks on a machine each its share; of more than these, so "
+              "many",
+              {.min = 0});
+  visit.value("collective_timeout", c.collective_timeout,
+              "seconds that a rank waits for the others before the run is given up; 0: for ever", {.min = 0});
   visit.value("memory_limit", c.memory_limit,
               "GiB that the run's tensors may take together; it does not begin where a stage would need more (dsengine "
               "plan), and ends where one does; 0: the machine's memory, or its control group's, without the program",

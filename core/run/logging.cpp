@@ -51,7 +51,7 @@ void set_up_logging(const LogOptions& options) {
     if (!std::exchange(told, true)) std::cerr << "warning: " << what << "; the log goes on without it\n";
   });
   const auto level = spdlog::level::from_str(name_of(options.level));
-  logger->set_level(options.quiet ? std::max(level, spdlog::level::warn) : level);
+  logger->set_level(options.quiet ? std::max(level, spdlog::level::err) : level);
   logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(logger);
 }

@@ -18,7 +18,7 @@ inline constexpr auto kChoices<LogLevel> = std::to_array<const char*>({"trace", 
 struct LogOptions {
   LogLevel level = LogLevel::info;
   std::filesystem::path file;  // appended to, every line flushed; "": none
-  bool quiet = false;          // warnings and errors only, whatever the level: ranks other than 0
+  bool quiet = false;          // errors only, whatever the level: ranks other than 0
 };
 
 // Replaces spdlog's default logger. On a terminal a log line wipes what Progress has drawn.

@@ -30,11 +30,12 @@ using Settings = std::map<std::string, std::string>;
 
 // Keys that change how a run is watched and kept, not what it computes. threads and device change rounding at most,
 // with dtype = "auto" that of bfloat16; of a longer stage the steps that were done are the first.
-constexpr std::array<std::string_view, 19> kFreeKeys = {
-    "output_dir", "resume",          "log_level",        "log_every",         "plugin_path",
-    "threads",    "epochs",          "checkpoint_every", "keep_checkpoints",  "tensorboard",
-    "max_steps",  "memory_limit",    "offload.moments",  "offload.gradients", "offload.average",
-    "device",     "offload.weights", "offload.frozen",   "rollout.keep_cache"};
+constexpr std::array<std::string_view, 21> kFreeKeys = {
+    "output_dir", "resume",          "log_level",        "log_every",          "plugin_path",
+    "threads",    "epochs",          "checkpoint_every", "keep_checkpoints",   "tensorboard",
+    "max_steps",  "memory_limit",    "offload.moments",  "offload.gradients",  "offload.average",
+    "device",     "offload.weights", "offload.frozen",   "rollout.keep_cache", "collective_timeout",
+    "zero_stage"};
 
 Settings parse_settings(const std::string& text) {
   Settings settings;
@@ -103,25 +104,27 @@ std::string settings_fingerprint(const std::string& settings) {
   return sha256_hex(text);
 }
 
-RunDirectory::RunDirectory(const RunConfig& config, Changes changes) : path_(config.output_dir), changes_(changes) {
-  make_directories(path_, "output_dir");
-  lock();
+RunDirectory::RunDirectory(const RunConfig& config, Changes changes, bool writes)
+    : path_(config.output_dir), changes_(changes), writes_(writes) {
+  if (writes_) make_directories(path_, "output_dir"), lock();
   try {
-    remove_leftovers(path_);
+    if (writes_) remove_leftovers(path_);
     const bool used = std::any_of(config.stages.begin(), config.stages.end(),
                                   [&](const auto& stage) { return has_results(path_ / stage.name); });
     DSE_CHECK_USER(config.resume != Resume::never || !used,
                    "output_dir {} holds a run already: choose another, delete it, or set resume = \"auto\"",
                    path_.string());
     for (const StageConfig& stage : config.stages) check_unchanged(path_ / stage.name, stage_settings(config, stage));
-    atomic_write_file(config_file(), config.resolved);
+    if (writes_) atomic_write_file(config_file(), config.resolved);
   } catch (...) {
-    close(lock_);
+    if (writes_) close(lock_);
     throw;
   }
 }
 
-RunDirectory::~RunDirectory() { close(lock_); }
+RunDirectory::~RunDirectory() {
+  if (writes_) close(lock_);
+}
 
 void RunDirectory::lock() {
   const fs::path file = path_ / "lock";
@@ -142,16 +145,18 @@ void RunDirectory::lock() {
 
 StageDirectory RunDirectory::open_stage(const RunConfig& config, const StageConfig& stage) const {
   const fs::path folder = path_ / stage.name;
-  make_directories(folder);
-  remove_leftovers(folder);
-  if (fs::exists(folder / "checkpoints")) remove_leftovers(folder / "checkpoints");
+  if (writes_) {
+    make_directories(folder);
+    remove_leftovers(folder);
+    if (fs::exists(folder / "checkpoints")) remove_leftovers(folder / "checkpoints");
+  }
   const std::string settings = stage_settings(config, stage);
   check_unchanged(folder, settings);
   const fs::path file = settings_file(folder);
   if (fs::exists(file)) warn_of_threads(folder, settings);
   // A stage is opened by every later one that asks for its outputs.
-  if (!fs::exists(file) || read_text(file) != settings) atomic_write_file(file, settings);
-  return StageDirectory(folder, settings_fingerprint(settings), changes_);
+  if (writes_ && (!fs::exists(file) || read_text(file) != settings)) atomic_write_file(file, settings);
+  return StageDirectory(folder, settings_fingerprint(settings), changes_, writes_);
 }
 
 }  // namespace dsengine

@@ -23,7 +23,8 @@ namespace dsengine {
 class RunDirectory {
  public:
   // Creates config.output_dir, locks it, compares the settings of every stage there and writes config.toml.
-  explicit RunDirectory(const RunConfig& config, Changes changes = Changes::refused);
+  // writes: false on ranks other than 0, which read what rank 0 has made of it.
+  explicit RunDirectory(const RunConfig& config, Changes changes = Changes::refused, bool writes = true);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
@@ -40,6 +41,7 @@ class RunDirectory {
 
   std::filesystem::path path_;
   Changes changes_;
+  bool writes_;
   int lock_ = -1;
 };
 

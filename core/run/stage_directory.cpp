@@ -82,8 +82,8 @@ bool has_results(const fs::path& stage) {
 
 StageDirectory::Handle::~Handle() { ::close(descriptor); }
 
-StageDirectory::StageDirectory(fs::path path, std::string fingerprint, Changes changes)
-    : path_(std::move(path)), fingerprint_(std::move(fingerprint)), changes_(changes) {
+StageDirectory::StageDirectory(fs::path path, std::string fingerprint, Changes changes, bool writes)
+    : path_(std::move(path)), fingerprint_(std::move(fingerprint)), changes_(changes), writes_(writes) {
   const int descriptor = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DSE_CHECK_USER(descriptor >= 0, "cannot open {}: {}", path_.string(), std::strerror(errno));
   handle_ = std::make_shared<const Handle>(descriptor);
@@ -99,11 +99,13 @@ std::optional<Json> StageDirectory::summary() const {
 }
 
 void StageDirectory::finish(const Json& summary) const {
+  if (!writes_) return;
   const Json done = {{"settings_sha256", fingerprint_}, {"summary", summary}, {"outputs", output_hashes(path_)}};
   atomic_write_file(done_file(path_), sealed_text(done));
 }
 
 void StageDirectory::reopen() const {
+  if (!writes_) return;
   std::error_code error;
   fs::remove(done_file(path_), error);
   DSE_CHECK_USER(!error, "cannot remove {}: {}", done_file(path_).string(), error.message());
@@ -158,7 +160,7 @@ void StageDirectory::check_inputs(const Json& inputs) const {
     if (before && others.empty()) return;
     if (before) changed(fmt::format("{} was begun with another {}", path_.string(), fmt::join(others, "; another ")));
   }
-  atomic_write_file(file, sealed_text(all));
+  if (writes_) atomic_write_file(file, sealed_text(all));
 }
 
 void StageDirectory::changed(const std::string& what) const {

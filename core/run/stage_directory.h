@@ -24,9 +24,11 @@ enum class Changes { refused, accepted };
 
 class StageDirectory {
  public:
-  StageDirectory(std::filesystem::path path, std::string fingerprint, Changes changes);
+  // writes: false on ranks other than 0: what follows then compares, and changes nothing.
+  StageDirectory(std::filesystem::path path, std::string fingerprint, Changes changes, bool writes = true);
 
   const std::filesystem::path& path() const { return path_; }
+  bool writes() const { return writes_; }
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path eval_file() const { return path_ / "eval.jsonl"; }
   std::filesystem::path tensorboard() const { return path_ / "tensorboard"; }
@@ -68,6 +70,7 @@ class StageDirectory {
   std::filesystem::path path_;
   std::string fingerprint_;
   Changes changes_;
+  bool writes_;
   std::shared_ptr<const Handle> handle_;  // of the folder, open
 };
 

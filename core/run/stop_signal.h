@@ -1,6 +1,6 @@
-// SIGINT, SIGTERM and SIGHUP (a terminal that closes) as a wish to stop, asked for between steps: the run then writes a
-// checkpoint and ends. SIGPIPE is ignored: a log whose reader is gone ends no run. So is SIGHUP where it was before, as
-// nohup does.
+// SIGINT, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 (which mpirun hands on to its ranks, and Slurm sends
+// before the time is up) as a wish to stop, asked for between steps: the run then writes a checkpoint and ends. SIGPIPE
+// is ignored: a log whose reader is gone ends no run. So is SIGHUP where it was before, as nohup does.
 //
 //   StopSignal stop;
 //   for (int64_t step = 0; step < steps && !stop.requested(); ++step) train(step);
@@ -25,7 +25,7 @@ class StopSignal {
   int signal() const;      // the first that came, 0: none
 
  private:
-  static constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+  static constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE};
   std::array<struct sigaction, kSignals.size()> former_{};
 };
 

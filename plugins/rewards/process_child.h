@@ -21,6 +21,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "error_relay.h"
 
@@ -149,8 +151,16 @@ class Child {
     // A group of its own: an interrupt from the terminal is for the engine, which asks on until it stops.
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     const char* arguments[] = {"dse_supervise", command.c_str(), nullptr};
-    const int error =
-        posix_spawn(&pid_, supervisor.c_str(), &actions, &attributes, const_cast<char**>(arguments), environ);
+    // What mpirun and Slurm tell this process of its rank is not the program's.
+    std::vector<char*> environment;
+    for (char** entry = environ; *entry; ++entry) {
+      const std::string_view text(*entry);
+      if (!text.starts_with("OMPI_") && !text.starts_with("PMIX_") && !text.starts_with("PMI_"))
+        environment.push_back(*entry);
+    }
+    environment.push_back(nullptr);
+    const int error = posix_spawn(&pid_, supervisor.c_str(), &actions, &attributes, const_cast<char**>(arguments),
+                                  environment.data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(line), close(life);

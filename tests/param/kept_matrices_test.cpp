@@ -28,7 +28,7 @@ at::Tensor drawn(int64_t numel) {
 
 TEST(KeptMatrices, InFloat32AreThemselves) {
   const ParamLayout of = layout();
-  KeptMatrices kept(of, Device::host(), nullptr);
+  KeptMatrices kept(of, Device::host(), at::kFloat, nullptr);
   const at::Tensor matrices = drawn(of.decayed_numel()), read = at::empty_like(matrices);
   kept.write(matrices);
   kept.read(read);
@@ -39,7 +39,8 @@ TEST(KeptMatrices, InFloat32AreThemselves) {
 TEST(KeptMatrices, InNf4AreRowsEachByItself) {
   const ParamLayout of = layout();
   const Kernels kernels;
-  KeptMatrices kept(of, Device::host(), std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat));
+  KeptMatrices kept(of, Device::host(), at::kFloat,
+                    std::make_shared<ops::RowCodes>(kernels, ops::RowCode::nf4, at::kFloat));
   const at::Tensor matrices = drawn(of.decayed_numel()), read = at::empty_like(matrices);
   kept.write(matrices);
   kept.read(read);

@@ -74,7 +74,7 @@ TEST_P(CheckpointLayouts, AnotherLayoutGoesOn) {
   for (const Roles* roles : {&same, &other}) {
     const auto found = newest_checkpoint(stage);
     ASSERT_TRUE(found);
-    load_checkpoint(*found, 2, *roles);
+    load_checkpoint(*found, *roles);
   }
   // What is kept of the other is the same again.
   save_checkpoint(stage, 2, at_step(3), other);

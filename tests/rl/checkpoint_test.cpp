@@ -103,7 +103,7 @@ TEST_F(Checkpoints, WhatIsLoadedIsWhatWasSavedAndGoesOnAlike) {
   EXPECT_EQ(found->state.algorithm_state, bytes);
   EXPECT_EQ(found->state.environment, (Json{{"threads", 2}}));
 
-  load_checkpoint(*found, 2, loaded);
+  load_checkpoint(*found, loaded);
   expect_same(*saved.actor, *loaded.actor);
   expect_same(*saved.critic, *loaded.critic);
   EXPECT_EQ(loaded.actor->optimizer->steps(), 3);
@@ -117,7 +117,8 @@ TEST_F(Checkpoints, TheOldestAreRemoved) {
   const Roles all = roles();
   save_steps(all, 4, 2);
   EXPECT_THAT(names(), ElementsAre("step-00000003", "step-00000004"));
-  load_checkpoint(*newest_checkpoint(stage()), 1, all);
+  load_checkpoint(*newest_checkpoint(stage()), all);
+  prune_checkpoints(stage(), 1);
   EXPECT_THAT(names(), ElementsAre("step-00000004"));
 }
 
@@ -160,7 +161,7 @@ TEST_P(DamagedCheckpoint, IsPutAsideForTheOneBefore) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->state.step, 1);
   EXPECT_THAT(names(), ElementsAre("damaged-step-00000002", "step-00000001"));
-  load_checkpoint(*found, 3, all);
+  load_checkpoint(*found, all);
   expect_same(*all.actor, *before.actor);
   expect_same(*all.critic, *before.critic);
 }
@@ -188,7 +189,7 @@ TEST_F(Checkpoints, OfOtherShapesIsRefused) {
   save_steps(roles(3), 1, 3);
   for (const int64_t rank : {2, 4}) {
     const Roles other = roles(rank);
-    EXPECT_THAT(error_of([&] { load_checkpoint(*newest_checkpoint(stage()), 3, other); }),
+    EXPECT_THAT(error_of([&] { load_checkpoint(*newest_checkpoint(stage()), other); }),
                 AllOf(HasSubstr(checkpoint(1).string()), HasSubstr("of critic does not fit"), HasSubstr("lora_A")));
   }
 }

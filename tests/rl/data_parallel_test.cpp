@@ -67,6 +67,7 @@ const Item& item_of(const std::string& algorithm) {
 
 // Models, kernels, algorithm and learner of one rank.
 struct Rank {
+  Communicator& all;
   Kernels kernels{built_plugins(), Device::host()};
   AlgorithmInstance algorithm;
   Roles roles;
@@ -76,8 +77,9 @@ struct Rank {
   MetricMeans means;
   std::map<std::string, at::Tensor> before;
 
-  Rank(const Case& c, Communicator& ranks)
-      : algorithm(item_of(c.algorithm), OptionSet(item_of(c.algorithm), c.options)),
+  Rank(const Case& c, Communicator& ranks, int64_t zero_stage = 0)
+      : all(ranks),
+        algorithm(item_of(c.algorithm), OptionSet(item_of(c.algorithm), c.options)),
         learner(algorithm, roles, c.batching, phases, ranks),
         e(rows_of(c, algorithm.needs())) {
     learner.allocate(e);
@@ -87,7 +89,7 @@ struct Rank {
       role = std::make_shared<Role>(Role{golden_model(from, kind, at::kFloat, kernels), nullptr, {}});
       role->settings.learning_rate = kRate, role->settings.schedule = Schedule::constant;
       role->model.set_recompute(c.recompute);
-      if (needs.trained & bit) role->enable_training(0);
+      if (needs.trained & bit) role->enable_training(0, {&ranks, zero_stage});
     };
     load(roles.actor, DSE_ACTOR, "llama_gqa", ModelKind::language);
     load(roles.reference, DSE_REFERENCE, "ppo_step/reference", ModelKind::language);
@@ -113,7 +115,13 @@ struct Rank {
         e, 1, 2, [](const OptimizerConfig& o) { return o.learning_rate; }, means);
     Outcome outcome;
     each([&](const std::string& name, const ParamStorage& unit) {
-      outcome.gradient[name] = unit.grad().clone();
+      at::Tensor gradient = unit.grad().clone();
+      if (unit.grad_cut()) {  // of which each rank has a part
+        gradient = at::zeros({unit.trained_numel()}, gradient.options());
+        gradient.narrow(0, unit.own_begin(), unit.grad().numel()).copy_(unit.grad());
+        all.gather_parts(gradient, unit.cuts());
+      }
+      outcome.gradient[name] = gradient;
       outcome.change[name] = unit.flat() - before.at(name);
     });
     for (const auto* column : {&e.old_logp, &e.old_value, &e.ref_logp, &e.advantage, &e.target})
@@ -147,9 +155,9 @@ void expect_same_bits(const Outcome& a, const Outcome& b) {
   EXPECT_EQ(a.metrics, b.metrics);
 }
 
-std::vector<Outcome> on_ranks(const Case& c, int64_t size) {
+std::vector<Outcome> on_ranks(const Case& c, int64_t size, int64_t zero_stage = 0) {
   std::vector<Outcome> outcomes(static_cast<size_t>(size));
-  run_ranks(size, [&](Communicator& ranks) { outcomes[size_t(ranks.rank())] = Rank(c, ranks).step(); });
+  run_ranks(size, [&](Communicator& ranks) { outcomes[size_t(ranks.rank())] = Rank(c, ranks, zero_stage).step(); });
   return outcomes;
 }
 
@@ -163,9 +171,9 @@ class DataParallel : public testing::TestWithParam<Case> {};
 TEST_P(DataParallel, StepIsTheSingleRanks) {
   const Case& c = GetParam();
   const Outcome one = alone(c);
-  for (const int64_t size : {2, 3}) {
-    SCOPED_TRACE(fmt::format("{} ranks", size));
-    const auto outcomes = on_ranks(c, size);
+  for (const auto& [size, zero_stage] : {std::pair{2, 0}, {3, 0}, {2, 1}, {3, 2}}) {
+    SCOPED_TRACE(fmt::format("{} ranks, zero_stage {}", size, zero_stage));
+    const auto outcomes = on_ranks(c, size, zero_stage);
     for (const auto& other : outcomes) expect_same_bits(other, outcomes[0]);
     expect_near(outcomes[0].gradient, one.gradient, kGradientTolerance, "gradient");
     expect_near(outcomes[0].change, one.change, kChangeTolerance, "change");
@@ -178,6 +186,13 @@ TEST_P(DataParallel, StepIsTheSingleRanks) {
     }
     EXPECT_EQ(outcomes[0].metrics.size(), one.metrics.size());
   }
+}
+
+// Moments in parts, and weights that come from their owners, are the same numbers.
+TEST(DataParallelRun, PartsOfMomentsChangeNoBit) {
+  const Case c{"", "ppo", {6, 1, 12, 3, 9, 12, 2, 7}, {}, {.mini_batch_size = 4, .micro_batch_size = 2, .epochs = 2}};
+  const auto whole = on_ranks(c, 3), parts = on_ranks(c, 3, 1);
+  for (size_t r = 0; r < whole.size(); ++r) expect_same_bits(parts[r], whole[r]);
 }
 
 const Batching kSingles{.mini_batch_size = 16, .micro_batch_size = 1};
