@@ -20,6 +20,9 @@ MPIRUN = shutil.which("mpirun")
 if not MPIRUN or not LIBRARY.exists():
     print(f"NOT TESTED: ranks want mpirun ({MPIRUN}) and {LIBRARY}")
     sys.exit(0)
+if subprocess.run([MPIRUN, "-n", "2", "--oversubscribe", "--allow-run-as-root", "--bind-to", "none", "true"], capture_output=True).returncode != 0:
+    print("NOT TESTED: mpirun starts no processes here")
+    sys.exit(0)
 FULL = os.environ.get("DSENGINE_FULL") == "1"
 SHORT = ["threads=1", "eval_rows=8", "stage.sft.max_steps=3", "stage.sft.mini_batch_size=8", "stage.reward.max_steps=3",
          "stage.reward.mini_batch_size=8", "stage.ppo.max_steps=3", "stage.ppo.mini_batch_size=8", "stage.ppo.eval_every=2",
