@@ -97,8 +97,8 @@ class LineReader {
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
-  int descriptor() const { return descriptor_; }
   bool open() const { return open_; }
+  pollfd polled() const { return {open_ ? descriptor_ : -1, POLLIN, 0}; }
   template <class F>
   void take(const F& line) {
     std::array<char, 4096> buffer;
@@ -152,7 +152,7 @@ Ended run_ranks_once(const std::vector<std::string>& command, const StopSignal& 
       kill(child, SIGUSR1);
       tell_next = Clock::now() + std::chrono::seconds(2);
     }
-    pollfd polled[] = {{readers[0].open() ? out[0] : -1, POLLIN, 0}, {readers[1].open() ? err[0] : -1, POLLIN, 0}};
+    pollfd polled[] = {readers[0].polled(), readers[1].polled()};
     if (poll(polled, 2, 200) <= 0) continue;
     for (size_t i : {0, 1})
       if (polled[i].revents != 0)

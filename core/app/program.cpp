@@ -2,10 +2,8 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <filesystem>
 #include <iostream>
-#include <thread>
 
 #include "app/command.h"
 #include "app/run_command.h"
@@ -100,8 +98,7 @@ extern "C" [[gnu::visibility("default")]] int dsengine_program(int argc, char** 
     return status;
   } catch (const dsengine::ClosedPipe&) {  // nobody is left to be told
   } catch (const dsengine::ToldElsewhere&) {
-    // mpirun ends all ranks as soon as one has ended so, which is to be the one that tells it.
-    std::this_thread::sleep_for(std::chrono::minutes(10));
+    dsengine::wait_to_be_ended();
   } catch (const dsengine::RankLost& e) {
     std::cerr << "dsengine: error: " << dsengine::printable_line(e.what()) << "\n";
     return dsengine::kRankLostStatus;

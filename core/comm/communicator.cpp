@@ -67,24 +67,29 @@ void Communicator::check_cuts(const at::Tensor& flat, std::span<const int64_t> c
             "{} elements, {} cuts, {} ranks", flat.numel(), cuts.size(), size());
 }
 
+at::Tensor Communicator::part_of(const at::Tensor& flat, std::span<const int64_t> cuts, int64_t rank) {
+  const int64_t begin = cuts[size_t(rank)];
+  return flat.narrow(0, begin, cuts[size_t(rank) + 1] - begin);
+}
+
 void Communicator::reduce_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
   check_cuts(flat, cuts);
   const at::NoGradGuard no_grad;
-  const int64_t own = cuts[size_t(rank()) + 1] - cuts[size_t(rank())];
+  const at::Tensor own = part_of(flat, cuts, rank());
   std::vector<at::Tensor> to, from;
-  for (size_t r = 0; r < size_t(size()); ++r) {
-    to.push_back(flat.narrow(0, cuts[r], cuts[r + 1] - cuts[r]));
-    from.push_back(at::empty({own}, flat.options()));
+  for (int64_t r = 0; r < size(); ++r) {
+    to.push_back(part_of(flat, cuts, r));
+    from.push_back(at::empty_like(own));
   }
   all_to_all(to, from);
   for (size_t r = 1; r < from.size(); ++r) from[0].add_(from[r]);
-  to[size_t(rank())].copy_(from[0]);
+  own.copy_(from[0]);
 }
 
 void Communicator::gather_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
   check_cuts(flat, cuts);
   std::vector<at::Tensor> from;
-  for (size_t r = 0; r < size_t(size()); ++r) from.push_back(flat.narrow(0, cuts[r], cuts[r + 1] - cuts[r]));
+  for (int64_t r = 0; r < size(); ++r) from.push_back(part_of(flat, cuts, r));
   const std::vector<at::Tensor> to(from.size(), from[size_t(rank())]);
   all_to_all(to, from);
 }

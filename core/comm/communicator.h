@@ -109,6 +109,7 @@ class Communicator {
   void check_parts(const at::Tensor& whole, const at::Tensor& part) const;
   void check_rank(int64_t rank) const;
   void check_cuts(const at::Tensor& flat, std::span<const int64_t> cuts) const;
+  static at::Tensor part_of(const at::Tensor& flat, std::span<const int64_t> cuts, int64_t rank);
   const char* purpose() const { return purpose_; }
 
  private:

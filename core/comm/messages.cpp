@@ -77,8 +77,12 @@ std::span<std::byte> bytes_of(std::span<T> values) {
   return std::as_writable_bytes(values);
 }
 
-// In host memory, dense: itself where it is so.
+// In host memory: itself where it is so.
 at::Tensor staged(const at::Tensor& t) { return t.is_cpu() ? t : t.cpu(); }
+// What became of it there.
+void put_back(const at::Tensor& here, const at::Tensor& t) {
+  if (!t.is_cpu()) at::Tensor(t).copy_(here);
+}
 
 }  // namespace
 
@@ -128,6 +132,15 @@ void MessageCommunicator::exchange(const Send& to, const Receive& from, double d
   throw;
 }
 
+template <class Place>
+void MessageCommunicator::swap(std::span<const std::byte> own, const Place& place, double deadline) {
+  Send to = nothing_to_send();
+  Receive from = nothing_to_receive();
+  for (size_t r = 0; r < to.size(); ++r)
+    if (int64_t(r) != rank()) to[r] = own, from[r] = place(r);
+  exchange(to, from, deadline);
+}
+
 // What this rank was about to do is left in the middle: the others are out of step with it.
 void MessageCommunicator::lose(const std::string& why) {
   if (lost_) return;
@@ -166,14 +179,8 @@ MessageCommunicator::Words MessageCommunicator::words_of_all(Word& word, double 
   last_[size_t(rank())] = word;
   Words words(last_.size());
   words[size_t(rank())] = word;
-  Send to = nothing_to_send();
-  Receive from = nothing_to_receive();
-  for (size_t r = 0; r < words.size(); ++r) {
-    if (int64_t(r) == rank()) continue;
-    to[r] = std::as_bytes(std::span(&word, 1));
-    from[r] = std::as_writable_bytes(std::span(&words[r], 1));
-  }
-  exchange(to, from, deadline);
+  swap(
+      std::as_bytes(std::span(&word, 1)), [&](size_t r) { return bytes_of(std::span(&words[r], 1)); }, deadline);
   last_ = words;
   return words;
 }
@@ -239,16 +246,12 @@ void MessageCommunicator::check_alike(const Words& words) const {
 
 void MessageCommunicator::barrier() { enter({.call = Call::barrier}); }
 
-namespace {
-
-// Sizes that a word has room for; of more dimensions the first.
-std::array<int64_t, 4> sizes_of(const at::Tensor& t) {
-  std::array<int64_t, 4> sizes{};
-  std::copy_n(t.sizes().begin(), std::min<size_t>(sizes.size(), t.sizes().size()), sizes.begin());
-  return sizes;
+// Of more dimensions than there is room for the first.
+MessageCommunicator::Word MessageCommunicator::word_of(Call call, const at::Tensor& tensor) {
+  Word word{.call = call, .type = int32_t(tensor.scalar_type()), .count = uint64_t(tensor.numel())};
+  std::copy_n(tensor.sizes().begin(), std::min(word.sizes.size(), tensor.sizes().size()), word.sizes.begin());
+  return word;
 }
-
-}  // namespace
 
 std::vector<int64_t> MessageCommunicator::even_cuts(int64_t numel) const {
   std::vector<int64_t> cuts;
@@ -258,7 +261,7 @@ std::vector<int64_t> MessageCommunicator::even_cuts(int64_t numel) const {
 
 // A piece of all parts at a time. Sums are made in the order of ranks, and where this rank's own values lie: a + b is b
 // + a.
-void MessageCommunicator::reduce(const at::Tensor& flat, std::span<const int64_t> cuts, const at::Tensor& part) {
+void MessageCommunicator::reduce(const at::Tensor& flat, std::span<const int64_t> cuts) {
   const auto own = size_t(rank()), all = size_t(size());
   const auto piece = [&](size_t r, int64_t at) {
     const int64_t begin = std::min(cuts[r] + at, cuts[r + 1]);
@@ -279,108 +282,89 @@ void MessageCommunicator::reduce(const at::Tensor& flat, std::span<const int64_t
     if (own > 0) sum.add_(from_rank(0));
     for (size_t r = own + 1; r < all; ++r) sum.add_(from_rank(r));
   }
-  if (const at::Tensor sums = flat.narrow(0, cuts[own], cuts[own + 1] - cuts[own]); sums.data_ptr() != part.data_ptr())
-    at::Tensor(part).copy_(sums.view_as(part));
 }
 
 void MessageCommunicator::gather(const at::Tensor& flat, std::span<const int64_t> cuts) {
-  const auto place = [&](size_t r) { return bytes_of(flat.narrow(0, cuts[r], cuts[r + 1] - cuts[r])); };
-  Send to = nothing_to_send();
-  Receive from = nothing_to_receive();
-  for (size_t r = 0; r < to.size(); ++r)
-    if (int64_t(r) != rank()) to[r] = place(size_t(rank())), from[r] = place(r);
-  exchange(to, from, deadline_);
+  const auto part = [&](size_t r) { return bytes_of(part_of(flat, cuts, int64_t(r))); };
+  swap(part(size_t(rank())), part, deadline_);
 }
 
 void MessageCommunicator::reduce_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
   const at::NoGradGuard no_grad;
   check_cuts(flat, cuts);
-  enter({.call = Call::reduce_parts, .type = int32_t(flat.scalar_type()), .count = uint64_t(flat.numel())});
+  enter(word_of(Call::reduce_parts, flat));
   Inside inside(*this);
-  const auto own = size_t(rank());
-  reduce(staged(flat), cuts, flat.narrow(0, cuts[own], cuts[own + 1] - cuts[own]));
+  const at::Tensor here = staged(flat);
+  reduce(here, cuts);
+  put_back(part_of(here, cuts, rank()), part_of(flat, cuts, rank()));
 }
 
 void MessageCommunicator::gather_parts(const at::Tensor& flat, std::span<const int64_t> cuts) {
   const at::NoGradGuard no_grad;
   check_cuts(flat, cuts);
-  enter({.call = Call::gather_parts, .type = int32_t(flat.scalar_type()), .count = uint64_t(flat.numel())});
+  enter(word_of(Call::gather_parts, flat));
   Inside inside(*this);
   const at::Tensor here = staged(flat);
   gather(here, cuts);
-  if (!flat.is_cpu()) at::Tensor(flat).copy_(here);
+  put_back(here, flat);
 }
 
 void MessageCommunicator::all_reduce(const at::Tensor& tensor) {
   const at::NoGradGuard no_grad;
   DSE_CHECK(tensor.is_contiguous(), "all_reduce of a tensor that is not dense");
   const int64_t n = tensor.numel();
-  enter({.call = Call::all_reduce,
-         .type = int32_t(tensor.scalar_type()),
-         .count = uint64_t(n),
-         .sizes = sizes_of(tensor)});
+  enter(word_of(Call::all_reduce, tensor));
   Inside inside(*this);
   if (n == 0) return;
-  const at::Tensor here = staged(tensor);
+  const at::Tensor here = staged(tensor), flat = here.view(-1);
   if (n <= kWholeNumel) {
     const at::Tensor all = at::empty({size(), n}, here.options());
-    Send to(size_t(size()), bytes_of(here));
-    Receive from = nothing_to_receive();
-    for (int64_t r = 0; r < size(); ++r)
-      if (r != rank()) from[size_t(r)] = bytes_of(all[r]);
-    to[size_t(rank())] = {};
-    exchange(to, from, deadline_);
-    all[rank()].copy_(here.view(-1));
+    swap(
+        bytes_of(flat), [&](size_t r) { return bytes_of(all[int64_t(r)]); }, deadline_);
+    all[rank()].copy_(flat);
     for (int64_t r = 1; r < size(); ++r) all[0].add_(all[r]);
     at::Tensor(tensor).copy_(all[0].view_as(tensor));
     return;
   }
   const auto cuts = even_cuts(n);
-  const auto own = size_t(rank());
-  const at::Tensor flat = here.view(-1);
-  reduce(flat, cuts, flat.narrow(0, cuts[own], cuts[own + 1] - cuts[own]));
+  reduce(flat, cuts);
   gather(flat, cuts);
-  if (!tensor.is_cpu()) at::Tensor(tensor).copy_(here);
+  put_back(here, tensor);
 }
 
 void MessageCommunicator::reduce_scatter(const at::Tensor& whole, const at::Tensor& part) {
   const at::NoGradGuard no_grad;
   check_parts(whole, part);
-  enter({.call = Call::reduce_scatter,
-         .type = int32_t(whole.scalar_type()),
-         .count = uint64_t(whole.numel()),
-         .sizes = sizes_of(whole)});
+  enter(word_of(Call::reduce_scatter, whole));
   Inside inside(*this);
   if (part.numel() == 0) return;
   const at::Tensor sums = whole.is_cpu() ? whole.clone() : whole.cpu();
-  reduce(sums.view(-1), even_cuts(whole.numel()), part);
+  const auto cuts = even_cuts(whole.numel());
+  reduce(sums.view(-1), cuts);
+  at::Tensor(part).copy_(part_of(sums.view(-1), cuts, rank()).view_as(part));
 }
 
 void MessageCommunicator::all_gather(const at::Tensor& part, const at::Tensor& whole) {
   const at::NoGradGuard no_grad;
   check_parts(whole, part);
-  enter({.call = Call::all_gather,
-         .type = int32_t(part.scalar_type()),
-         .count = uint64_t(part.numel()),
-         .sizes = sizes_of(part)});
+  enter(word_of(Call::all_gather, part));
   Inside inside(*this);
   if (part.numel() == 0) return;
   const at::Tensor here = whole.is_cpu() ? whole : at::empty(whole.sizes(), whole.options().device(at::kCPU));
-  const at::Tensor flat = here.view(-1), place = flat.narrow(0, rank() * part.numel(), part.numel());
-  if (place.data_ptr() != part.data_ptr()) place.copy_(part.view(-1));
-  gather(flat, even_cuts(flat.numel()));
-  if (!whole.is_cpu()) at::Tensor(whole).copy_(here);
+  const auto cuts = even_cuts(whole.numel());
+  if (const at::Tensor place = part_of(here.view(-1), cuts, rank()); place.data_ptr() != part.data_ptr())
+    place.copy_(part.view(-1));
+  gather(here.view(-1), cuts);
+  put_back(here, whole);
 }
 
 void MessageCommunicator::broadcast(const at::Tensor& tensor, int64_t from) {
   const at::NoGradGuard no_grad;
   check_rank(from);
   DSE_CHECK(tensor.is_contiguous(), "broadcast of a tensor that is not dense");
-  enter({.call = Call::broadcast,
-         .type = int32_t(tensor.scalar_type()),
-         .count = uint64_t(tensor.numel()),
-         .from = from,
-         .sizes = sizes_of(tensor)});
+  Word word = word_of(Call::broadcast, tensor);
+  word.from = from;
+  enter(word);
   Inside inside(*this);
   if (tensor.numel() == 0) return;
   const at::Tensor here = staged(tensor);
@@ -390,7 +374,7 @@ void MessageCommunicator::broadcast(const at::Tensor& tensor, int64_t from) {
     if (r != rank()) to[size_t(r)] = bytes_of(here);
   if (rank() != from) receive[size_t(from)] = bytes_of(here);
   exchange(to, receive, deadline_);
-  if (!tensor.is_cpu()) at::Tensor(tensor).copy_(here);
+  put_back(here, tensor);
 }
 
 // Sizes first, so that a wrong one is a rank's own error: the others have what was sent to them.
@@ -440,16 +424,11 @@ std::vector<double> MessageCommunicator::all_numbers(Call call, std::span<const 
   enter({.call = call, .count = values.size()});
   Inside inside(*this);
   std::vector<double> all(values.size() * size_t(size()));
-  Send to(size_t(size()), std::as_bytes(values));
-  Receive from = nothing_to_receive();
-  for (size_t r = 0; r < to.size(); ++r) {
-    const auto place = std::span(all).subspan(r * values.size(), values.size());
-    if (int64_t(r) == rank())
-      to[r] = {}, std::ranges::copy(values, place.begin());
-    else
-      from[r] = bytes_of(place);
-  }
-  if (!values.empty()) exchange(to, from, deadline_);
+  const auto place = [&](size_t r) { return std::span(all).subspan(r * values.size(), values.size()); };
+  std::ranges::copy(values, place(size_t(rank())).begin());
+  if (!values.empty())
+    swap(
+        std::as_bytes(values), [&](size_t r) { return bytes_of(place(r)); }, deadline_);
   return all;
 }
 
@@ -471,15 +450,11 @@ std::vector<std::string> MessageCommunicator::gather_bytes(std::string bytes) {
   const Words words = enter({.call = Call::gather_bytes, .count = bytes.size()});
   Inside inside(*this);
   std::vector<std::string> all(words.size());
-  Send to(size_t(size()), std::as_bytes(std::span(std::as_const(bytes))));
-  Receive from = nothing_to_receive();
-  for (size_t r = 0; r < all.size(); ++r) {
-    if (int64_t(r) == rank()) continue;
+  const auto place = [&](size_t r) {
     all[r].resize(words[r].count);
-    from[r] = bytes_of(std::span(all[r]));
-  }
-  to[size_t(rank())] = {};
-  exchange(to, from, deadline_);
+    return bytes_of(std::span(all[r]));
+  };
+  swap(std::as_bytes(std::span(std::as_const(bytes))), place, deadline_);
   all[size_t(rank())] = std::move(bytes);
   return all;
 }

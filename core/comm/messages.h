@@ -52,11 +52,15 @@ class MessageCommunicator : public Communicator {
   Words enter(Word word);
   Words words_of_all(Word& word, double deadline);
   void exchange(const Send& to, const Receive& from, double deadline);
+  // The same bytes to all others, and what each sends to place(r).
+  template <class Place>
+  void swap(std::span<const std::byte> own, const Place& place, double deadline);
+  static Word word_of(Call call, const at::Tensor& tensor);
   void check_alike(const Words& words) const;
   std::vector<double> all_numbers(Call call, std::span<const double> values);
   std::vector<int64_t> even_cuts(int64_t numel) const;
-  // The words are exchanged. This rank's part of `flat` becomes the sum, and `part` too, which may be that.
-  void reduce(const at::Tensor& flat, std::span<const int64_t> cuts, const at::Tensor& part);
+  // The words are exchanged. This rank's part becomes the sum, or all parts are each rank's own.
+  void reduce(const at::Tensor& flat, std::span<const int64_t> cuts);
   void gather(const at::Tensor& flat, std::span<const int64_t> cuts);
   [[noreturn]] void give_up(double seconds);
   void lose(const std::string& why);

@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <optional>
 #include <set>
 #include <sstream>
 #include <string_view>
+#include <thread>
 
 #include "base/check.h"
 #include "base/own_folder.h"
@@ -76,6 +78,8 @@ bool told_by_rank_0() {
   return place.by == WorldPlace::By::mpi && place.rank > 0;
 }
 
+void wait_to_be_ended() { std::this_thread::sleep_for(std::chrono::minutes(10)); }
+
 std::unique_ptr<Communicator> open_world() {
   const WorldPlace place = world_place();
   if (place.by == WorldPlace::By::alone) return std::make_unique<LocalCommunicator>();
@@ -101,7 +105,8 @@ void check_alike(Communicator& ranks, const char* what, const std::string& text)
 }
 
 Neighbours neighbours_of(Communicator& ranks) {
-  std::string mine = machine_name();
+  const std::string machine = machine_name();
+  std::string mine = machine;
   const auto own = allowed_processors();
   for (const int processor : own) mine += fmt::format(" {}", processor);
   std::map<int, int64_t> users;
@@ -110,7 +115,7 @@ Neighbours neighbours_of(Communicator& ranks) {
     std::istringstream words(text);
     std::string name;
     words >> name;
-    if (name != machine_name()) continue;
+    if (name != machine) continue;
     ++result.ranks;
     for (int processor = 0; words >> processor;) ++users[processor];
   }

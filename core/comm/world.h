@@ -20,6 +20,9 @@ struct WorldPlace {
 WorldPlace world_place();
 // Whether an error that all ranks have alike is another's to tell: rank 0's, where mpirun has started them.
 bool told_by_rank_0();
+// mpirun ends all ranks as soon as one has ended by itself, which is to be the one that tells why: the others wait for
+// it to have done so, some minutes at most.
+void wait_to_be_ended();
 
 // UserError: there are several ranks, and nothing to speak with (no MPI; torchrun's ranks on the cpu).
 std::unique_ptr<Communicator> open_world();

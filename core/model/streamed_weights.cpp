@@ -32,18 +32,18 @@ void StreamedWeights::hold(size_t section) {
   const auto found = units_.find(section);
   if (found == units_.end()) return;
   Unit& unit = found->second;
-  if (unit.holds == 0) {
-    at::Tensor values = take_ahead(section);
-    if (!values.defined()) {
-      values = spare_.take(unit.storage->brought_numel(), unit.storage->dtype());
-      fetch(unit, values, false);
-    }
-    unit.storage->bring(std::move(values));
+  if (unit.holds > 0) {
     ++unit.holds;
-    if (looks_ahead_) bring_ahead(section);
     return;
   }
-  ++unit.holds;
+  at::Tensor values = take_ahead(section);
+  if (!values.defined()) {
+    values = spare_.take(unit.storage->brought_numel(), unit.storage->dtype());
+    fetch(unit, values, false);
+  }
+  unit.storage->bring(std::move(values));
+  unit.holds = 1;
+  if (looks_ahead_) bring_ahead(section);
 }
 
 void StreamedWeights::fetch(const Unit& unit, const at::Tensor& values, bool beside) {

@@ -54,7 +54,7 @@ AdamW::AdamW(const Kernels& kernels, std::vector<ParamStorage*> units, AdamWSett
   }
   if (units_.empty()) return;
   const MemoryScope scope(MemoryTag::moments);
-  const Device& there = settings.offload ? offload_memory(device_) : device_;
+  const Device& there = moment_memory();
   std::optional<OffloadScope> elsewhere;
   if (settings.offload) {
     elsewhere.emplace(device_, MemoryTag::moments);
@@ -111,16 +111,18 @@ Moments AdamW::whole_moments(size_t unit, const Device& where) const {
   return {*units_[unit], settings_.moments, where.empty({bytes}, at::kByte), kernels_, Moments::Extent::whole};
 }
 
+const Device& AdamW::moment_memory() const { return settings_.offload ? offload_memory(device_) : device_; }
+
 void AdamW::read_moments(size_t unit, Communicator& ranks, const PlacedRows& f) const {
   if (!units_[unit]->cut()) return moments_[unit].read(f);
-  Moments whole = whole_moments(unit, settings_.offload ? offload_memory(device_) : device_);
+  Moments whole = whole_moments(unit, moment_memory());
   whole.gather(moments_[unit], ranks);
   whole.read(f);
 }
 
 void AdamW::write_moments(size_t unit, const PlacedRows& f) {
   if (!units_[unit]->cut()) return moments_[unit].write(f);
-  Moments whole = whole_moments(unit, settings_.offload ? offload_memory(device_) : device_);
+  Moments whole = whole_moments(unit, moment_memory());
   whole.write(f);
   moments_[unit].take(whole);
 }

@@ -56,6 +56,7 @@ class AdamW {
 
  private:
   double grad_norm(Communicator& ranks) const;  // over all units, in float64
+  const Device& moment_memory() const;
   Moments whole_moments(size_t unit, const Device& where) const;
   // Of elements [begin, begin + mean.numel()) of a unit's trained span. draws: of weights that are bfloat16.
   void update(const ParamStorage& unit, int64_t begin, const at::Tensor& mean, const at::Tensor& square,

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/printable.h"
+#include "comm/world.h"
 
 namespace dsengine {
 
@@ -57,7 +58,7 @@ void CallWatch::end_process(const std::string& error, int status) {
   }
   if (error.empty()) spdlog::info("stopped while=\"waiting for {}\" note=\"run the same command to go on\"", who_);
   spdlog::default_logger()->flush();
-  if (rules_.ends_others && !rules_.tells) std::this_thread::sleep_for(std::chrono::minutes(10));
+  if (rules_.told_elsewhere) wait_to_be_ended();
   if (!error.empty()) {
     const auto line = "dsengine: error: " + printable_line(error) + "\n";
     [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());

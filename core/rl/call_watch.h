@@ -23,9 +23,8 @@ class CallWatch {
     double deadline = 0;  // s; 0: none
     const StopSignal* stop = nullptr;
     std::function<void()> save{};  // called on the watch's thread, while the call is inside the plugin
-    // Of several ranks all end where one does. So one that tells nothing waits, after its save, for the one that tells:
-    // that one saves what is all ranks'.
-    bool ends_others = false, tells = true;
+    // By another rank, which saves what is all ranks': this one waits for it (comm/world.h).
+    bool told_elsewhere = false;
     std::chrono::milliseconds line_every{30000}, stop_patience{3000};
   };
   CallWatch(std::string who, Rules rules);

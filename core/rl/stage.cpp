@@ -145,8 +145,7 @@ StageEnd StageRunner::run() {
                             const at::NoGradGuard no_grad;  // on the watch's thread
                             if (!models_.cut()) save_finished_steps();
                           },
-                      .ends_others = ranks_.size() > 1,
-                      .tells = ranks_.rank() == 0});
+                      .told_elsewhere = ranks_.rank() > 0});
   // No rank ends before the one that saves has done so: mpirun would end that one too.
   const auto save = [&] { ranks_.together([&] { save_finished_steps(); }); };
   try {

@@ -146,8 +146,8 @@ void describe(Visitor& visit, RewardSource& c) {
       "stop). These three are the engine's own; a plugin that has an option of that name keeps it for itself");
   visit.plugin_key("deadline", "number", "0.0",
                    "seconds that one call, on all of a step's answers (of several ranks, its share), may take; past it "
-                   "the run saves the last finished "
-                   "step and ends; 0: any (the plugin process has its own: of one answer, which is then dropped)");
+                   "the run saves the last finished step and ends; 0: any (the plugin process has its own: of one "
+                   "answer, which is then dropped)");
   visit.plugin_key("max_failures", "integer", "0", "more failed answers in a row end the run; 0: any number may fail");
   visit.options(c.options, "options of the plugin");
 }
